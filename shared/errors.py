@@ -1,0 +1,31 @@
+"""Every exception that reaches a person, in one place. The text says what was wrong and what would be right."""
+
+from __future__ import annotations
+
+
+class GuardError(Exception):
+    """Base of all errors raised on purpose; the terminal prints its text and exits with `exit_code`."""
+
+    exit_code = 2
+
+
+class UsageError(GuardError):
+    """The request itself is wrong: an unknown name, a malformed id, a bad setting. Exit 64 (EX_USAGE)."""
+
+    exit_code = 64
+
+
+class SettingsError(UsageError):
+    """A setting has a bad value. The text names the setting, the value and what is allowed."""
+
+
+class CredentialError(GuardError):
+    """No credential, or none that Azure accepts."""
+
+
+class EndpointError(GuardError):
+    """Azure Resource Manager cannot be reached at the configured endpoint."""
+
+
+class StoreError(GuardError):
+    """The store cannot be opened, read or written."""

@@ -1,0 +1,210 @@
+"""The nouns of the product, as immutable values: what is passed between modules, stored and printed.
+
+Times are timezone-aware UTC. Identifiers keep the spelling that Azure returned; comparisons are made on
+`Node.key`, which is lower case, because Azure Resource Manager's names are case-insensitive.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """One control's verdict on one node. Every node found ends in exactly one (DESIGN, promise 2)."""
+
+    PASS = "pass"  # noqa: S105 - a verdict, not a password
+    FAIL = "fail"
+    ERROR = "error"
+    SKIPPED = "skipped"
+    NOT_APPLICABLE = "not_applicable"
+
+
+class Outcome(StrEnum):
+    """What a fix did to one node."""
+
+    FIXED = "fixed"
+    ALREADY_RIGHT = "already_right"
+    CHANGED_MEANWHILE = "changed_meanwhile"
+    ROLLED_BACK = "rolled_back"
+    FAILED = "failed"
+    NOT_TRIED = "not_tried"
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A subscription that the identity can see: its id (a GUID) and display name."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodePool:
+    """A node pool as the cluster describes it.
+
+    `kind` is the API's `type` (`VirtualMachineScaleSets`, `VirtualMachines`, `AvailabilitySet`), `os` is `Linux` or
+    `Windows`, `power` is `Running` or `Stopped`, `count` the number of nodes it is asked to have (None where
+    Azure does not say).
+    """
+
+    name: str
+    kind: str
+    os: str
+    power: str
+    provisioning: str
+    kubernetes_version: str | None
+    node_image_version: str | None
+    count: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """An AKS cluster with its node pools. `locked` says that the node resource group is read-only."""
+
+    id: str
+    subscription: str
+    resource_group: str
+    name: str
+    location: str
+    power: str
+    provisioning: str
+    node_resource_group: str
+    locked: bool
+    kubernetes_version: str | None
+    pools: tuple[NodePool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One instance of a pool's scale set.
+
+    `power` is the instance view's code without its prefix (`running`, `deallocated`, `stopped`, …; empty where
+    Azure gave none), `created` the instance's `timeCreated`. `node_image_version` and `created` tell a
+    reimaged or replaced node from the one seen before.
+    """
+
+    subscription: str
+    resource_group: str
+    cluster: str
+    location: str
+    node_pool: str
+    node_resource_group: str
+    scale_set: str
+    instance_id: str
+    name: str
+    os: str
+    power: str
+    provisioning: str
+    kubernetes_version: str | None
+    node_image_version: str | None
+    created: datetime | None
+    cluster_provisioning: str
+    pool_provisioning: str
+    locked: bool
+
+    @property
+    def id(self) -> str:
+        """The instance's Azure resource id."""
+        return (
+            f"/subscriptions/{self.subscription}/resourceGroups/{self.node_resource_group}"
+            f"/providers/Microsoft.Compute/virtualMachineScaleSets/{self.scale_set}/virtualMachines/{self.instance_id}"
+        )
+
+    @property
+    def key(self) -> str:
+        """The resource id in lower case: equal for the same instance however Azure spelt it."""
+        return self.id.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why something could not be looked at: becomes a finding for what it stands for, never a lost node.
+
+    `status` is `error`, `skipped` or `not_applicable`; `reason` says what was met, `hint` what a person can do.
+    `code` is Azure's error code or a short word of our own (`no_output`, `deadline`), for telemetry and tests.
+    """
+
+    status: Status
+    code: str
+    reason: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeProblem:
+    """A problem with a whole subscription, cluster or pool: what is not known is the empty string."""
+
+    subscription: str
+    resource_group: str
+    cluster: str
+    node_pool: str
+    problem: Problem
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What earlier runs knew of one control on one node (the state that `regressed` is judged by)."""
+
+    node_key: str
+    control: str
+    status: Status
+    seen: datetime
+    last_right: datetime | None
+    last_fixed: datetime | None
+    node_image_version: str | None
+    created: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One control's verdict on one node, or on a cluster or pool whose nodes could not be listed.
+
+    For the latter `node`, `instance_id` and `scale_set` (and perhaps more) are empty. `actual` and `expected` are
+    the setting's values (None where it is not known), `source` says where the actual value comes from, `reason`
+    is a sentence a person can act on and `hint` what to do. `restart_pending` is set where what is on
+    disk is not what the process runs with. `outcome` is set by a fix only.
+    """
+
+    run_id: str
+    observed: datetime
+    control: str
+    title: str
+    severity: str
+    status: Status
+    subscription: str
+    resource_group: str
+    cluster: str
+    location: str
+    node_pool: str
+    scale_set: str
+    instance_id: str
+    node: str
+    actual: bool | int | str | tuple[str, ...] | None
+    expected: bool | int | str | tuple[str, ...] | None
+    source: str
+    reason: str
+    hint: str = ""
+    code: str = ""
+    restart_pending: bool = False
+    node_image_version: str | None = None
+    node_created: datetime | None = None
+    outcome: Outcome | None = None
+    regressed: bool = False
+    last_right: datetime | None = None
+    reimaged_since: bool | None = None
+    plan_digest: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Identifies the finding within its run: the same place and control twice is one row."""
+        place = (
+            self.subscription,
+            self.resource_group,
+            self.cluster,
+            self.node_pool,
+            self.scale_set,
+            self.instance_id,
+        )
+        return "|".join((*place, self.control)).lower()

@@ -1,0 +1,117 @@
+"""Settings: read once from the environment, validated in one place (README, "Settings")."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from shared.errors import SettingsError
+
+PUBLIC_ARM = "https://management.azure.com"
+
+# The token audience of each cloud's Resource Manager is the endpoint itself, but for the public cloud's
+# historical one, which every tenant accepts.
+_AUTHORITIES = {
+    "management.azure.com": "https://login.microsoftonline.com",
+    "management.usgovcloudapi.net": "https://login.microsoftonline.us",
+    "management.chinacloudapi.cn": "https://login.chinacloudapi.cn",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the deployment decides. Durations are in seconds."""
+
+    arm_endpoint: str = PUBLIC_ARM
+    subscriptions: tuple[str, ...] = ()
+    allow_fix: bool = False
+    # How long a run command usually takes: the first look at its result comes then (FACTS: about 20 s at least).
+    command_seconds: float = 22.0
+    # Our own deadline for one run command; operations have hung in progress for long.
+    command_deadline_seconds: float = 600.0
+    # How long to wait in all for a node whose run command is busy with somebody else's.
+    busy_wait_seconds: float = 180.0
+
+    @property
+    def arm_scope(self) -> str:
+        """The OAuth scope for tokens: the endpoint is its own audience in every Azure cloud."""
+        return f"{self.arm_endpoint}/.default"
+
+    @property
+    def authority(self) -> str | None:
+        """The sign-in authority that belongs to a known endpoint, None (azure-identity's default) for others."""
+        return _AUTHORITIES.get(urlsplit(self.arm_endpoint).hostname or "")
+
+
+def _endpoint(text: str) -> str:
+    parts = urlsplit(text.strip().rstrip("/"))
+    if parts.scheme != "https" or not parts.netloc or parts.path or parts.query or parts.fragment:
+        raise ValueError("must be an https URL without a path, such as https://management.azure.com")
+    return f"https://{parts.netloc}"
+
+
+def _subscriptions(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(subscription_id(part) for part in text.replace(",", " ").split()))
+
+
+def subscription_id(text: str) -> str:
+    """A subscription id in its canonical spelling. Raises ValueError where `text` is not a GUID."""
+    try:
+        value = UUID(text.strip())
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is not a subscription id (a GUID such as 00000000-0000-0000-0000-000000000000)"
+        ) from None
+    return str(value)
+
+
+def _bool(text: str) -> bool:
+    value = text.strip().lower()
+    if value not in {"true", "false", "1", "0"}:
+        raise ValueError("must be true or false")
+    return value in {"true", "1"}
+
+
+def _seconds(low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high:
+            raise ValueError(f"must be a number of seconds from {low:g} to {high:g}")
+        return value
+
+    return parse
+
+
+_PARSERS: dict[str, tuple[str, Callable[[str], object]]] = {
+    "GUARD_ARM_ENDPOINT": ("arm_endpoint", _endpoint),
+    "GUARD_SUBSCRIPTIONS": ("subscriptions", _subscriptions),
+    "GUARD_ALLOW_FIX": ("allow_fix", _bool),
+    "GUARD_COMMAND_SECONDS": ("command_seconds", _seconds(0.1, 300)),
+    "GUARD_COMMAND_DEADLINE_SECONDS": ("command_deadline_seconds", _seconds(5, 5400)),
+    "GUARD_BUSY_WAIT_SECONDS": ("busy_wait_seconds", _seconds(0, 3600)),
+}
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """Settings from environment variables; an unset or empty one has its default.
+
+    Raises SettingsError naming every bad variable at once.
+    """
+    values: dict[str, object] = {}
+    wrong: list[str] = []
+    for name, (field, parse) in _PARSERS.items():
+        text = environ.get(name, "")
+        if not text.strip():
+            continue
+        try:
+            values[field] = parse(text)
+        except ValueError as error:
+            wrong.append(f"{name}={text!r}: {error}")
+    if wrong:
+        raise SettingsError("bad setting: " + "; ".join(wrong))
+    return Settings(**values)  # type: ignore[arg-type]
