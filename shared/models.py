@@ -6,7 +6,8 @@ Times are timezone-aware UTC. Identifiers keep the spelling that Azure returned;
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -61,7 +62,11 @@ class NodePool:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """An AKS cluster with its node pools. `locked` says that the node resource group is read-only."""
+    """An AKS cluster with its node pools. `locked` says that the node resource group is read-only.
+
+    The last three name nodes outside the pools: single VMs of node auto-provisioning, virtual nodes (no VM at all),
+    and AKS Automatic's system nodes, which Microsoft hosts.
+    """
 
     id: str
     subscription: str
@@ -74,6 +79,9 @@ class Cluster:
     locked: bool
     kubernetes_version: str | None
     pools: tuple[NodePool, ...]
+    auto_provisioned: bool = False
+    virtual_nodes: bool = False
+    hosted_system: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,3 +216,103 @@ class Finding:
             self.instance_id,
         )
         return "|".join((*place, self.control)).lower()
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file of the node as it was read.
+
+    `text` may have values masked with `*`, one for one; `digest` is the SHA-256 of the file as it really is. `changed`
+    is the inode's change time in seconds since the epoch. `whole` is false where the file is longer than was read, or
+    has bytes (NUL) that a shell cannot carry. Undecodable bytes are kept as surrogates.
+    """
+
+    path: str
+    text: str
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    changed: int
+    digest: str
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a node showed. Times are seconds since the epoch, by the node's own clock.
+
+    `argv` is empty and `started` None where no kubelet process runs. `directories` maps each configuration directory to
+    the time of its last change, `gone` names paths that should be there and are not (or cannot be read).
+    """
+
+    collected: int
+    pid: int
+    argv: tuple[str, ...] = ()
+    started: float | None = None
+    load_state: str = ""
+    active_state: str = ""
+    sub_state: str = ""
+    restarts: int | None = None
+    needs_daemon_reload: bool = False
+    healthz: str = ""
+    units: tuple[str, ...] = ()
+    environments: tuple[str, ...] = ()
+    files: Mapping[str, File] = field(default_factory=dict)
+    directories: Mapping[str, int] = field(default_factory=dict)
+    gone: frozenset[str] = frozenset()
+    overflow: bool = False
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """Path → text of every file that was read."""
+        return {path: file.text for path, file in self.files.items()}
+
+
+class RunKind(StrEnum):
+    """What a run sets out to do."""
+
+    AUDIT = "audit"
+    PLAN = "plan"
+    FIX = "fix"
+
+
+class RunState(StrEnum):
+    """Where a run stands. Every state but `running` is final."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """What a run came to: findings by status, fixes by outcome, and what it cost.
+
+    `throttled_seconds` is the time spent waiting for Azure's limits, over all lanes.
+    """
+
+    statuses: Mapping[Status, int] = field(default_factory=dict)
+    outcomes: Mapping[Outcome, int] = field(default_factory=dict)
+    nodes: int = 0
+    azure_calls: int = 0
+    throttled_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run, from request to summary. `id` is made by `shared.store.new_run_id` and sorts by time.
+
+    `request` is what was asked for, as values that JSON knows (subscriptions, clusters, node pools, controls, mode);
+    `summary` and `finished` are None while it runs, `error` is empty unless the run as a whole failed.
+    """
+
+    id: str
+    kind: RunKind
+    state: RunState
+    started: datetime
+    finished: datetime | None = None
+    request: Mapping[str, object] = field(default_factory=dict)
+    summary: RunSummary | None = None
+    error: str = ""
