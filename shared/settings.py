@@ -26,7 +26,13 @@ class Settings:
 
     arm_endpoint: str = PUBLIC_ARM
     subscriptions: tuple[str, ...] = ()
+    # The deployment's key: without it nothing on a node is ever changed, whatever a request asks for.
     allow_fix: bool = False
+    # What the scheduled run does, and when (NCRONTAB, six fields, UTC).
+    mode: str = "audit"
+    schedule: str = "0 0 2 * * *"
+    # Where runs are kept (shared.store.open_store); empty: the host's default.
+    store: str = ""
     # How long a run command usually takes: the first look at its result comes then (FACTS: about 20 s at least).
     command_seconds: float = 22.0
     # Our own deadline for one run command; operations have hung in progress for long.
@@ -87,14 +93,33 @@ def _seconds(low: float, high: float) -> Callable[[str], float]:
     return parse
 
 
+def _mode(text: str) -> str:
+    if text.strip() not in {"audit", "plan", "fix"}:
+        raise ValueError("must be audit, plan or fix")
+    return text.strip()
+
+
+def _schedule(text: str) -> str:
+    if len(text.split()) != 6:
+        raise ValueError("must be an NCRONTAB expression of six fields, such as 0 0 2 * * * (daily at 02:00 UTC)")
+    return " ".join(text.split())
+
+
 _PARSERS: dict[str, tuple[str, Callable[[str], object]]] = {
     "GUARD_ARM_ENDPOINT": ("arm_endpoint", _endpoint),
     "GUARD_SUBSCRIPTIONS": ("subscriptions", _subscriptions),
     "GUARD_ALLOW_FIX": ("allow_fix", _bool),
+    "GUARD_MODE": ("mode", _mode),
+    "GUARD_SCHEDULE": ("schedule", _schedule),
+    "GUARD_STORE": ("store", str.strip),
     "GUARD_COMMAND_SECONDS": ("command_seconds", _seconds(0.1, 300)),
     "GUARD_COMMAND_DEADLINE_SECONDS": ("command_deadline_seconds", _seconds(5, 5400)),
     "GUARD_BUSY_WAIT_SECONDS": ("busy_wait_seconds", _seconds(0, 3600)),
 }
+
+
+NAMES: tuple[str, ...] = tuple(_PARSERS)
+"""Every environment variable that is a setting."""
 
 
 def load(environ: Mapping[str, str]) -> Settings:

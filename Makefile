@@ -1,0 +1,42 @@
+# make demo   the main job, on a small Azure on this machine (sandbox/)
+# make test   all tests; a test that needs a tool that is not here skips and says which
+# make check  ruff, mypy, shellcheck; bicep where it is installed
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# Further words for pytest, such as TESTS=tests/kubelet or TESTS="-k frames -x".
+TESTS ?=
+
+.PHONY: demo test check bench clean
+.DEFAULT_GOAL := test
+
+$(READY): pyproject.toml requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	    { echo "Python 3.11 to 3.13 is needed, and $(PYTHON) is another: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(READY)
+	@BIN=$(BIN) sh scripts/demo.sh
+
+test: $(READY)
+	$(BIN)/python -m pytest $(TESTS)
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	@if command -v shellcheck >/dev/null; then sh scripts/shellcheck.sh; \
+	elif [ -n "$$REQUIRE_ALL" ]; then echo "shellcheck is not installed" >&2; exit 1; \
+	else echo "shellcheck is not installed: shell scripts are not checked"; fi
+	sh infra/check.sh
+
+# The Bicep rules of checkov: a large tool with pins of its own, so it has a place of its own.
+.venv-checkov:
+	$(PYTHON) -m venv $@ && $@/bin/pip install --quiet --disable-pip-version-check checkov==3.3.30
+
+clean:
+	rm -rf $(VENV) .venv-checkov build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

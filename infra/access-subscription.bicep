@@ -1,0 +1,24 @@
+metadata description = 'Gives the app access to one or more subscriptions: the custom role and its assignment in each'
+
+targetScope = 'subscription'
+
+@description('Object id of the app\'s identity: the output IDENTITY_PRINCIPAL_ID of main.bicep.')
+@minLength(36)
+@maxLength(36)
+param principalId string
+
+@description('Ids of the subscriptions, each once. Default: the one that this is deployed to.')
+@minLength(1)
+param subscriptions string[] = [
+  subscription().subscriptionId
+]
+
+module access 'modules/access.bicep' = [
+  for id in subscriptions: {
+    name: 'kubelet-guard-access-${uniqueString(id, principalId)}'
+    scope: subscription(id)
+    params: {
+      principalId: principalId
+    }
+  }
+]

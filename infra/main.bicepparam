@@ -1,0 +1,21 @@
+using './main.bicep'
+
+// azd sets AZURE_ENV_NAME and AZURE_LOCATION by itself and the others with `azd env set NAME VALUE`.
+// With az: export them, or write values here.
+param environmentName = readEnvironmentVariable('AZURE_ENV_NAME', 'prod')
+param location = readEnvironmentVariable('AZURE_LOCATION', 'westeurope')
+
+// Subscription ids, separated by commas.
+param subscriptions = empty(readEnvironmentVariable('GUARD_SUBSCRIPTIONS', '')) ? [] : split(readEnvironmentVariable('GUARD_SUBSCRIPTIONS', ''), ',')
+param grantAccessTo = empty(readEnvironmentVariable('GUARD_GRANT_ACCESS_TO', '')) ? [] : split(readEnvironmentVariable('GUARD_GRANT_ACCESS_TO', ''), ',')
+
+param schedule = readEnvironmentVariable('GUARD_SCHEDULE', '0 0 2 * * *')
+param mode = readEnvironmentVariable('GUARD_MODE', 'audit')
+param allowFix = bool(readEnvironmentVariable('GUARD_ALLOW_FIX', 'false'))
+
+param network = readEnvironmentVariable('GUARD_NETWORK', 'public')
+param alertEmails = empty(readEnvironmentVariable('GUARD_ALERT_EMAILS', '')) ? [] : split(readEnvironmentVariable('GUARD_ALERT_EMAILS', ''), ',')
+
+param tags = {
+  application: 'aks-kubelet-guard'
+}

@@ -1,0 +1,264 @@
+"""The custom role has exactly the actions that the code's calls need. Calls are found in the code, the action of a call
+in the SDK: its URL and method are what Azure Resource Manager derives the action from."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.infra.bicep import INFRA, at, keys, objects, read, text_of
+
+ROOT = INFRA.parent
+# Reading the result of an asynchronous Compute operation, whose address Azure gives.
+POLL = "Microsoft.Compute/locations/operations/read"
+# Requests that the code makes by itself, not through an operation of an SDK: file, function and method, and the action.
+OWN_REQUESTS = {("shared/azure/client.py", "look", "GET"): POLL}
+
+
+class Call(NamedTuple):
+    """`client.group.method` in the code."""
+
+    client: str
+    group: str
+    method: str
+
+
+def sources() -> list[Path]:
+    """The deployed code."""
+    return [path for path in [*sorted((ROOT / "shared").rglob("*.py")), ROOT / "function_app.py"] if path.exists()]
+
+
+def granted() -> set[str]:
+    actions: dict[str, str] = json.loads((INFRA / "actions.json").read_text())
+    assert all(actions.values()), "every action says what it is for"
+    return set(actions)
+
+
+# --- calls in the code ------------------------------------------------------------------------------------------------
+
+
+@cache
+def packages() -> dict[str, str]:
+    """Every management client class that the code imports, with its package."""
+    found = {}
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("azure.mgmt."):
+                for alias in node.names:
+                    if alias.name.endswith("Client"):
+                        assert alias.asname is None, f"{path}: import {alias.name} by its own name"
+                        found[alias.name] = (node.module or "").removesuffix(".aio")
+            elif isinstance(node, ast.Import):
+                assert not any(alias.name.startswith("azure.mgmt.") for alias in node.names), (
+                    f"{path}: use from … import"
+                )
+    return found
+
+
+@cache
+def factories() -> dict[str, str]:
+    """Functions that are annotated to return a management client: name to client class."""
+    found = {}
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.returns is not None:
+                returned = ast.unparse(node.returns).strip("'\"")
+                if returned in packages():
+                    found[node.name] = returned
+    return found
+
+
+def _called(node: ast.expr) -> str | None:
+    if not isinstance(node, ast.Call):
+        return None
+    function = node.func
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", None)
+
+
+def calls(source: str, where: str) -> set[Call]:
+    """The SDK calls of one file. Fails where a client is used in a way that cannot be followed."""
+    found: set[Call] = set()
+    followed: set[int] = set()
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute):
+            client = factories().get(_called(node.value.value) or "")
+            if client:
+                found.add(Call(client, node.value.attr, node.attr))
+                followed.add(id(node.value.value))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and _called(node) in factories() and id(node) not in followed:
+            pytest.fail(f"{where}:{node.lineno}: write the SDK call as one chain, client().group.method(…)")
+    return found
+
+
+def own_requests(source: str, where: str) -> set[tuple[str, str, str]]:
+    """Requests built by hand: file, function and method."""
+    found = set()
+    for function in ast.walk(ast.parse(source)):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            for node in ast.walk(function):
+                if isinstance(node, ast.Call) and _called(node) == "HttpRequest":
+                    method = node.args[0] if node.args else None
+                    assert isinstance(method, ast.Constant), f"{where}:{node.lineno}: give the method as a literal"
+                    found.add((where, function.name, str(method.value)))
+    return found
+
+
+def all_calls() -> set[Call]:
+    return {call for path in sources() for call in calls(path.read_text(), str(path.relative_to(ROOT)))}
+
+
+# --- actions of a call, by the SDK ------------------------------------------------------------------------------------
+
+
+@cache
+def _tree(package: str, file: str) -> ast.Module:
+    spec = importlib.util.find_spec(package)
+    assert spec is not None, package
+    assert spec.submodule_search_locations
+    return ast.parse((Path(spec.submodule_search_locations[0]) / file).read_text())
+
+
+def _strings(node: ast.AST, variable: str) -> list[str]:
+    return [
+        str(assign.value.value)
+        for assign in ast.walk(node)
+        if isinstance(assign, ast.Assign)
+        and isinstance(assign.value, ast.Constant)
+        and any(isinstance(target, ast.Name) and target.id == variable for target in assign.targets)
+    ]
+
+
+def request_of(call: Call) -> tuple[str, str]:
+    """HTTP method and URL template of an SDK call, read from the SDK's source. Fails for a call that is not there."""
+    package = packages()[call.client]
+    operations: str | None = None
+    for node in ast.walk(_tree(package, "aio/_client.py")):
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == f"self.{call.group}":
+            operations = _called(node.value)
+    body = _tree(package, "aio/operations/_operations.py")
+    group = next((node for node in body.body if isinstance(node, ast.ClassDef) and node.name == operations), None)
+    # A long-running call sends its request in a helper of its own.
+    names = {call.method, f"_{call.method.removeprefix('begin_')}_initial"}
+    methods = [
+        node
+        for node in (group.body if group else [])
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name in names
+    ]
+    builders = {
+        name
+        for method in methods
+        for node in ast.walk(method)
+        if (name := _called(node) if isinstance(node, ast.Call) else None) and name.startswith("build_")
+    }
+    if len(builders) != 1:
+        pytest.fail(f"{call}: no such operation in {package}, or none that can be read")
+    (name,) = builders
+    built = next(
+        node
+        for node in _tree(package, "operations/_operations.py").body
+        if isinstance(node, ast.FunctionDef) and node.name == name
+    )
+    (url,) = _strings(built, "_url")
+    (method,) = {
+        str(keyword.value.value)
+        for node in ast.walk(built)
+        if isinstance(node, ast.Call) and _called(node) == "HttpRequest"
+        for keyword in node.keywords
+        if keyword.arg == "method" and isinstance(keyword.value, ast.Constant)
+    }
+    return method, url
+
+
+def action_of(method: str, url: str) -> str:
+    """The action that Azure Resource Manager asks for: the types of the path, and read or the last word of a POST."""
+    path = url if "/providers/" in url else f"/providers/Microsoft.Resources{url}"
+    namespace, *rest = path.split("/providers/")[-1].strip("/").split("/")
+    types = [word for word in rest if not re.fullmatch(r"\{\w+\}", word)]
+    verb = {"GET": "read", "POST": "action", "PUT": "write", "PATCH": "write", "DELETE": "delete"}[method]
+    return "/".join([namespace, *types, verb])
+
+
+def actions_of(call: Call) -> set[str]:
+    """The actions that a call needs, its polling included."""
+    needed = {action_of(*request_of(call))}
+    if call.method.startswith("begin_") and packages()[call.client] == "azure.mgmt.compute":
+        needed.add(POLL)
+    return needed
+
+
+# --- tests ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_code_was_read() -> None:
+    assert set(packages()) == {"SubscriptionClient", "ContainerServiceClient", "ComputeManagementClient"}
+    assert {call.method for call in all_calls()} >= {"list", "begin_run_command"}
+
+
+def test_the_role_has_exactly_the_actions_that_the_calls_need() -> None:
+    needed = {action.lower() for call in all_calls() for action in actions_of(call)}
+    needed |= {action.lower() for action in OWN_REQUESTS.values()}
+    have = {action.lower() for action in granted()}
+    assert needed - have == set(), "the code calls what the role does not allow"
+    assert have - needed == set(), "the role allows what the code does not call"
+
+
+def test_requests_made_by_hand_are_all_known() -> None:
+    found = {request for path in sources() for request in own_requests(path.read_text(), str(path.relative_to(ROOT)))}
+    assert found == set(OWN_REQUESTS)
+
+
+@pytest.mark.parametrize(
+    ("group", "method", "action"),
+    [
+        ("virtual_machine_scale_sets", "begin_delete", "Microsoft.Compute/virtualMachineScaleSets/delete"),
+        ("virtual_machine_scale_sets", "begin_create_or_update", "Microsoft.Compute/virtualMachineScaleSets/write"),
+        (
+            "virtual_machine_scale_set_vms",
+            "begin_reimage",
+            "Microsoft.Compute/virtualMachineScaleSets/virtualMachines/reimage/action",
+        ),
+    ],
+)
+def test_a_new_call_would_be_noticed(group: str, method: str, action: str) -> None:
+    found = calls(f"await azure.compute(node.subscription).{group}.{method}(1, 2)", "x.py")
+    assert found == {Call("ComputeManagementClient", group, method)}
+    (call,) = found
+    needed = {name.lower() for name in actions_of(call)}
+    assert action.lower() in needed
+    assert needed - {name.lower() for name in granted()}
+
+
+def test_what_cannot_be_followed_fails() -> None:
+    with pytest.raises(pytest.fail.Exception, match="one chain"):
+        calls("client = azure.compute(subscription)\nclient.virtual_machine_scale_sets.list()", "x.py")
+    with pytest.raises(pytest.fail.Exception, match="no such operation"):
+        actions_of(Call("ComputeManagementClient", "virtual_machine_scale_sets", "no_such_method"))
+
+
+def test_no_wildcards_and_no_data_actions() -> None:
+    assert not [action for action in granted() if "*" in action]
+
+
+@pytest.mark.parametrize("path", [INFRA / "modules" / "access.bicep", INFRA / "access-management-group.bicep"])
+def test_both_ways_give_the_same_role(path: Path) -> None:
+    file = read(path)
+    text = path.read_text()
+    assert re.search(r"var actions = objectKeys\(loadJsonContent\('(\.\./)?actions\.json'\)\)", text)
+    (permission,) = objects(at(file.resource("role").body, "properties.permissions"))
+    assert {name: text_of(value) for name, value in keys(permission).items()} == {
+        "actions": "actions",
+        "notActions": "[]",
+    }
+    scopes = text_of(at(file.resource("role").body, "properties.assignableScopes"))
+    assert scopes.strip("[]").split() == [f"{file.scope}().id"]
+    assert text_of(at(file.resource("assignment").body, "properties.roleDefinitionId")) == "role.id"
+    assert file.scope in text_of(at(file.resource("role").body, "properties.roleName")), "a role's name is unique"
