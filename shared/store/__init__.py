@@ -1,0 +1,7 @@
+"""Runs, findings and everything else that must survive: `open_store` gives the `Store`."""
+
+from shared.store.opening import open_store
+from shared.store.run_ids import new_run_id
+from shared.store.store import Command, FindingPage, FindingQuery, RunPage, Store
+
+__all__ = ["Command", "FindingPage", "FindingQuery", "RunPage", "Store", "new_run_id", "open_store"]

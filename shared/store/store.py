@@ -1,0 +1,345 @@
+"""The store: runs, findings and everything else that must survive, over either backend.
+
+Layout (table: partition / row): runs: one partition / newest first; findings: run / digest of `Finding.key`; history:
+subscription / digest of the node's key and the control; commands: run / digest of node and step; documents: run /
+digest of the name, then a head or the parts of one version; claims: one partition / digest of the name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
+
+from shared.errors import StoreError, UsageError
+from shared.models import Finding, History, Run, RunKind, RunState, Status
+from shared.store.backend import ALWAYS_FITS_UNITS, MAX_PAGE, Backend, Row, Stored, Table
+from shared.store.codec import decode, encode
+from shared.store.keys import digest, split_text
+from shared.store.run_ids import newest_first_key
+
+_ALL = "all"
+_HEAD = "head"
+_NODE_KEY = re.compile(r"/subscriptions/([^/]+)/.+")
+_DOCUMENT_READS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class FindingQuery:
+    """Which findings; None takes any. Names are compared without regard to case, as Azure's are."""
+
+    run_id: str | None = None
+    control: str | None = None
+    status: Status | None = None
+    subscription: str | None = None
+    cluster: str | None = None
+    node_pool: str | None = None
+    node: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FindingPage:
+    """Findings in a stable order; `continuation` (url-safe text) is None on the last page."""
+
+    findings: tuple[Finding, ...]
+    continuation: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    """Runs, newest first; `continuation` (url-safe text) is None on the last page."""
+
+    runs: tuple[Run, ...]
+    continuation: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A run command that was started on a node, and where to ask for its result. `data` may hold signed URLs: a secret.
+
+    `step` is a short word for what was sent, such as `audit`, `audit.2` or `fix`.
+    """
+
+    run_id: str
+    node_key: str
+    step: str
+    data: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    name: str
+    sha256: str
+    parts: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    name: str
+    owner: str
+    expires: datetime
+
+
+class Store:
+    """Everything that must survive a restart. Made by `open_store`; may be used by many tasks at once.
+
+    Every method raises StoreError (or CredentialError) where the store cannot be reached, read or written. Every write
+    can be made again with the same result.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    # Findings
+
+    async def save_findings(self, findings: Sequence[Finding]) -> None:
+        """Save findings, of one run or several; a later one of the same run and `key` replaces the earlier."""
+        runs: dict[str, dict[str, Row]] = {}
+        for finding in findings:
+            promoted = {
+                "status": finding.status.value,
+                "control": finding.control.lower(),
+                "subscription": finding.subscription.lower(),
+                "cluster": finding.cluster.lower(),
+                "node_pool": finding.node_pool.lower(),
+                "node": finding.node.lower(),
+            }
+            runs.setdefault(finding.run_id, {})[digest(finding.key)] = Row(encode(finding), promoted)
+        for run_id, rows in runs.items():
+            await self._backend.put(Table.FINDINGS, run_id, rows)
+
+    async def findings(self, query: FindingQuery, limit: int = 100, continuation: str | None = None) -> FindingPage:
+        """A page of at most `limit` (1 to 1,000) findings. Without `run_id` every run's are searched, which is slow.
+
+        Raises UsageError for a limit or continuation that cannot be.
+        """
+        page = await self._backend.query(Table.FINDINGS, query.run_id, _equals(query), limit, continuation)
+        return FindingPage(tuple(_finding(stored) for stored in page.rows), page.continuation)
+
+    async def recorded(self, run_id: str, keys: Sequence[str]) -> Mapping[str, Finding]:
+        """Those findings of a run whose `Finding.key` is among `keys`, by that key."""
+        rows = await asyncio.gather(*(self._backend.get(Table.FINDINGS, run_id, digest(key)) for key in keys))
+        return {key: _finding(stored) for key, stored in zip(keys, rows, strict=True) if stored is not None}
+
+    async def all_findings(self, query: FindingQuery) -> AsyncIterator[Finding]:
+        """All the findings of a query, a page at a time in memory."""
+        async for stored in self._scan(Table.FINDINGS, query.run_id, _equals(query)):
+            yield _finding(stored)
+
+    # Runs
+
+    async def save_run(self, run: Run) -> None:
+        """Save a run, replacing what is known of it. Raises UsageError where its id is no run id."""
+        row = Row(encode(run), {"kind": run.kind.value, "status": run.state.value})
+        await self._backend.put(Table.RUNS, _ALL, {newest_first_key(run.id): row})
+
+    async def run(self, run_id: str) -> Run | None:
+        """One run. Raises UsageError where `run_id` is no run id."""
+        stored = await self._backend.get(Table.RUNS, _ALL, newest_first_key(run_id))
+        return None if stored is None else _run(stored)
+
+    async def runs(
+        self,
+        limit: int = 20,
+        continuation: str | None = None,
+        *,
+        kind: RunKind | None = None,
+        state: RunState | None = None,
+    ) -> RunPage:
+        """A page of at most `limit` (1 to 1,000) runs, newest first, of a kind and in a state if given.
+
+        Raises UsageError for a limit or continuation that cannot be.
+        """
+        equals: dict[str, str] = {}
+        if kind is not None:
+            equals["kind"] = kind.value
+        if state is not None:
+            equals["status"] = state.value
+        page = await self._backend.query(Table.RUNS, _ALL, equals, limit, continuation)
+        return RunPage(tuple(_run(stored) for stored in page.rows), page.continuation)
+
+    async def latest_run(self, kind: RunKind | None = None, state: RunState | None = None) -> Run | None:
+        """The newest run, of a kind and in a state if given."""
+        runs = (await self.runs(1, kind=kind, state=state)).runs
+        return runs[0] if runs else None
+
+    # History
+
+    async def save_history(self, history: Sequence[History]) -> None:
+        """Save what is known of controls on nodes, replacing what was known before.
+
+        Raises UsageError where a `node_key` is not an Azure resource id.
+        """
+        subscriptions: dict[str, dict[str, Row]] = {}
+        for entry in history:
+            rows = subscriptions.setdefault(_subscription_of(entry.node_key), {})
+            rows[f"{digest(entry.node_key)}.{entry.control}"] = Row(encode(entry))
+        for subscription, rows in subscriptions.items():
+            await self._backend.put(Table.HISTORY, subscription, rows)
+
+    async def history(self, node_keys: Sequence[str], control: str | None = None) -> Mapping[tuple[str, str], History]:
+        """What is known of these nodes, of one control or of all, by node key and control; unknown ones are absent.
+
+        Raises UsageError where a node key is not an Azure resource id.
+        """
+        subscriptions: dict[str, list[str]] = {}
+        for node_key in dict.fromkeys(node_keys):
+            prefix = f"{digest(node_key)}.{control or ''}"
+            subscriptions.setdefault(_subscription_of(node_key), []).append(prefix)
+        found: dict[tuple[str, str], History] = {}
+        for subscription, prefixes in subscriptions.items():
+            for stored in await self._backend.starting(Table.HISTORY, subscription, prefixes):
+                entry = decode(History, stored.data, f"the history {stored.row}")
+                if control is None or entry.control == control:
+                    found[entry.node_key, entry.control] = entry
+        return found
+
+    # Commands
+
+    async def claim_command(self, run_id: str, node_key: str, step: str, data: Mapping[str, object]) -> bool:
+        """Record that a step on a node is about to be sent; False, with nothing written, where it already was."""
+        command = Command(run_id, node_key, step, data)
+        return await self._backend.insert(Table.COMMANDS, run_id, _command_row(node_key, step), Row(encode(command)))
+
+    async def save_command(self, run_id: str, node_key: str, step: str, data: Mapping[str, object]) -> None:
+        """Save what is known of a command, replacing what was known before."""
+        row = Row(encode(Command(run_id, node_key, step, data)))
+        await self._backend.put(Table.COMMANDS, run_id, {_command_row(node_key, step): row})
+
+    async def command(self, run_id: str, node_key: str, step: str) -> Mapping[str, object] | None:
+        """The data of a command, or None where it was never claimed or saved."""
+        stored = await self._backend.get(Table.COMMANDS, run_id, _command_row(node_key, step))
+        return None if stored is None else _command(stored).data
+
+    async def commands(self, run_id: str) -> tuple[Command, ...]:
+        """All the commands of a run, in a stable order."""
+        return tuple([_command(stored) async for stored in self._scan(Table.COMMANDS, run_id, {})])
+
+    async def delete_command(self, run_id: str, node_key: str, step: str) -> None:
+        """Forget a command; it is no error where there is none."""
+        await self._backend.delete(Table.COMMANDS, run_id, _command_row(node_key, step))
+
+    # Documents
+
+    async def save_document(self, run_id: str, name: str, text: str) -> None:
+        """Save a text of up to several MB under a name. Until all of it is written, the one before it is what is read.
+
+        Raises UsageError where `text` is not valid Unicode.
+        """
+        try:
+            sha256 = hashlib.sha256(text.encode("utf-8")).hexdigest()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"the document {name!r} is not valid Unicode at character {error.start}") from None
+        key = digest(name)
+        before = await self._document_head(run_id, name)
+        parts = split_text(text, ALWAYS_FITS_UNITS)
+        rows = {f"{_version(key, sha256)}{n:06d}": Row(part) for n, part in enumerate(parts)}
+        await self._backend.put(Table.DOCUMENTS, run_id, rows)
+        # Last: what it names is complete by now.
+        head = Row(encode(_Head(name, sha256, len(parts))))
+        await self._backend.put(Table.DOCUMENTS, run_id, {f"{key}.{_HEAD}": head})
+        if before is not None and before.sha256 != sha256:
+            for n in range(before.parts):
+                await self._backend.delete(Table.DOCUMENTS, run_id, f"{_version(key, before.sha256)}{n:06d}")
+
+    async def document(self, run_id: str, name: str) -> str | None:
+        """A document's text, checked against its digest, or None where none was ever saved whole."""
+        for _ in range(_DOCUMENT_READS):
+            head = await self._document_head(run_id, name)
+            if head is None:
+                return None
+            prefix = _version(digest(name), head.sha256)
+            text = "".join(part.data for part in await self._backend.starting(Table.DOCUMENTS, run_id, [prefix]))
+            if hashlib.sha256(text.encode("utf-8")).hexdigest() == head.sha256:
+                return text
+            # Replaced between the two reads: the new head names the new parts.
+        raise StoreError(f"the document {name!r} of run {run_id} has lost parts in the store; make it again")
+
+    async def _document_head(self, run_id: str, name: str) -> _Head | None:
+        stored = await self._backend.get(Table.DOCUMENTS, run_id, f"{digest(name)}.{_HEAD}")
+        return None if stored is None else decode(_Head, stored.data, f"the document {name!r}")
+
+    # Claims
+
+    async def claim(self, name: str, owner: str, seconds: float) -> bool:
+        """Claim `name` for `owner` until `seconds` from now, or renew the claim; False where another holds it.
+
+        Expiry is judged by the clock of whoever asks: choose `seconds` well above the difference of the clocks.
+        """
+        now = datetime.now(UTC)
+        wanted = Row(encode(_Claim(name, owner, now + timedelta(seconds=seconds))))
+        key = digest(name)
+        if await self._backend.insert(Table.CLAIMS, _ALL, key, wanted):
+            return True
+        stored = await self._backend.get(Table.CLAIMS, _ALL, key)
+        if stored is None:  # released in between
+            return await self._backend.insert(Table.CLAIMS, _ALL, key, wanted)
+        held = _claim(stored)
+        if held.owner != owner and held.expires > now:
+            return False
+        return await self._backend.replace(Table.CLAIMS, _ALL, key, wanted, stored.etag)
+
+    async def holder(self, name: str) -> str | None:
+        """Who holds the claim on `name` now, or None."""
+        stored = await self._backend.get(Table.CLAIMS, _ALL, digest(name))
+        if stored is None:
+            return None
+        held = _claim(stored)
+        return held.owner if held.expires > datetime.now(UTC) else None
+
+    async def release(self, name: str, owner: str) -> None:
+        """Give up `owner`'s claim on `name`; another's is left alone."""
+        key = digest(name)
+        stored = await self._backend.get(Table.CLAIMS, _ALL, key)
+        if stored is not None and _claim(stored).owner == owner:
+            await self._backend.delete(Table.CLAIMS, _ALL, key, stored.etag)
+
+    async def _scan(self, table: Table, partition: str | None, equals: Mapping[str, str]) -> AsyncIterator[Stored]:
+        continuation: str | None = None
+        while True:
+            page = await self._backend.query(table, partition, equals, MAX_PAGE, continuation)
+            for stored in page.rows:
+                yield stored
+            continuation = page.continuation
+            if continuation is None:
+                return
+
+
+def _equals(query: FindingQuery) -> dict[str, str]:
+    values = {field.name: getattr(query, field.name) for field in fields(query) if field.name != "run_id"}
+    return {name: str(value).lower() for name, value in values.items() if value is not None}
+
+
+def _finding(stored: Stored) -> Finding:
+    return decode(Finding, stored.data, f"the finding {stored.row} of run {stored.partition}")
+
+
+def _run(stored: Stored) -> Run:
+    return decode(Run, stored.data, f"the run {stored.row}")
+
+
+def _command_row(node_key: str, step: str) -> str:
+    return digest(json.dumps([node_key, step]))
+
+
+def _command(stored: Stored) -> Command:
+    return decode(Command, stored.data, f"the command {stored.row} of run {stored.partition}")
+
+
+def _claim(stored: Stored) -> _Claim:
+    return decode(_Claim, stored.data, f"the claim {stored.row}")
+
+
+def _version(key: str, sha256: str) -> str:
+    return f"{key}.{sha256}."
+
+
+def _subscription_of(node_key: str) -> str:
+    match = _NODE_KEY.fullmatch(node_key)
+    if match is None:
+        raise UsageError(f"{node_key[:100]!r} is not a node's key (/subscriptions/SUBSCRIPTION/…)")
+    return match[1]

@@ -1,0 +1,276 @@
+"""The store's contract, over both backends."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from shared.errors import StoreError, UsageError
+from shared.models import Finding, Outcome, RunKind, RunState, RunSummary, Status
+from shared.store import Command, FindingQuery, Store, new_run_id, open_store
+from shared.store.backend import Backend, Row, Table
+from shared.store.keys import digest
+from tests.store.samples import NOON, RUN, SUBSCRIPTION, finding, history, node_key, run
+
+OTHER_SUBSCRIPTION = "99999999-2222-3333-4444-555555555555"
+
+
+async def test_findings_survive_closing(location: str) -> None:
+    saved = [
+        finding(0, actual=("a", "b"), expected=None, outcome=Outcome.FIXED, last_right=NOON, reimaged_since=False),
+        finding(1, status=Status.ERROR, actual=None, reason="it's \x00 odd — 漢😀\nand long " + "x" * 40_000),
+    ]
+    async with open_store(location) as store:
+        await store.save_findings(saved)
+    async with open_store(location) as store:
+        page = await store.findings(FindingQuery(run_id=RUN))
+    assert sorted(page.findings, key=lambda each: each.instance_id) == saved
+    assert page.continuation is None
+
+
+async def test_the_same_finding_twice_is_one_row_and_the_later_one_counts(store: Store) -> None:
+    await store.save_findings([finding(0), finding(0, status=Status.FAIL, cluster="PROD")])
+    assert [each.status for each in await _all(store, FindingQuery(run_id=RUN))] == [Status.FAIL]
+    await store.save_findings([finding(0, status=Status.PASS)])
+    assert [each.status for each in await _all(store, FindingQuery(run_id=RUN))] == [Status.PASS]
+
+
+async def test_two_thousand_findings_are_paged_without_loss(store: Store) -> None:
+    saved = {each.key: each for each in (finding(n) for n in range(2000))}
+    await store.save_findings(list(saved.values()))
+    found: list[Finding] = []
+    continuation, pages = None, 0
+    while pages == 0 or continuation:
+        page = await store.findings(FindingQuery(run_id=RUN), limit=300, continuation=continuation)
+        found += page.findings
+        pages, continuation = pages + 1, page.continuation
+    assert pages == 7
+    assert len(found) == 2000
+    assert {each.key: each for each in found} == saved
+    assert await _all(store, FindingQuery(run_id=RUN)) == found
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        (FindingQuery(), 5),
+        (FindingQuery(run_id=RUN), 4),
+        (FindingQuery(run_id="20000101T000000Z-000000"), 0),
+        (FindingQuery(run_id=RUN, status=Status.FAIL), 1),
+        (FindingQuery(status=Status.FAIL), 2),
+        (FindingQuery(run_id=RUN, control="3.2.6"), 3),
+        (FindingQuery(subscription=OTHER_SUBSCRIPTION.upper()), 1),
+        (FindingQuery(run_id=RUN, cluster="pROD"), 3),
+        (FindingQuery(run_id=RUN, cluster="o'dev\" or 1 eq 1"), 1),
+        (FindingQuery(run_id=RUN, node_pool="USER"), 1),
+        (FindingQuery(run_id=RUN, node="AKS-system-12345678-vmss000001"), 1),
+        (FindingQuery(run_id=RUN, cluster="prod", node_pool="user", status=Status.PASS), 1),
+        (FindingQuery(run_id=RUN, cluster="prod", node_pool="user", status=Status.FAIL), 0),
+    ],
+)
+async def test_a_query_gives_what_it_says(store: Store, query: FindingQuery, expected: int) -> None:
+    await store.save_findings(
+        [
+            finding(0, node_pool="user"),
+            finding(1, status=Status.FAIL),
+            finding(2, control="3.2.7"),
+            finding(3, cluster="o'dev\" or 1 eq 1", subscription=OTHER_SUBSCRIPTION),
+            finding(1, status=Status.FAIL, run_id="20260130T120000Z-a1b2c3"),
+        ]
+    )
+    assert len((await store.findings(query)).findings) == expected
+    assert len(await _all(store, query)) == expected
+
+
+async def test_runs_come_newest_first_and_by_kind_and_state(store: Store) -> None:
+    runs = [
+        run(new_run_id(NOON + timedelta(hours=hour)), kind=kind, state=state)
+        for hour, (kind, state) in enumerate(
+            [
+                (RunKind.AUDIT, RunState.COMPLETED),
+                (RunKind.FIX, RunState.FAILED),
+                (RunKind.AUDIT, RunState.COMPLETED),
+                (RunKind.AUDIT, RunState.RUNNING),
+            ]
+        )
+    ]
+    for each in (runs[2], runs[0], runs[3], runs[1]):
+        await store.save_run(each)
+    first = await store.runs(3)
+    assert first.runs == (runs[3], runs[2], runs[1])
+    second = await store.runs(3, first.continuation)
+    assert second.runs == (runs[0],)
+    assert second.continuation is None
+    assert (await store.runs(kind=RunKind.AUDIT, state=RunState.COMPLETED)).runs == (runs[2], runs[0])
+    assert await store.latest_run() == runs[3]
+    assert await store.latest_run(RunKind.AUDIT, RunState.COMPLETED) == runs[2]
+    assert await store.latest_run(RunKind.PLAN) is None
+
+
+async def test_a_run_is_found_by_its_id_and_replaced_by_its_end(store: Store) -> None:
+    assert await store.run(RUN) is None
+    await store.save_run(run(request={"subscriptions": [SUBSCRIPTION], "mode": "audit"}))
+    ended = run(
+        state=RunState.COMPLETED,
+        finished=NOON + timedelta(minutes=3),
+        summary=RunSummary({Status.PASS: 2, Status.ERROR: 1}, {}, 3, 12, 0.5),
+    )
+    await store.save_run(ended)
+    assert await store.run(RUN) == ended
+    assert (await store.runs()).runs == (ended,)
+    with pytest.raises(UsageError, match="is not a run id"):
+        await store.run("latest")
+
+
+async def test_history_is_kept_by_node_and_control(store: Store) -> None:
+    elsewhere = node_key(0, OTHER_SUBSCRIPTION)
+    saved = [
+        history(0),
+        history(0, control="3.2.60"),
+        history(1, status=Status.FAIL, last_right=None),
+        history(11),
+        history(0, node_key=elsewhere),
+    ]
+    await store.save_history(saved)
+    found = await store.history([node_key(0), node_key(1), node_key(2), elsewhere, node_key(0)], "3.2.6")
+    assert found == {
+        (node_key(0), "3.2.6"): saved[0],
+        (node_key(1), "3.2.6"): saved[2],
+        (elsewhere, "3.2.6"): saved[4],
+    }
+    assert await store.history([node_key(0)]) == {(node_key(0), each.control): each for each in saved[:2]}
+    assert await store.history([]) == {}
+    await store.save_history([history(0, status=Status.FAIL)])
+    assert (await store.history([node_key(0)], "3.2.6"))[node_key(0), "3.2.6"].status is Status.FAIL
+    with pytest.raises(UsageError, match="is not a node's key"):
+        await store.history(["node-1"])
+
+
+async def test_history_of_many_nodes(store: Store) -> None:
+    await store.save_history([history(n) for n in range(0, 300, 2)])
+    found = await store.history([node_key(n) for n in range(300)], "3.2.6")
+    assert found == {(node_key(n), "3.2.6"): history(n) for n in range(0, 300, 2)}
+
+
+async def test_a_command_is_claimed_once_and_kept_until_deleted(store: Store) -> None:
+    data = {"location": "https://x/?sig=secret", "attempt": 1, "body": "y" * 50_000}
+    assert await store.command(RUN, node_key(), "audit") is None
+    assert await store.claim_command(RUN, node_key(), "audit", {"attempt": 1})
+    assert not await store.claim_command(RUN, node_key(), "audit", {"attempt": 2})
+    assert await store.command(RUN, node_key(), "audit") == {"attempt": 1}
+    await store.save_command(RUN, node_key(), "audit", data)
+    assert not await store.claim_command(RUN, node_key(), "audit", {})
+    assert await store.command(RUN, node_key(), "audit") == data
+    assert await store.claim_command(RUN, node_key(), "audit.2", {})
+    assert await store.claim_command(RUN, node_key(1), "audit", {})
+    assert await store.claim_command("20260130T120000Z-a1b2c3", node_key(), "audit", {})
+    commands = await store.commands(RUN)
+    assert sorted(commands, key=lambda each: (each.node_key, each.step)) == [
+        Command(RUN, node_key(), "audit", data),
+        Command(RUN, node_key(), "audit.2", {}),
+        Command(RUN, node_key(1), "audit", {}),
+    ]
+    await store.delete_command(RUN, node_key(), "audit")
+    await store.delete_command(RUN, node_key(), "audit")
+    assert await store.command(RUN, node_key(), "audit") is None
+    assert len(await store.commands(RUN)) == 2
+    assert await store.claim_command(RUN, node_key(), "audit", {})
+
+
+async def test_one_of_two_tasks_claims_a_command(store: Store) -> None:
+    won = await asyncio.gather(*(store.claim_command(RUN, node_key(), "fix", {"task": n}) for n in range(8)))
+    assert won.count(True) == 1
+    assert await store.command(RUN, node_key(), "fix") == {"task": won.index(True)}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "short", "line\r\n\ttab 漢😀\n" * 50_000, '{"a": "\\u0001"}' * 200_000, "é" * 700_000]
+)
+async def test_a_document_comes_back_to_the_byte(store: Store, text: str) -> None:
+    await store.save_document(RUN, "plans/the plan?.json", text)
+    assert await store.document(RUN, "plans/the plan?.json") == text
+    assert await store.document(RUN, "plans/the plan?") is None
+    assert await store.document("20260130T120000Z-a1b2c3", "plans/the plan?.json") is None
+
+
+async def test_a_document_is_replaced_whole_and_leaves_nothing_behind(store: Store, backend: Backend) -> None:
+    await store.save_document(RUN, "plan", "a" * 1_000_000)
+    await store.save_document(RUN, "plan", "a" * 1_000_000)
+    await store.save_document(RUN, "plan.json", "another")
+    await store.save_document(RUN, "plan", "b" * 400_000)
+    assert await store.document(RUN, "plan") == "b" * 400_000
+    assert await store.document(RUN, "plan.json") == "another"
+    rows = (await backend.query(Table.DOCUMENTS, RUN, {}, 100, None)).rows
+    assert len(rows) == (1 + 3) + (1 + 1)
+
+
+async def test_half_a_document_is_never_read(store: Store, backend: Backend) -> None:
+    """Cut while it is written, the document before it stays; with parts lost, it is an error."""
+    await store.save_document(RUN, "plan", "a" * 400_000)
+    rows = (await backend.query(Table.DOCUMENTS, RUN, {}, 100, None)).rows
+    parts = [stored for stored in rows if not stored.row.endswith(".head")]
+    unfinished = f"{digest('plan')}.{'0' * 64}.000000"
+    await backend.put(Table.DOCUMENTS, RUN, {unfinished: Row("half of a new one")})
+    assert await store.document(RUN, "plan") == "a" * 400_000
+    await backend.delete(Table.DOCUMENTS, RUN, parts[1].row)
+    with pytest.raises(StoreError, match=r"the document 'plan' of run .* has lost parts"):
+        await store.document(RUN, "plan")
+    await store.save_document(RUN, "plan", "a" * 400_000)
+    assert await store.document(RUN, "plan") == "a" * 400_000
+
+
+async def test_a_document_that_is_not_text_is_refused(store: Store) -> None:
+    with pytest.raises(UsageError, match="the document 'plan' is not valid Unicode at character 2"):
+        await store.save_document(RUN, "plan", "ab\ud800")
+
+
+async def test_a_claim_is_held_renewed_and_released_by_its_owner(store: Store) -> None:
+    assert await store.holder("scope/a") is None
+    assert await store.claim("scope/a", "run 1", 60)
+    assert await store.holder("scope/a") == "run 1"
+    assert not await store.claim("scope/a", "run 2", 60)
+    assert await store.claim("scope/b", "run 2", 60)
+    assert await store.claim("scope/a", "run 1", 60)
+    await store.release("scope/a", "run 2")
+    assert await store.holder("scope/a") == "run 1"
+    await store.release("scope/a", "run 1")
+    await store.release("scope/a", "run 1")
+    assert await store.holder("scope/a") is None
+    assert await store.claim("scope/a", "run 2", 60)
+
+
+async def test_an_expired_claim_is_taken_over_by_one(store: Store) -> None:
+    assert await store.claim("scope", "run 1", 0)
+    assert await store.holder("scope") is None
+    won = await asyncio.gather(*(store.claim("scope", f"run {n}", 60) for n in range(2, 10)))
+    assert won.count(True) == 1
+    assert await store.holder("scope") == f"run {won.index(True) + 2}"
+    assert not await store.claim("scope", "run 1", 60)
+    await store.release("scope", "run 1")
+    assert await store.holder("scope") == f"run {won.index(True) + 2}"
+
+
+async def test_a_row_that_cannot_be_read_is_named(store: Store, backend: Backend) -> None:
+    await store.save_findings([finding(0)])
+    await backend.put(Table.FINDINGS, RUN, {digest("broken"): Row('{"run_id": "x"}')})
+    with pytest.raises(StoreError, match=f"the finding {digest('broken')} of run {RUN} in the store is not a Finding"):
+        await store.findings(FindingQuery(run_id=RUN))
+
+
+async def test_saving_nothing_is_nothing(store: Store) -> None:
+    await store.save_findings([])
+    await store.save_history([])
+    assert await _all(store, FindingQuery()) == []
+
+
+async def test_findings_of_two_nodes_that_differ_in_one_part_are_two(store: Store) -> None:
+    one = finding(0)
+    await store.save_findings([one, replace(one, scale_set="other"), replace(one, control="3.2.7")])
+    assert len(await _all(store, FindingQuery(run_id=RUN))) == 3
+
+
+async def _all(store: Store, query: FindingQuery) -> list[Finding]:
+    return [each async for each in store.all_findings(query)]
