@@ -255,6 +255,7 @@ class Evidence:
     sub_state: str = ""
     restarts: int | None = None
     needs_daemon_reload: bool = False
+    systemd_version: int | None = None
     healthz: str = ""
     units: tuple[str, ...] = ()
     environments: tuple[str, ...] = ()

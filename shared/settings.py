@@ -39,6 +39,9 @@ class Settings:
     command_deadline_seconds: float = 600.0
     # How long to wait in all for a node whose run command is busy with somebody else's.
     busy_wait_seconds: float = 180.0
+    # A restarted kubelet has this long to become healthy, and must then stay so for this long.
+    restart_seconds: int = 90
+    settle_seconds: int = 10
 
     @property
     def arm_scope(self) -> str:
@@ -93,6 +96,15 @@ def _seconds(low: float, high: float) -> Callable[[str], float]:
     return parse
 
 
+def _whole_seconds(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.strip().isdecimal() or not low <= int(text) <= high:
+            raise ValueError(f"must be a whole number of seconds from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
 def _mode(text: str) -> str:
     if text.strip() not in {"audit", "plan", "fix"}:
         raise ValueError("must be audit, plan or fix")
@@ -115,6 +127,8 @@ _PARSERS: dict[str, tuple[str, Callable[[str], object]]] = {
     "GUARD_COMMAND_SECONDS": ("command_seconds", _seconds(0.1, 300)),
     "GUARD_COMMAND_DEADLINE_SECONDS": ("command_deadline_seconds", _seconds(5, 5400)),
     "GUARD_BUSY_WAIT_SECONDS": ("busy_wait_seconds", _seconds(0, 3600)),
+    "GUARD_RESTART_SECONDS": ("restart_seconds", _whole_seconds(5, 100)),
+    "GUARD_SETTLE_SECONDS": ("settle_seconds", _whole_seconds(1, 60)),
 }
 
 

@@ -1,6 +1,7 @@
 # Reads what a kubelet runs with and what is on disk for it, and prints it as frames (shared/node/frames.py).
 # Changes nothing and leaves nothing behind. POSIX sh; needs coreutils, awk, gzip, base64, systemctl, curl.
-# Set before this text: `first`, the number of the first of the two parts to print (one to stdout, one to stderr).
+# Set before this text: `first`, the number of the first of the two parts to print (one to stdout, one to stderr), and
+# `report`, what to print to stderr instead of the second part (empty: nothing).
 # KUBELET_GUARD_ROOT is an alternative root directory, unset on a real node.
 set -u
 LC_ALL=C
@@ -106,6 +107,7 @@ collect() {
     # A variable that a unit expands is needed; every other stays on the node.
     keep=" $(printf '%s\n' "$units" | while IFS= read -r path; do [ -f "$root$path" ] && cat "$root$path"; done |
         grep -o '\$[{]*[A-Za-z_][A-Za-z0-9_]*' | sed 's/[^A-Za-z0-9_]//g' | sort -u | tr '\n' ' ')"
+    printf 'fact systemd %s\n' "$(systemctl --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p')"
     args=
     if [ "$pid" -gt 0 ] && [ -r "$root/proc/$pid/cmdline" ]; then
         # Arguments end in NUL; a newline within one travels as \001.
@@ -165,4 +167,4 @@ part() { # part NUMBER: the frame's header comes last, since only the tail of a 
     printf '%s\nKG1 %s %s %s %s %s %s\n' "$text" "$1" "$parts" "$length" "${#text}" "$now" "$digest"
 }
 part "$first"
-part "$((first + 1))" >&3
+if [ -n "$report" ]; then printf '%s\n' "$report" >&3; else part "$((first + 1))" >&3; fi

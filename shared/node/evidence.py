@@ -102,8 +102,9 @@ def read(payload: bytes, collected: int) -> Evidence:
         load_state=facts.get("LoadState", ""),
         active_state=facts.get("ActiveState", ""),
         sub_state=facts.get("SubState", ""),
-        restarts=int(facts["NRestarts"]) if facts.get("NRestarts", "").isdecimal() else None,
+        restarts=_small(facts.get("NRestarts")),
         needs_daemon_reload=facts.get("NeedDaemonReload") == "yes",
+        systemd_version=_small(facts.get("systemd")),
         healthz=facts.get("healthz", ""),
         units=tuple(lists["unit"]),
         environments=tuple(lists["environment"]),
@@ -132,6 +133,10 @@ def _file(path: str, head: list[bytes], body: bytes) -> File:
         digest=digest,
         whole=len(body) == size,
     )
+
+
+def _small(fact: str | None) -> int | None:
+    return int(fact) if fact and fact.isdecimal() and len(fact) < 10 else None
 
 
 def _started(fact: str | None) -> float | None:

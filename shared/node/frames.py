@@ -45,7 +45,8 @@ class Frame:
 
 def collect_script(first_part: int = 1) -> str:
     """The read-only script that prints parts `first_part` and the one after it."""
-    return f"#!/bin/sh\nfirst={int(first_part)}\n" + files(__package__).joinpath("collect.sh").read_text("utf-8")
+    collect = files(__package__).joinpath("collect.sh").read_text("utf-8")
+    return f"#!/bin/sh\nfirst={int(first_part)}\nreport=\n{collect}"
 
 
 def parse(stream: str) -> Frame:

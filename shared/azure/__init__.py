@@ -1,0 +1,9 @@
+"""Finding clusters and nodes, and run command on nodes, within Azure's rate limits."""
+
+from shared.azure.client import Azure
+from shared.azure.discovery import precheck
+from shared.azure.problems import SubscriptionError
+from shared.azure.runcommand import CommandResult, Started
+from shared.azure.throttle import Stats
+
+__all__ = ["Azure", "CommandResult", "Started", "Stats", "SubscriptionError", "precheck"]

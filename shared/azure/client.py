@@ -1,0 +1,141 @@
+"""Azure as this product uses it: clusters, nodes and run command, over one connection pool and one credential."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Self
+
+from shared.azure import discovery, runcommand
+from shared.azure.throttle import Stats, Throttle
+from shared.models import Cluster, Node, Problem, ScopeProblem, Subscription
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from types import TracebackType
+
+    from azure.core import AsyncPipelineClient
+    from azure.core.credentials_async import AsyncTokenCredential
+    from azure.core.pipeline import AsyncPipeline
+    from azure.core.rest import AsyncHttpResponse, HttpRequest
+    from azure.mgmt.compute.aio import ComputeManagementClient
+    from azure.mgmt.containerservice.aio import ContainerServiceClient
+    from azure.mgmt.resource.subscriptions.aio import SubscriptionClient
+
+    from shared.settings import Settings
+
+
+class Azure:
+    """An async context manager: `async with Azure(settings) as azure`.
+
+    Without `credential`, DefaultAzureCredential's: environment, managed identity (AZURE_CLIENT_ID names a
+    user-assigned one), Azure CLI and so on. A credential that is given stays the caller's to close.
+    """
+
+    def __init__(self, settings: Settings, credential: AsyncTokenCredential | None = None) -> None:
+        self.settings = settings
+        self._throttle = Throttle()
+        self._given = credential
+        self._open = AsyncExitStack()
+        self._compute: dict[str, ComputeManagementClient] = {}
+        self._containers: dict[str, ContainerServiceClient] = {}
+
+    async def __aenter__(self) -> Self:
+        # The SDK takes most of a second to import: only who talks to Azure pays for it.
+        from azure.core import AsyncPipelineClient
+
+        from shared.azure.pipeline import build, open_transport
+
+        async with AsyncExitStack() as opened:
+            transport = open_transport()
+            if transport.session is not None:
+                await opened.enter_async_context(transport.session)
+            credential: AsyncTokenCredential
+            if self._given is not None:
+                credential = self._given
+            else:
+                from azure.identity.aio import DefaultAzureCredential
+
+                # It reports each source that does not apply as a warning of several lines; the error says it too.
+                logging.getLogger("azure.identity").setLevel(logging.ERROR)
+                authority = {"authority": self.settings.authority} if self.settings.authority else {}
+                credential = await opened.enter_async_context(DefaultAzureCredential(transport=transport, **authority))
+            self._credential = credential
+            self._pipeline: AsyncPipeline[HttpRequest, AsyncHttpResponse] = build(
+                transport, credential, self.settings.arm_endpoint, self.settings.arm_scope, self._throttle
+            )
+            self._plain: AsyncPipelineClient[HttpRequest, AsyncHttpResponse] = AsyncPipelineClient(
+                self.settings.arm_endpoint, pipeline=self._pipeline
+            )
+            self._open = opened.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._open.aclose()
+
+    @property
+    def stats(self) -> Stats:
+        """Calls made and waits for rate limits, for the run's summary."""
+        return self._throttle.stats
+
+    async def subscriptions(self) -> list[Subscription]:
+        """All subscriptions that the identity sees. Raises CredentialError or EndpointError."""
+        return await discovery.subscriptions(self)
+
+    async def clusters(self, subscription: str) -> list[Cluster]:
+        """The AKS clusters of a subscription with their pools.
+
+        Raises CredentialError and EndpointError (which concern the whole run), and SubscriptionError with the
+        problem of this one subscription.
+        """
+        return await discovery.clusters(self, subscription)
+
+    async def nodes(
+        self, cluster: Cluster, pools: Collection[str] | None = None
+    ) -> tuple[list[Node], list[ScopeProblem]]:
+        """The nodes of a cluster (of the `pools` named, or of all), and what cannot be looked at. Raises nothing."""
+        return await discovery.nodes(self, cluster, pools)
+
+    async def start(self, node: Node, script: str) -> runcommand.Started | Problem:
+        """Start `script` on `node`, waiting (bounded by settings) while it is busy with another run command."""
+        return await runcommand.start(self, node, script)
+
+    async def wait(self, node: Node, started: runcommand.Started) -> runcommand.CommandResult | Problem:
+        """The result of a started command, now or in another process than the one that started it."""
+        return await runcommand.wait(self, node, started)
+
+    # What discovery and runcommand speak through.
+
+    def tenant(self) -> SubscriptionClient:
+        """A client for what is above subscriptions."""
+        from azure.mgmt.resource.subscriptions.aio import SubscriptionClient
+
+        return SubscriptionClient(self._credential, self.settings.arm_endpoint, pipeline=self._pipeline)
+
+    def containers(self, subscription: str) -> ContainerServiceClient:
+        """The subscription's one client for AKS."""
+        if subscription not in self._containers:
+            from azure.mgmt.containerservice.aio import ContainerServiceClient
+
+            self._containers[subscription] = ContainerServiceClient(
+                self._credential, subscription, self.settings.arm_endpoint, pipeline=self._pipeline
+            )
+        return self._containers[subscription]
+
+    def compute(self, subscription: str) -> ComputeManagementClient:
+        """The subscription's one client for Compute."""
+        if subscription not in self._compute:
+            from azure.mgmt.compute.aio import ComputeManagementClient
+
+            self._compute[subscription] = ComputeManagementClient(
+                self._credential, subscription, self.settings.arm_endpoint, pipeline=self._pipeline
+            )
+        return self._compute[subscription]
+
+    async def look(self, url: str) -> AsyncHttpResponse:
+        """One GET of an address that Azure gave, without retries: whoever polls asks again anyway."""
+        from azure.core.rest import HttpRequest
+
+        return await self._plain.send_request(HttpRequest("GET", url), retry_total=0)

@@ -1,0 +1,374 @@
+"""Every way a call to Azure can go wrong, judged in one table: status, reason and what a person can do about it.
+
+Sources of the codes: Azure Resource Manager's "Resolve common errors", Compute's list of error codes for virtual
+machine operations, AKS "node resource group lockdown", and the run command extension for Linux.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shared.errors import GuardError
+from shared.models import Problem, Status
+
+if TYPE_CHECKING:
+    from azure.core.exceptions import AzureError
+
+_LONGEST_MESSAGE = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What went wrong with one call, before it is judged.
+
+    `status` is the HTTP status (None where no answer came), `code` Azure's error code or a word of our own (a key of
+    the table below).
+    """
+
+    status: int | None
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a call was for: `what` in words, the `action` its role needs, and the `scope` the role is needed on."""
+
+    what: str
+    action: str
+    scope: str
+
+
+class SubscriptionError(GuardError):
+    """One subscription cannot be looked at; `problem` says why. The others can."""
+
+    def __init__(self, subscription: str, problem: Problem) -> None:
+        super().__init__(f"subscription {subscription}: {problem.reason} {problem.hint}")
+        self.subscription = subscription
+        self.problem = problem
+
+
+_MAY_HAVE_RUN = "The command may have run all the same."
+_AGAIN = "Run again."
+
+# Our word → the finding's status, reason and hint. In the texts: {what}, {action}, {scope} of the target, {message}
+# and {code} as Azure gave them.
+_TABLE: dict[str, tuple[Status, str, str]] = {
+    # The run command cannot be started now.
+    "busy": (
+        Status.ERROR,
+        "{what} is busy with another run command, and stayed so as long as we were ready to wait.",
+        "Run again later. Where nothing is running on the node the state is stuck: run the command "
+        "RemoveRunCommandLinuxExtension on the instance ({scope}) once.",
+    ),
+    "not_running": (
+        Status.SKIPPED,
+        "{what} is not running: {message}",
+        "Nothing to do while it is stopped; it is looked at by the next run after it has started.",
+    ),
+    "vanished": (
+        Status.SKIPPED,
+        "{what} no longer exists: it was removed (scaled in, evicted or replaced) after it was listed.",
+        "Nothing to do: the next run sees the nodes that are there then.",
+    ),
+    "locked": (
+        Status.ERROR,
+        "a deny assignment forbids run commands on {what}: its node resource group is under lockdown.",
+        "The cluster's nodeResourceGroupProfile.restrictionLevel is ReadOnly (always so on AKS Automatic). On other "
+        "clusters, set it to Unrestricted (az aks update --nrg-lockdown-restriction-level Unrestricted) to have nodes "
+        "looked at.",
+    ),
+    "scope_locked": (
+        Status.ERROR,
+        "a read-only lock forbids run commands on {what}: {message}",
+        "Remove the management lock from the node resource group, or accept that its nodes cannot be looked at.",
+    ),
+    "not_allowed": (
+        Status.ERROR,
+        "Azure does not allow it for {what} now: {message}",
+        "Read Azure's message; run again when the cause is gone.",
+    ),
+    "conflict": (
+        Status.ERROR,
+        "another operation is going on with {what} ({code}): {message}",
+        "Run again when the operation (an upgrade, a scaling) has ended.",
+    ),
+    # The run command was started, and did not come back with a result.
+    "agent_silent": (
+        Status.ERROR,
+        "the VM agent of {what} does not answer: {message}",
+        "Check that waagent (walinuxagent) runs on the node and reaches 168.63.129.16; reboot or reimage the node.",
+    ),
+    "command_failed": (
+        Status.ERROR,
+        "the run command on {what} failed ({code}): {message}",
+        "Look at /var/log/azure/run-command/handler.log and /var/log/waagent.log on the node, and run again.",
+    ),
+    "did_not_finish": (
+        Status.ERROR,
+        "the run command on {what} was cut off (a reboot, or a restart of the VM agent, in the middle). "
+        + _MAY_HAVE_RUN,
+        _AGAIN,
+    ),
+    "no_output": (
+        Status.ERROR,
+        "the run command on {what} was reported as succeeded, but without any output. " + _MAY_HAVE_RUN,
+        "Run again. If it stays so, look at /var/log/azure/run-command/handler.log on the node: its disk may be full, "
+        "or scripts may be forbidden to run from /var/lib/waagent (noexec).",
+    ),
+    "deadline": (
+        Status.ERROR,
+        "no result of the run command on {what} arrived before our deadline: {message} " + _MAY_HAVE_RUN,
+        "Check that the node can reach the internet on port 443 (the result is sent that way) and that its VM agent "
+        "is ready; then run again.",
+    ),
+    "expired": (
+        Status.ERROR,
+        "Azure no longer knows the result of the run command on {what} ({code}): it has expired, or the node was "
+        "removed meanwhile. " + _MAY_HAVE_RUN,
+        _AGAIN,
+    ),
+    # No permission.
+    "forbidden": (
+        Status.ERROR,
+        "the identity may not do {action} on {scope}.",
+        "Assign it a role that contains this action on the subscription (infra/ has both roles: one to read, one for "
+        "run command). A new assignment takes some minutes to work.",
+    ),
+    "policy": (
+        Status.ERROR,
+        "an Azure policy forbids it for {what}: {message}",
+        "Exempt the node resource group from the policy, or accept that its nodes cannot be looked at.",
+    ),
+    "unauthorized": (
+        Status.ERROR,
+        "Azure refused our token for {what} ({code}): {message}",
+        'Run "az login" (for the right tenant), or check the managed identity (AZURE_CLIENT_ID) and the endpoint '
+        "(GUARD_ARM_ENDPOINT).",
+    ),
+    "wrong_tenant": (
+        Status.ERROR,
+        "{what} belongs to another tenant than our token: {message}",
+        "Use an identity of that tenant (az login --tenant), or take the subscription out of the list.",
+    ),
+    "credential": (
+        Status.ERROR,
+        "no token could be had for {what}: {message}",
+        'Run "az login", or give the app a managed identity (AZURE_CLIENT_ID for a user-assigned one), or set '
+        "AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET.",
+    ),
+    # Not there.
+    "subscription_missing": (
+        Status.ERROR,
+        "{what} is not known to Azure, or the identity has no role in it ({code}).",
+        "Check the id; assign the identity a role that contains {action} on {scope}.",
+    ),
+    "subscription_disabled": (
+        Status.ERROR,
+        "the subscription of {what} is disabled ({code}): {message}",
+        "Enable the subscription again, or take it out of the list.",
+    ),
+    "missing": (
+        Status.ERROR,
+        "{what} does not exist ({code}).",
+        "It may have been deleted meanwhile; otherwise look at the cluster's state in Azure.",
+    ),
+    # Trouble on the way, or in Azure.
+    "throttled": (
+        Status.ERROR,
+        "Azure kept refusing calls for {what} because of its rate limits: {message}",
+        "Run again later; look for other programs that call Azure for the same subscription.",
+    ),
+    "unreachable": (
+        Status.ERROR,
+        "Azure could not be reached for {what}: {message}",
+        "Check the network, the proxy settings and GUARD_ARM_ENDPOINT; run again.",
+    ),
+    "untrusted": (
+        Status.ERROR,
+        "the endpoint's certificate is not trusted: {message}",
+        "Check GUARD_ARM_ENDPOINT and the proxy; set SSL_CERT_FILE where a private authority signs.",
+    ),
+    "connection_lost": (
+        Status.ERROR,
+        "the connection broke before Azure's answer for {what} arrived: {message}",
+        _AGAIN,
+    ),
+    "server_error": (
+        Status.ERROR,
+        "Azure failed to answer for {what} ({code}): {message}",
+        "Run again later; look at Azure's status page.",
+    ),
+    "malformed": (
+        Status.ERROR,
+        "Azure's answer for {what} could not be read: {message}",
+        "Run again; a proxy between here and Azure may be answering in its place.",
+    ),
+    "foreign_host": (
+        Status.ERROR,
+        "Azure's answer for {what} points to another host, which gets no token of ours: {message}",
+        "Check GUARD_ARM_ENDPOINT: it must be the endpoint that Azure's own answers name.",
+    ),
+    "other": (
+        Status.ERROR,
+        "Azure refused the call for {what} ({code}): {message}",
+        "Read Azure's message.",
+    ),
+}
+
+_WORDS_BY_CODE = {
+    "vmagentstatuscommunicationerror": "agent_silent",
+    "denyassignmentauthorizationfailed": "locked",
+    "authorizationfailed": "forbidden",
+    "linkedauthorizationfailed": "forbidden",
+    "requestdisallowedbypolicy": "policy",
+    "scopelocked": "scope_locked",
+    "readonlydisabledsubscription": "subscription_disabled",
+    "disabledsubscription": "subscription_disabled",
+    "invalidauthenticationtokentenant": "wrong_tenant",
+    "subscriptionnotfound": "subscription_missing",
+    "invalidsubscriptionid": "subscription_missing",
+    "anotheroperationinprogress": "busy",
+    "operationinprogress": "busy",
+    "vmextensionprovisioningerror": "command_failed",
+    "vmextensionprovisioningtimeout": "command_failed",
+    "vmextensionhandlernontransienterror": "command_failed",
+}
+_BUSY = ("run command extension execution is in progress", "conflict with a concurrent request")
+# Codes that a 5xx carries when it speaks of Azure's own trouble rather than of an operation that failed.
+_PASSING = {
+    "",
+    "badgateway",
+    "gatewaytimeout",
+    "internalerror",
+    "internalservererror",
+    "servertimeout",
+    "serverbusy",
+    "serviceunavailable",
+    "retryableerror",
+}
+
+
+def word(fault: Fault) -> str:
+    """The row of the table that judges `fault`."""
+    code, text = fault.code.lower(), fault.message.lower()
+    if fault.status == 429:
+        return "throttled"
+    if any(phrase in text for phrase in _BUSY):
+        return "busy"
+    if code in _TABLE:
+        return code
+    if code in _WORDS_BY_CODE:
+        return _WORDS_BY_CODE[code]
+    if code == "operationnotallowed":
+        return "not_running" if re.search(r"not running|deallocated|stopped", text) else "not_allowed"
+    if code.startswith("provisioningstate/"):
+        return "command_failed"
+    # Compute's 400 for an instance that was scaled in after it was listed.
+    if "is not an active virtual machine scale set vm" in text:
+        return "vanished"
+    match fault.status:
+        case 401:
+            return "unauthorized"
+        case 403:
+            return "forbidden"
+        case 404:
+            return "missing"
+        case 409:
+            return "conflict"
+        case status if status is not None and status >= 500:
+            return "server_error"
+        case _:
+            return "other"
+
+
+def passing(fault: Fault) -> bool:
+    """Whether asking the same again may well be answered: no lasting answer was given."""
+    if fault.status is None:
+        return fault.code in {"unreachable", "connection_lost", "credential"}
+    return fault.status in {401, 408, 429} or (fault.status >= 500 and fault.code.lower() in _PASSING)
+
+
+def judge(fault: Fault, target: Target) -> Problem:
+    """The problem that a finding reports for `fault`. Azure's own words are shortened, and no URL keeps its query."""
+    row = word(fault)
+    status, reason, hint = _TABLE[row]
+    action, scope = _refused(fault.message) or (target.action, target.scope)
+    values = {
+        "what": target.what,
+        "action": action,
+        "scope": scope,
+        "code": fault.code or f"HTTP {fault.status}",
+        "message": tidy(fault.message),
+    }
+    return Problem(status, fault.code or row, reason.format(**values), hint.format(**values))
+
+
+def _refused(message: str) -> tuple[str, str] | None:
+    """The action and scope that an AuthorizationFailed message names: what Azure says beats what we think."""
+    found = re.search(r"perform action '([\w./*]{1,200})' over scope '([^'\s]{1,500})'", message)
+    return (found[1], found[2]) if found is not None else None
+
+
+def tidy(message: str) -> str:
+    """A message fit for one line of a report: control characters out, queries of URLs (signatures) out, bounded."""
+    text = re.sub(r"(https?://[^\s?'\"]*)\?[^\s'\"]*", r"\1?…", " ".join(message.split()))
+    text = "".join(letter for letter in text if letter.isprintable())
+    return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…"
+
+
+def body_error(body: object) -> tuple[str, str] | None:
+    """Code and message of a body in Resource Manager's error shape, `{"error": {"code", "message"}}`, or None."""
+    error = body.get("error") if isinstance(body, dict) else None
+    if not isinstance(error, dict):
+        return None
+    return str(error.get("code") or ""), str(error.get("message") or "")
+
+
+def response_fault(status: int, text: str) -> Fault:
+    """The fault that an answer with an error status stands for."""
+    try:
+        found = body_error(json.loads(text))
+    except ValueError:
+        found = None
+    code, message = found or ("", f"HTTP {status}")
+    return Fault(status, code, message)
+
+
+def fault_of(error: AzureError) -> Fault:
+    """The fault behind an exception of the SDK."""
+    from aiohttp import ClientConnectorCertificateError, ClientConnectorError
+    from azure.core.exceptions import (
+        ClientAuthenticationError,
+        DecodeError,
+        HttpResponseError,
+        ServiceRequestError,
+        ServiceRequestTimeoutError,
+        ServiceResponseError,
+    )
+
+    from shared.azure.pipeline import ForeignHostError
+
+    match error:
+        case DecodeError():
+            return Fault(None, "malformed", error.message)
+        case HttpResponseError(response=response, status_code=int(status)) if response is not None:
+            return response_fault(status, response.text())
+        case ClientAuthenticationError():
+            return Fault(None, "credential", error.message.partition("\n")[0])
+        case ServiceRequestTimeoutError():
+            return Fault(None, "unreachable", error.message)
+        case ServiceRequestError(inner_exception=ClientConnectorCertificateError()):
+            return Fault(None, "untrusted", error.message)
+        case ServiceRequestError(inner_exception=ClientConnectorError()):
+            return Fault(None, "unreachable", error.message)
+        # The transport calls a connection that broke in the middle a request error too: it may have arrived.
+        case ServiceRequestError() | ServiceResponseError():
+            return Fault(None, "connection_lost", error.message or "no answer in time")
+        case ForeignHostError():
+            return Fault(None, "foreign_host", error.message)
+        case _:
+            return Fault(None, "other", error.message)

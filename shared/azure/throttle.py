@@ -1,0 +1,299 @@
+"""Staying below Azure's published limits: token buckets, one for each limit that a call falls under.
+
+Sources: "Understand how Azure Resource Manager throttles requests" (limits per subscription and principal) and
+"Compute throttling limits" (policies per subscription and region, and per resource). Where a call is not named
+there the choice is marked below. The buckets are this process's own view; the remaining counts in Azure's answers
+lower them, so that several processes and other people's calls are respected too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+# What a 429 without Retry-After costs, and the longest Retry-After that is believed (Compute's window is a minute;
+# values of twenty minutes date from its older, hourly limits).
+DEFAULT_PAUSE = 5.0
+LONGEST_PAUSE = 300.0
+
+# More buckets than this, and the full ones (nothing to remember) are dropped: they are made anew when needed.
+_KEEP_BUCKETS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A limit: `capacity` calls at once, refilled with `per_second` calls a second."""
+
+    capacity: float
+    per_second: float
+
+
+RATES: Mapping[str, Rate] = {
+    "arm/reads": Rate(250, 25),
+    "arm/writes": Rate(200, 10),
+    "compute/update-vms": Rate(1_500, 500 / 60),
+    "compute/get-vms": Rate(6_000, 2_000 / 60),
+    "compute/get-operation": Rate(15_000, 5_000 / 60),
+    "compute/high-cost-get": Rate(1_080, 360 / 60),
+    "resource/update-vms": Rate(12, 4 / 60),
+    "resource/get-operation": Rate(45, 15 / 60),
+}
+
+
+class Bucket:
+    """A token bucket. Pure: the caller says what time it is, in seconds of any clock that never runs backwards."""
+
+    __slots__ = ("_level", "_rate", "_stamp")
+
+    def __init__(self, rate: Rate, now: float) -> None:
+        self._rate = rate
+        self._level = rate.capacity
+        self._stamp = now
+
+    def _refill(self, now: float) -> None:
+        # A stamp in the future is a pause: nothing flows in until then.
+        if now > self._stamp:
+            self._level = min(self._rate.capacity, self._level + (now - self._stamp) * self._rate.per_second)
+            self._stamp = now
+
+    def delay(self, now: float) -> float:
+        """Seconds until a token can be taken; 0 when one is there."""
+        self._refill(now)
+        # A hair below one counts as one: sums of floats must not leave a waiter with waits too small to move the clock.
+        missing = 1 - self._level
+        flowing = missing / self._rate.per_second if missing > 1e-9 else 0.0
+        return max(0.0, self._stamp - now) + flowing
+
+    def take(self, now: float) -> None:
+        """Take one token. Raises RuntimeError where none is there: ask `delay` first."""
+        if self.delay(now) > 0:
+            raise RuntimeError("took a token that is not there")
+        self._level -= 1
+
+    def lower(self, now: float, remaining: float) -> None:
+        """Believe Azure where it says that fewer calls remain than the bucket holds."""
+        self._refill(now)
+        self._level = min(self._level, max(0.0, remaining))
+
+    def pause(self, now: float, seconds: float) -> None:
+        """Give nothing for `seconds`, then one token, and from then on what flows in."""
+        self._refill(now)
+        self._level = min(self._level, 1.0)
+        self._stamp = max(self._stamp, now + seconds)
+
+    def full(self, now: float) -> bool:
+        """Whether the bucket could as well be a new one."""
+        self._refill(now)
+        return self._stamp <= now and self._level >= self._rate.capacity
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One limit that a call falls under: its name in RATES and what it is counted for (subscription, region, …)."""
+
+    name: str
+    scope: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call by kind, with its limits from the narrowest to the widest."""
+
+    kind: str
+    limits: tuple[Limit, ...]
+
+
+_GUID = r"(?P<subscription>[0-9a-f-]{36})"
+_SCALE_SETS = rf"/subscriptions/{_GUID}/resourcegroups/[^/]+/providers/microsoft\.compute/virtualmachinescalesets"
+_KINDS: tuple[tuple[str, str, re.Pattern[str]], ...] = (
+    ("GET", "subscriptions", re.compile(r"/subscriptions")),
+    (
+        "GET",
+        "clusters",
+        re.compile(rf"/subscriptions/{_GUID}/providers/microsoft\.containerservice/managedclusters"),
+    ),
+    ("GET", "scale_sets", re.compile(_SCALE_SETS)),
+    ("GET", "instances", re.compile(rf"{_SCALE_SETS}/[^/]+/virtualmachines")),
+    ("POST", "run_command", re.compile(rf"{_SCALE_SETS}/[^/]+/virtualmachines/[^/]+/runcommand")),
+    (
+        "GET",
+        "poll",
+        re.compile(
+            rf"/subscriptions/{_GUID}/providers/microsoft\.compute/locations/(?P<region>[^/]+)/operations/[^/]+"
+        ),
+    ),
+)
+_SUBSCRIPTION = re.compile(rf"/subscriptions/{_GUID}(?:/|$)")
+
+# Listing instances is not named in Compute's tables; run command on an instance is not either (a single VM's counts
+# as an update). Both are assumed to count as their nearest relatives.
+_COMPUTE = {
+    "scale_sets": ("compute/high-cost-get", None),
+    "instances": ("compute/get-vms", None),
+    "run_command": ("compute/update-vms", "resource/update-vms"),
+    "poll": ("compute/get-operation", "resource/get-operation"),
+}
+
+
+def classify(method: str, url: str, region: str) -> Call:
+    """The kind and limits of a request. `region` is where Compute counts it (a poll's own URL names it)."""
+    path = urlsplit(url).path.rstrip("/").lower()
+    found = next(
+        ((kind, match) for verb, kind, pattern in _KINDS if verb == method and (match := pattern.fullmatch(path))),
+        None,
+    )
+    kind, match = found if found is not None else ("other", _SUBSCRIPTION.match(path))
+    groups = match.groupdict() if match is not None else {}
+    subscription = groups.get("subscription") or ""
+    arm = Limit("arm/reads" if method in {"GET", "HEAD"} else "arm/writes", subscription)
+    if kind not in _COMPUTE:
+        return Call(kind, (arm,))
+    regional, per_resource = _COMPUTE[kind]
+    where = (groups.get("region") or region).replace(" ", "").lower()
+    limits = (Limit(regional, f"{subscription}/{where}"), arm)
+    if per_resource is not None:
+        return Call(kind, (Limit(per_resource, path), *limits))
+    return Call(kind, limits)
+
+
+def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Seconds to wait as the answer asks for (RFC 9110, 10.2.3, and Azure's forms in milliseconds), or None.
+
+    `headers` has lower-case names; an unreadable value counts as none.
+    """
+    if text := headers.get("retry-after", "").strip():
+        if text.isdigit():
+            return float(text)
+        try:
+            moment = parsedate_to_datetime(text)
+        except ValueError:
+            return None
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return max(0.0, (moment - now).total_seconds())
+    for name in ("retry-after-ms", "x-ms-retry-after-ms"):
+        if (text := headers.get(name, "").strip()).isdigit():
+            return float(text) / 1000
+    return None
+
+
+def _remaining(headers: Mapping[str, str], call: Call) -> dict[Limit, int]:
+    """What the answer says is left under each of the call's limits."""
+    left: dict[Limit, int] = {}
+
+    def note(limit: Limit, count: str) -> None:
+        if count.strip().isdigit():
+            left[limit] = min(int(count), left.get(limit, int(count)))
+
+    for limit in call.limits:
+        if limit.name.startswith("arm/"):
+            note(limit, headers.get(f"x-ms-ratelimit-remaining-subscription-{limit.name[4:]}", ""))
+    # "Microsoft.Compute/<policy>;<count>", several of them separated by commas or as repeated headers.
+    for entry in headers.get("x-ms-ratelimit-remaining-resource", "").split(","):
+        policy, _, count = entry.partition(";")
+        prefix = "resource/" if policy.strip().lower().endswith(("resource", "resourcemaximum")) else "compute/"
+        for limit in call.limits:
+            if limit.name.startswith(prefix):
+                note(limit, count)
+    return left
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What a run cost. `calls` counts requests by kind, `refused` Azure's 429s; `waits` counts the calls that were
+    held back, `wait_seconds` is their waiting summed over those calls (many wait at the same time)."""
+
+    calls: Mapping[str, int]
+    refused: int
+    waits: int
+    wait_seconds: float
+
+
+@dataclass(slots=True)
+class _Gate:
+    bucket: Bucket
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Throttle:
+    """Holds every call back until all its limits have room. First come, first served under each limit."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._clock = clock
+        self._sleep = sleep
+        self._gates: dict[Limit, _Gate] = {}
+        self._calls: Counter[str] = Counter()
+        self._refused = 0
+        self._waits = 0
+        self._wait_seconds = 0.0
+
+    @property
+    def stats(self) -> Stats:
+        """A snapshot of the counters."""
+        return Stats(dict(self._calls), self._refused, self._waits, self._wait_seconds)
+
+    def _gate(self, limit: Limit) -> _Gate:
+        gate = self._gates.get(limit)
+        if gate is None:
+            now = self._clock()
+            if len(self._gates) >= _KEEP_BUCKETS:
+                self._gates = {
+                    key: kept for key, kept in self._gates.items() if kept.turn.locked() or not kept.bucket.full(now)
+                }
+            gate = self._gates[limit] = _Gate(Bucket(RATES[limit.name], now))
+        return gate
+
+    async def take(self, call: Call) -> None:
+        """Wait until each of the call's limits has a token, then take one of each, all at the moment of sending.
+
+        Turns are held from the narrowest limit to the widest, so whoever waits for a region does not hold up
+        another region under the same subscription.
+        """
+        began = self._clock()
+        gates = [self._gate(limit) for limit in call.limits]
+        taken = False
+        while not taken:
+            async with AsyncExitStack() as turns:
+                for gate in gates:
+                    await turns.enter_async_context(gate.turn)
+                    while (delay := gate.bucket.delay(self._clock())) > 0:
+                        await self._sleep(delay)
+                now = self._clock()
+                # While a wider limit was waited for, a 429 may have paused a narrower one: then queue anew.
+                if all(gate.bucket.delay(now) <= 0 for gate in gates):
+                    for gate in gates:
+                        gate.bucket.take(now)
+                    taken = True
+        waited = self._clock() - began
+        if waited > 0.001:
+            self._waits += 1
+            self._wait_seconds += waited
+        self._calls[call.kind] += 1
+
+    def answered(self, call: Call, status: int, headers: Mapping[str, str]) -> None:
+        """Learn from an answer: `headers` has lower-case names, repeated ones joined by commas."""
+        now = self._clock()
+        left = _remaining(headers, call)
+        for limit, count in left.items():
+            self._gate(limit).bucket.lower(now, count)
+        if status != 429:
+            return
+        self._refused += 1
+        asked = retry_after(headers, datetime.now(UTC))
+        seconds = min(DEFAULT_PAUSE if asked is None else asked, LONGEST_PAUSE)
+        # The limit that is used up says so; where none does, all but the resource's own are held.
+        spent = [limit for limit, count in left.items() if count == 0]
+        for limit in spent or [limit for limit in call.limits if not limit.name.startswith("resource/")]:
+            self._gate(limit).bucket.pause(now, seconds)

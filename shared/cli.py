@@ -1,0 +1,317 @@
+"""The terminal command `kubelet-guard`: the same runs as the serverless app's, in this process.
+
+Findings go to stdout, everything else to stderr. Exit status: 0 all pass, 1 some fail, 2 some could not be determined
+(or the run itself failed), 64 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from shared import settings as settings_module
+from shared.errors import GuardError, UsageError
+from shared.settings import Settings
+
+# What a command needs is imported by the command: `--help` and a wrong option answer at once.
+if TYPE_CHECKING:
+    from shared.models import Finding
+    from shared.runs import NodePlan, Services
+    from shared.runs.request import Request
+    from shared.store import Store
+
+EX_USAGE = 64
+INTERRUPTED = 130
+
+_SUPPORT_POLICY = """\
+AKS's support policy: changes made to nodes through the IaaS APIs, scale-set run command among them, can make a
+cluster unsupportable. AKS also documents manual changes to a node as lost at its next upgrade, reimage or scaling:
+a fixed node can come back as it was. Each fix restarts that node's kubelet, which can show it NotReady for a moment;
+running pods stay."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(EX_USAGE, f"{self.prog}: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="kubelet-guard", description="Prove, and keep, the kubelet settings of every AKS node.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    audit = _command(commands.add_parser, "audit", "look at every node and judge it", audit_command)
+    _scope_options(audit)
+    _output_options(audit)
+
+    plan = _command(commands.add_parser, "plan", "show what a fix would change, and write a plan file", plan_command)
+    _scope_options(plan)
+    _fix_options(plan)
+    plan.add_argument("--out", metavar="FILE", default="kubelet-guard-plan.json", help="default: %(default)s")
+    _store_option(plan)
+
+    fix = _command(commands.add_parser, "fix", "change failing nodes as planned, in waves", fix_command)
+    _scope_options(fix)
+    _fix_options(fix)
+    fix.add_argument("--plan", metavar="FILE", help="carry out exactly this plan (default: plan now)")
+    fix.add_argument("--resume", metavar="RUN", help="go on with a fix that was broken off")
+    fix.add_argument("--yes", action="store_true", help="do not ask")
+    _output_options(fix)
+
+    findings = _command(commands.add_parser, "findings", "show what an earlier run found", findings_command)
+    findings.add_argument("--run", metavar="ID", dest="run_id", help="the run (default: the latest)")
+    findings.add_argument("--status", choices=["pass", "fail", "error", "skipped", "not_applicable"])
+    for name in ("subscription", "cluster", "node-pool", "node", "control"):
+        findings.add_argument(f"--{name}", metavar="NAME")
+    _output_options(findings)
+    return parser
+
+
+def _command(
+    add: Callable[..., argparse.ArgumentParser],
+    name: str,
+    summary: str,
+    function: Callable[[argparse.Namespace, Settings], Awaitable[int]],
+) -> argparse.ArgumentParser:
+    parser = add(name, help=summary, description=(function.__doc__ or "").replace("`", ""))
+    parser.set_defaults(function=function)
+    return parser
+
+
+def _scope_options(parser: argparse.ArgumentParser) -> None:
+    scope = parser.add_argument_group("scope (each may be given several times; the default is everything)")
+    scope.add_argument("--subscription", metavar="ID", dest="subscriptions", action="append", default=[])
+    scope.add_argument("--cluster", metavar="NAME", dest="clusters", action="append", default=[])
+    scope.add_argument("--node-pool", metavar="NAME", dest="node_pools", action="append", default=[])
+    scope.add_argument("--control", metavar="ID", dest="controls", action="append", default=[])
+
+
+def _fix_options(parser: argparse.ArgumentParser) -> None:
+    how = parser.add_argument_group("how to fix")
+    how.add_argument("--method", choices=["auto", "config", "flags"], default="auto", help="default: auto")
+    how.add_argument("--max-unavailable", metavar="N|P%", default="1", help="nodes of a pool at once (default: 1)")
+    how.add_argument(
+        "--max-failures", metavar="N", default=0, type=int, help="failed fixes in a pool before it is left (default: 0)"
+    )
+    how.add_argument("--no-canary", dest="canary", action="store_false", help="no first wave of one node")
+    how.add_argument(
+        "--pause", metavar="SECONDS", dest="pause_seconds", default=15, type=int, help="between waves (default: 15)"
+    )
+
+
+def _output_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", choices=["table", "json", "csv"], default="table", help="default: table")
+    _store_option(parser)
+
+
+def _store_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--store",
+        metavar="PATH_OR_URL",
+        help="where runs are kept: an SQLite file, or a table service such as https://ACCOUNT.table.core.windows.net"
+        f" (default: $GUARD_STORE, else {_default_store()})",
+    )
+
+
+def _default_store() -> str:
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return str(Path(state) / "kubelet-guard" / "runs.db")
+
+
+def _request(kind: type[Request], arguments: argparse.Namespace) -> Request:
+    from shared.runs.request import parse_request
+
+    return parse_request(kind, {name: getattr(arguments, name) for name in kind.model_fields})
+
+
+@asynccontextmanager
+async def _store(arguments: argparse.Namespace, settings: Settings) -> AsyncIterator[Store]:
+    from shared.store import open_store
+
+    location = arguments.store or settings.store or _default_store()
+    async with open_store(location, authority=settings.authority) as store:
+        yield store
+
+
+@asynccontextmanager
+async def _services(arguments: argparse.Namespace, settings: Settings) -> AsyncIterator[Services]:
+    """The store and Azure, with progress shown on stderr."""
+    from shared.azure import Azure
+    from shared.progress import meter
+    from shared.runs import Services
+
+    async with _store(arguments, settings) as store, Azure(settings) as azure:
+        with meter() as shown:
+            yield Services(azure, store, settings, shown.on_found, shown.on_findings)
+
+
+async def _findings(store: Store, run_id: str, **narrower: str | None) -> list[Finding]:
+    from shared.models import Status
+    from shared.store import FindingQuery
+
+    status = narrower.pop("status", None)
+    query = FindingQuery(run_id=run_id, status=Status(status) if status else None, **narrower)
+    return [finding async for finding in store.all_findings(query)]
+
+
+async def audit_command(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Look at the kubelet of every node in scope, judge it, record the findings and show them."""
+    from shared.models import RunKind
+    from shared.runs import RunRequest, survey_here
+
+    request = _request(RunRequest, arguments)
+    async with _services(arguments, settings) as services:
+        run = await survey_here(services, RunKind.AUDIT, request)
+        findings = await _findings(services.store, run.id)
+    return _show(findings, arguments.output)
+
+
+async def plan_command(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Look at every node in scope, and show as diffs what a fix would change on those that fail.
+
+    Nothing is changed. The plan file is what `kubelet-guard fix --plan FILE` carries out. The exit status is that of
+    an audit.
+    """
+    from shared import render
+    from shared.models import RunKind
+    from shared.runs import FixRequest, plans_of, survey_here
+    from shared.runs.plans import PlanFile, digest
+
+    request = _request(FixRequest, arguments)
+    async with _services(arguments, settings) as services:
+        run = await survey_here(services, RunKind.PLAN, request)
+        plans = await plans_of(services, run)
+        findings = await _findings(services.store, run.id)
+    render.plans_as_text(plans, sys.stdout)
+    whole = PlanFile(run_id=run.id, made=datetime.now(UTC), nodes=tuple(plans), digest=digest(plans))
+    _write(Path(arguments.out), whole.model_dump_json(indent=1))
+    _say(f"the plan is in {arguments.out}; carry it out with: kubelet-guard fix --plan {arguments.out}")
+    return render.exit_code(findings)
+
+
+async def fix_command(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Change failing nodes as planned, restart their kubelets, verify, and roll back where one is not well.
+
+    Pools are fixed side by side, each in waves, a canary first; a pool is left at the first sign of trouble. Needs
+    GUARD_ALLOW_FIX=true besides.
+    """
+    from shared import render
+    from shared.models import RunKind
+    from shared.runs import FixRequest, fix_here, plans_of, resume_fix_here, survey_here
+    from shared.runs.plans import read_plan_file
+
+    if not settings.allow_fix:
+        raise UsageError(
+            "fixing is not allowed here: it needs a second key besides this command."
+            " Where you may, set GUARD_ALLOW_FIX=true"
+        )
+    request = _request(FixRequest, arguments)
+    plans: list[NodePlan] = []
+    if arguments.plan:
+        plans = list(read_plan_file(_read(Path(arguments.plan)), arguments.plan).nodes)
+    elif not arguments.resume:
+        async with _services(arguments, settings) as services:
+            surveyed = await survey_here(services, RunKind.PLAN, request)
+            plans = await plans_of(services, surveyed)
+    if not arguments.resume:
+        render.plans_as_text(plans, sys.stderr)
+        if not any(not plan.refused for plan in plans):
+            _say("there is nothing to fix")
+            return 1 if plans else 0
+        _ask(arguments, sum(not plan.refused for plan in plans))
+    async with _services(arguments, settings) as services:
+        if arguments.resume:
+            run = await resume_fix_here(services, arguments.resume)
+        else:
+            run = await fix_here(services, request, plans)
+        findings = await _findings(services.store, run.id)
+    return _show(findings, arguments.output)
+
+
+async def findings_command(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Show the findings of an earlier run from the store. The exit status is that of the findings shown."""
+    async with _store(arguments, settings) as store:
+        latest = await store.latest_run() if arguments.run_id is None else await store.run(arguments.run_id)
+        if latest is None:
+            wanted = f"run {arguments.run_id}" if arguments.run_id else "run yet; make one with: kubelet-guard audit"
+            raise UsageError(f"the store holds no {wanted}")
+        findings = await _findings(
+            store,
+            latest.id,
+            status=arguments.status,
+            subscription=arguments.subscription,
+            cluster=arguments.cluster,
+            node_pool=arguments.node_pool,
+            node=arguments.node,
+            control=arguments.control,
+        )
+    return _show(findings, arguments.output)
+
+
+def _show(findings: Sequence[Finding], output: str) -> int:
+    """Findings on stdout; gives the exit status that they stand for."""
+    from shared import render
+
+    {"json": render.as_json, "csv": render.as_csv, "table": render.as_table}[output](findings, sys.stdout)
+    if not findings:
+        _say("there is no finding: no AKS node is in scope")
+    return render.exit_code(findings)
+
+
+def _ask(arguments: argparse.Namespace, nodes: int) -> None:
+    """The second thought before nodes are changed. Raises UsageError where nobody can be asked, or the answer is no."""
+    _say(_SUPPORT_POLICY)
+    if arguments.yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("nobody can be asked here; where you are sure, add --yes")
+    print(f"Change {nodes} nodes and restart their kubelets? Type yes: ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip() != "yes":
+        raise UsageError("nothing was changed")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the plan {path} cannot be read: {error}") from None
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise UsageError(f"the plan cannot be written to {path}: {error}") from None
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The console script: parse, run, and turn errors into sentences and exit statuses."""
+    arguments = _parser().parse_args(argv)
+    function: Callable[[argparse.Namespace, Settings], Awaitable[int]] = arguments.function
+
+    async def run() -> int:
+        return await function(arguments, settings_module.load(os.environ))
+
+    try:
+        return asyncio.run(run())
+    except GuardError as error:
+        _say(f"kubelet-guard: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        _say("kubelet-guard: interrupted; what was found so far is in the store")
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,449 @@
+"""What the kubelet checks of a complete configuration before it starts.
+
+Sources: `pkg/kubelet/apis/config/validation` (ValidateKubeletConfiguration and its parts for reserved memory),
+`component-base/logs/api/v1` (Validate), `component-base/tracing/api/v1`, `component-base/metrics`
+(ValidateShowHiddenMetricsVersion), `component-base/cli/flag` (TLS). Not here: what the kubelet only finds out later,
+with the node at hand (a missing client CA file, an unknown authorization mode, quantities that do not fit).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final, cast
+
+from shared.kubelet.decode import Struct
+from shared.kubelet.defaults import get
+from shared.kubelet.gates import FeatureGates
+from shared.kubelet.gotypes import format_duration, parse_quantity, quote
+from shared.kubelet.labels import is_valid_taint
+
+_SECOND: Final = 1_000_000_000
+_MAX_INT32: Final = 2**31 - 1
+
+_ENFORCEMENTS: Final = (
+    "pods", "system-reserved", "system-reserved-compressible", "kube-reserved", "kube-reserved-compressible", "none",
+)  # fmt: skip
+_IMAGE_POLICIES: Final = (
+    "NeverVerify", "NeverVerifyPreloadedImages", "NeverVerifyAllowlistedImages", "AlwaysVerify",
+)  # fmt: skip
+_CHOICES: Final = (
+    ("topologyManagerPolicy", ("none", "best-effort", "restricted", "single-numa-node")),
+    ("topologyManagerScope", ("container", "pod")),
+    ("hairpinMode", ("none", "hairpin-veth", "promiscuous-bridge")),
+)
+_RANGES: Final = (
+    ("imageGCHighThresholdPercent", "image-gc-high-threshold", 0, 100),
+    ("imageGCLowThresholdPercent", "image-gc-low-threshold", 0, 100),
+    ("iptablesDropBit", "iptables-drop-bit", 0, 31),
+    ("iptablesMasqueradeBit", "iptables-masquerade-bit", 0, 31),
+    ("oomScoreAdj", "oom-score-adj", -1000, 1000),
+    ("port", "port", 1, 65535),
+)
+_NOT_NEGATIVE: Final = (
+    ("eventBurst", "event-burst"),
+    ("eventRecordQPS", "event-qps"),
+    ("kubeAPIBurst", "kube-api-burst"),
+    ("kubeAPIQPS", "kube-api-qps"),
+    ("maxOpenFiles", "max-open-files"),
+    ("maxPods", "max-pods"),
+    ("podsPerCore", "pods-per-core"),
+    ("registryBurst", "registry-burst"),
+    ("registryPullQPS", "registry-qps"),
+)
+_CPUSET: Final = re.compile(r"[+-]?[0-9]{1,18}\Z")
+
+_TLS_VERSIONS: Final = frozenset({"", "VersionTLS10", "VersionTLS11", "VersionTLS12", "VersionTLS13"})
+_CIPHER_SUITES: Final = frozenset(
+    {
+        "TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256",
+        "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA", "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA",
+        "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA", "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA",
+        "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+        "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+        "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256", "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+        "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305", "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305",
+        # insecure by Go's own list, but taken
+        "TLS_RSA_WITH_RC4_128_SHA", "TLS_RSA_WITH_3DES_EDE_CBC_SHA", "TLS_RSA_WITH_AES_128_CBC_SHA",
+        "TLS_RSA_WITH_AES_256_CBC_SHA", "TLS_RSA_WITH_AES_128_CBC_SHA256", "TLS_RSA_WITH_AES_128_GCM_SHA256",
+        "TLS_RSA_WITH_AES_256_GCM_SHA384", "TLS_ECDHE_ECDSA_WITH_RC4_128_SHA", "TLS_ECDHE_RSA_WITH_RC4_128_SHA",
+        "TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA", "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256",
+        "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256",
+    }
+)  # fmt: skip
+
+
+def validate_logging(config: Struct, gates: FeatureGates) -> list[str]:
+    """logsapi.Validate: what is wrong with `logging`."""
+    return list(_Rules(config, gates, 0).logging())
+
+
+def validate_configuration(config: Struct, gates: FeatureGates, *, minor: int) -> list[str]:
+    """ValidateKubeletConfiguration: all that is wrong, in the kubelet's order of words."""
+    rules = _Rules(config, gates, minor)
+    problems = [f"invalid configuration: {problem}" for problem in rules.configuration()]
+    return [*problems, *rules.logging()]
+
+
+def validate_tls(config: Struct) -> str | None:
+    """What InitializeTLS refuses first: an unknown cipher suite or TLS version."""
+    for name in cast("list[str] | None", config["tlsCipherSuites"]) or []:
+        if name not in _CIPHER_SUITES:
+            return f"Cipher suite {name} not supported or doesn't exist"
+    version = cast(str, config["tlsMinVersion"])
+    if version not in _TLS_VERSIONS:
+        return f"unknown tls version {quote(version)}"
+    return None
+
+
+class _Rules:
+    def __init__(self, config: Struct, gates: FeatureGates, minor: int) -> None:
+        self.config = config
+        self.gates = gates
+        self.minor = minor
+
+    def number(self, name: str) -> int:
+        """A number or a duration; 0 where it is not set."""
+        return cast("int | None", get(self.config, tuple(name.split(".")))) or 0
+
+    def text(self, name: str) -> str:
+        return cast(str, self.config[name])
+
+    def strings(self, name: str) -> list[str]:
+        return cast("list[str] | None", self.config[name]) or []
+
+    def configuration(self) -> Iterator[str]:
+        yield from self.numbers()
+        yield from self.images()
+        yield from self.gated()
+        yield from self.taints()
+        yield from self.choices()
+        yield from self.shutdown()
+        yield from self.enforcements()
+        yield from self.reserved()
+        yield from self.tracing()
+        yield from self.container_logs()
+
+    def numbers(self) -> Iterator[str]:
+        if self.number("nodeLeaseDurationSeconds") <= 0:
+            yield "nodeLeaseDurationSeconds must be greater than 0"
+        if self.text("systemCgroups") and not self.text("cgroupRoot"):
+            yield ("systemCgroups (--system-cgroups) was specified and cgroupRoot (--cgroup-root) was not specified")
+        for name, flag in _NOT_NEGATIVE:
+            if self.number(name) < 0:
+                yield f"{name} (--{flag}) {self.number(name)} must not be a negative number"
+        for name, flag, least, most in _RANGES:
+            if not least <= self.number(name) <= most:
+                yield (f"{name} (--{flag}) {self.number(name)} must be between {least} and {most}, inclusive")
+        if not 0 <= self.number("healthzPort") <= 65535:
+            yield (f"healthzPort (--healthz-port) {self.number('healthzPort')} must be between 1 and 65535, inclusive")
+        if not 0 <= self.number("readOnlyPort") <= 65535:
+            yield (
+                f"readOnlyPort (--read-only-port) {self.number('readOnlyPort')} must be between 0 and 65535, inclusive"
+            )
+        low, high = self.number("imageGCLowThresholdPercent"), self.number("imageGCHighThresholdPercent")
+        if low >= high:
+            yield (
+                f"imageGCLowThresholdPercent (--image-gc-low-threshold) {low} must be less than "
+                f"imageGCHighThresholdPercent (--image-gc-high-threshold) {high}"
+            )
+        if self.number("nodeStatusMaxImages") < -1:
+            yield (
+                f"nodeStatusMaxImages (--node-status-max-images) {self.number('nodeStatusMaxImages')} "
+                "must be -1 or greater"
+            )
+        factor = cast("float | None", self.config["memoryThrottlingFactor"])
+        if factor is not None and not 0 < factor <= 1:
+            yield f"memoryThrottlingFactor {factor} must be greater than 0 and less than or equal to 1.0"
+
+    def images(self) -> Iterator[str]:
+        oldest, youngest = self.number("imageMaximumGCAge"), self.number("imageMinimumGCAge")
+        if oldest and not self.gates.enabled("ImageMaximumGCAge"):
+            yield "ImageMaximumGCAge feature gate is required for Kubelet configuration option imageMaximumGCAge"
+        for name in ("imageMinimumGCAge", "imageMaximumGCAge"):
+            if self.number(name) < 0:
+                yield f"{name} {format_duration(self.number(name))} must not be negative"
+        if 0 < oldest <= youngest:
+            yield (
+                f"imageMaximumGCAge {format_duration(oldest)} must be greater than "
+                f"imageMinimumGCAge {format_duration(youngest)}"
+            )
+        parallel = cast("int | None", self.config["maxParallelImagePulls"])
+        if parallel is not None and parallel < 1:
+            yield f"maxParallelImagePulls {parallel} must be a positive number"
+        if parallel is not None and parallel > 1 and self.config["serializeImagePulls"]:
+            yield (
+                "maxParallelImagePulls cannot be larger than 1 unless "
+                "SerializeImagePulls (--serialize-image-pulls) is set to false"
+            )
+        policy = self.text("imagePullCredentialsVerificationPolicy")
+        allowed = self.strings("preloadedImagesVerificationAllowlist")
+        if self.gates.enabled("KubeletEnsureSecretPulledImages"):
+            if policy not in _IMAGE_POLICIES:
+                yield (
+                    f"option {quote(policy)} specified for imagePullCredentialsVerificationPolicy. "
+                    f"Valid options are {', '.join(map(quote, _IMAGE_POLICIES))}"
+                )
+            if allowed and policy != "NeverVerifyAllowlistedImages":
+                yield (
+                    "can't set `preloadedImagesVerificationAllowlist` if "
+                    '`imagePullCredentialsVertificationPolicy` is not "NeverVerifyAllowlistedImages"'
+                )
+            return
+        for name, given in (
+            ("imagePullCredentialsVerificationPolicy", policy),
+            ("preloadedImagesVerificationAllowlist", allowed),
+        ):
+            if given:
+                yield (f"`{name}` must not be set if KubeletEnsureSecretPulledImages feature gate is not enabled")
+
+    def gated(self) -> Iterator[str]:
+        period = self.number("cpuCFSQuotaPeriod")
+        if self.gates.enabled("CustomCPUCFSQuotaPeriod"):
+            if not 1_000_000 <= period <= _SECOND:
+                yield (
+                    f"cpuCFSQuotaPeriod (--cpu-cfs-quota-period) {format_duration(period)} "
+                    "must be between 1ms and 1sec, inclusive"
+                )
+        elif period != 100_000_000:
+            yield (
+                f"cpuCFSQuotaPeriod (--cpu-cfs-quota-period) {format_duration(period)} "
+                "requires feature gate CustomCPUCFSQuotaPeriod"
+            )
+        if self.config["serverTLSBootstrap"] and not self.gates.enabled("RotateKubeletServerCertificate"):
+            yield "serverTLSBootstrap true requires feature gate RotateKubeletServerCertificate"
+        if self.config["runOnce"] and self.minor >= 36:
+            yield "runOnce (--runOnce) true, Runonce mode has been deprecated and should not be set"
+        swap = cast(str, get(self.config, ("memorySwap", "swapBehavior")))
+        if self.gates.enabled("NodeSwap"):
+            if swap not in ("", "NoSwap", "LimitedSwap") and (swap != "UnlimitedSwap" or self.minor >= 30):
+                yield (f'memorySwap.swapBehavior {quote(swap)} must be one of: "", "LimitedSwap" or "NoSwap"')
+        elif swap:
+            yield "memorySwap.swapBehavior cannot be set when NodeSwap feature flag is disabled"
+        restart = cast("int | None", get(self.config, ("crashLoopBackOff", "maxContainerRestartPeriod")))
+        if self.gates.enabled("KubeletCrashLoopBackOffMax"):
+            if restart is None:
+                yield (
+                    "FeatureGate KubeletCrashLoopBackOffMax is enabled, "
+                    "CrashLoopBackOff.MaxContainerRestartPeriod must be set"
+                )
+            elif not 1000 <= _toward_zero(restart, 1_000_000) <= 300_000:
+                yield (
+                    f"CrashLoopBackOff.MaxContainerRestartPeriod (got: {restart / _SECOND:g} seconds) "
+                    "must be set between 1s and 300s"
+                )
+        elif restart is not None:
+            yield (
+                "FeatureGate KubeletCrashLoopBackOffMax not enabled, "
+                "CrashLoopBackOff.MaxContainerRestartPeriod must not be set"
+            )
+        if self.config["enableSystemLogQuery"]:
+            if not self.gates.enabled("NodeLogQuery"):
+                yield "NodeLogQuery feature gate is required for enableSystemLogQuery"
+            if not self.config["enableSystemLogHandler"]:
+                yield "enableSystemLogHandler is required for enableSystemLogQuery"
+        reservation = self.text("memoryReservationPolicy")
+        if reservation == "TieredReservation" and not self.gates.enabled("MemoryQoS"):
+            yield 'memoryReservationPolicy "TieredReservation" requires MemoryQoS feature gate to be enabled'
+        if reservation not in ("None", "TieredReservation"):
+            yield (
+                f"option {quote(reservation)} specified for memoryReservationPolicy. "
+                'Valid options are "None" or "TieredReservation"'
+            )
+
+    def taints(self) -> Iterator[str]:
+        for taint in cast("list[Struct] | None", self.config["registerWithTaints"]) or []:
+            if not is_valid_taint(taint["key"], taint["value"], taint["effect"]):
+                yield f"invalid taint: {taint['key']}={taint['value']}:{taint['effect']}"
+            if taint["timeAdded"] is not None:
+                yield "taint.TimeAdded is not nil"
+
+    def choices(self) -> Iterator[str]:
+        for name, allowed in _CHOICES:
+            if self.text(name) not in allowed:
+                yield f"{name} {quote(self.text(name))} must be one of: {', '.join(map(quote, allowed))}"
+
+    def shutdown(self) -> Iterator[str]:
+        total, critical = (
+            self.number("shutdownGracePeriod"),
+            self.number("shutdownGracePeriodCriticalPods"),
+        )
+        if self.gates.enabled("GracefulNodeShutdown"):
+            if critical > total:
+                yield (
+                    f"shutdownGracePeriodCriticalPods {format_duration(critical)} must be <= "
+                    f"shutdownGracePeriod {format_duration(total)}"
+                )
+            for name, value in (
+                ("shutdownGracePeriod", total),
+                ("shutdownGracePeriodCriticalPods", critical),
+            ):
+                if value < 0 or 0 < value < _SECOND:
+                    yield f"{name} {format_duration(value)} must be either zero or otherwise >= 1 sec"
+        elif total > 0 or critical > 0:
+            yield (
+                "specifying shutdownGracePeriod or shutdownGracePeriodCriticalPods "
+                "requires feature gate GracefulNodeShutdown"
+            )
+        if self.config["shutdownGracePeriodByPodPriority"]:
+            if not self.gates.enabled("GracefulNodeShutdownBasedOnPodPriority"):
+                yield (
+                    "Specifying shutdownGracePeriodByPodPriority requires "
+                    "feature gate GracefulNodeShutdownBasedOnPodPriority"
+                )
+            elif total > 0 or critical > 0:
+                yield ("Cannot specify both shutdownGracePeriodByPodPriority and shutdownGracePeriod at the same time")
+
+    def enforcements(self) -> Iterator[str]:
+        wanted = self.strings("enforceNodeAllocatable")
+        where = "enforceNodeAllocatable (--enforce-node-allocatable)"
+        for name in ("system-reserved", "kube-reserved"):
+            if name in wanted and f"{name}-compressible" in wanted:
+                yield f"both {quote(name)} and {quote(f'{name}-compressible')} cannot be specified together in {where}"
+        for name, times in Counter(wanted).items():
+            if times > 1:
+                yield f"duplicated enforcements {quote(name)} in {where}"
+            if name not in _ENFORCEMENTS:
+                yield (
+                    f"option {quote(name)} specified for {where}. "
+                    f"Valid options are {', '.join(map(quote, _ENFORCEMENTS))}"
+                )
+                continue
+            if name == "none":
+                if len(wanted) > 1:
+                    yield f'{where} may not contain additional enforcements when "none" is specified'
+                continue
+            for prefix, field, flag in (
+                ("system-reserved", "systemReservedCgroup", "system-reserved-cgroup"),
+                ("kube-reserved", "kubeReservedCgroup", "kube-reserved-cgroup"),
+            ):
+                if name.startswith(prefix) and not self.text(field):
+                    yield f"{field} (--{flag}) must be specified when {quote(name)} included in {where}"
+            if not self.config["cgroupsPerQOS"]:
+                yield f"cgroupsPerQOS (--cgroups-per-qos) must be set to true when {quote(name)} contained in {where}"
+
+    def reserved(self) -> Iterator[str]:
+        cpus = self.text("reservedSystemCPUs")
+        if cpus:
+            if self.text("systemReservedCgroup") or self.text("kubeReservedCgroup"):
+                yield (
+                    "can't use reservedSystemCPUs (--reserved-cpus) with systemReservedCgroup "
+                    "(--system-reserved-cgroup) or kubeReservedCgroup (--kube-reserved-cgroup)"
+                )
+            if not _is_cpuset(cpus):
+                yield f"unable to parse reservedSystemCPUs (--reserved-cpus) {cpus}"
+        seen: set[tuple[object, str]] = set()
+        for reservation in cast("list[Struct] | None", self.config["reservedMemory"]) or []:
+            node = reservation["numaNode"]
+            for kind, quantity in cast("dict[str, str]", reservation["limits"] or {}).items():
+                if kind != "memory" and not kind.startswith("hugepages-"):
+                    yield f"the limit type {quote(kind)} for NUMA node {node} is not supported"
+                if parse_quantity(quantity) == 0:
+                    yield f"reserved memory may not be zero for NUMA node {node} and resource {quote(kind)}"
+                if (node, kind) in seen:
+                    yield (f"the reserved memory has a duplicate value for NUMA node {node} and resource {quote(kind)}")
+                seen.add((node, kind))
+        hidden = self.text("showHiddenMetricsForVersion")
+        if hidden and hidden != f"1.{self.minor - 1}":
+            yield (
+                "--show-hidden-metrics-for-version must be omitted or have the value "
+                f"'1.{self.minor - 1}'. Only the previous minor version is allowed"
+            )
+
+    def tracing(self) -> Iterator[str]:
+        tracing = cast("Struct | None", self.config["tracing"])
+        if tracing is None:
+            return
+        rate = cast("int | None", tracing["samplingRatePerMillion"])
+        if rate is not None and not 0 <= rate <= 1_000_000:
+            yield f"tracing.samplingRatePerMillion: Invalid value: {rate}: must be between 0 and 1000000"
+        if not self.gates.enabled("KubeletTracing") and self.minor < 34:
+            yield "tracing should not be configured if KubeletTracing feature flag is disabled."
+
+    def container_logs(self) -> Iterator[str]:
+        if not self.text("containerRuntimeEndpoint"):
+            yield "the containerRuntimeEndpoint was not specified or empty"
+        if self.number("containerLogMaxWorkers") < 1 and self.minor >= 30:
+            yield "containerLogMaxWorkers must be greater than or equal to 1"
+        if self.number("containerLogMonitorInterval") < 3 * _SECOND and self.minor >= 30:
+            yield "containerLogMonitorInterval must be a positive time duration greater than or equal to 3s"
+        if self.number("containerLogMaxFiles") <= 1 and self.minor >= 33:
+            yield "containerLogMaxFiles must be greater than 1"
+        logs = self.text("podLogsDir")
+        if self.minor < 30:
+            return
+        if not logs.startswith("/"):
+            yield f"pod logs path {quote(logs)} must be absolute path"
+        if logs != clean_path(logs):
+            yield f"pod logs path {quote(logs)} must be normalized"
+        if not logs.isascii():
+            yield f"pod logs path {quote(logs)} mut contains ASCII characters only"
+
+    def logging(self) -> Iterator[str]:
+        logging = cast(Struct, self.config["logging"])
+        form = cast(str, logging["format"])
+        if form not in ("text", "json"):
+            yield f"logging.format: Invalid value: {quote(form)}: Unsupported log format"
+        elif form == "json" and not self.gates.enabled("LoggingBetaOptions"):
+            yield "logging.format: Forbidden: Log format json is disabled, see LoggingBetaOptions feature"
+        if cast(int, logging["verbosity"]) > _MAX_INT32:
+            yield f"logging.verbosity: Invalid value: {logging['verbosity']}: Must be <= {_MAX_INT32}"
+        modules = cast("list[Struct] | None", logging["vmodule"]) or []
+        if modules and form != "text":
+            yield "logging.vmodule: Forbidden: Only supported for text log format"
+        for at, module in enumerate(modules):
+            pattern = cast(str, module["filePattern"])
+            if not pattern:
+                yield f"logging.vmodule[{at}]: Required value: File pattern must not be empty"
+            if "=" in pattern or "," in pattern:
+                yield (
+                    f"logging.vmodule[{at}]: Invalid value: {quote(pattern)}: "
+                    "File pattern must not contain equal sign or comma"
+                )
+            if cast(int, module["verbosity"]) > _MAX_INT32:
+                yield f"logging.vmodule[{at}]: Invalid value: {module['verbosity']}: Must be <= {_MAX_INT32}"
+        if self.gates.enabled("LoggingAlphaOptions"):
+            return
+        for name, options in cast("dict[str, Struct]", logging["options"]).items():
+            if options["splitStream"]:
+                yield f"logging.options.{name}.splitStream: Forbidden: Feature LoggingAlphaOptions is disabled"
+            if parse_quantity(cast(str, options["infoBufferSize"])) != 0:
+                yield f"logging.options.{name}.infoBufferSize: Forbidden: Feature LoggingAlphaOptions is disabled"
+
+
+def _toward_zero(value: int, unit: int) -> int:
+    """Go's integer division."""
+    return value // unit if value >= 0 else -(-value // unit)
+
+
+def _is_cpuset(text: str) -> bool:
+    """cpuset.Parse: numbers and ranges between commas."""
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not _CPUSET.match(first) or (dash and not _CPUSET.match(last)):
+            return False
+        if dash and int(first) > int(last):
+            return False
+    return True
+
+
+def clean_path(path: str) -> str:
+    """filepath.Clean."""
+    rooted = path.startswith("/")
+    kept: list[str] = []
+    for part in path.split("/"):
+        if part == ".." and kept and kept[-1] != "..":
+            kept.pop()
+        elif part == ".." and rooted:
+            continue
+        elif part not in ("", "."):
+            kept.append(part)
+    cleaned = "/".join(kept)
+    return f"/{cleaned}" if rooted else cleaned or "."
+
+
+def join_problems(problems: list[str]) -> str:
+    """An aggregate of errors as Kubernetes prints it: one as it is, more in brackets, equal ones once."""
+    unique = list(dict.fromkeys(problems))
+    return unique[0] if len(unique) == 1 else f"[{', '.join(unique)}]"

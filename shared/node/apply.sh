@@ -1,0 +1,225 @@
+# Changes files that the kubelet starts with, restarts it, and keeps the change only where the kubelet is well with it:
+# compare and swap. Follows the text of kubelet.sh, and is followed by collect.sh, which prints the evidence after it.
+# Set before this text, all of it words of base64, digits and punctuation only:
+#   `edits`     one word a file: PATH,DIGEST,NEW_DIGEST,SPLICE,SPLICE…; a splice is START:LENGTH:OLD:NEW. Paths and texts
+#               are base64, digests SHA-256 of the whole file as it must be now and as it will be (`-`: not known)
+#   `present`, `absent`  arguments that the new process must and must not have, base64, a newline within one as \001
+#   `rollback`  the rollback script, base64
+# Sets `report`: lines `step NAME DETAIL`, `reason TEXT` (unless applied), and last `KGR1 OUTCOME LENGTH SHA256` over
+# what stands before. Killed at any moment, it leaves each file old or new, and a journal by which the next run, or
+# before that a timer, rolls back.
+outcome=failed reason='' body=''
+nl='
+'
+
+decoded() { printf '%s' "$1" | base64 -d; }
+printable() { printf '%s' "$1" | tr -c ' -~' '?' | head -c "$2"; }
+
+note() { # note NAME DETAIL
+    [ "${#body}" -gt 2600 ] || body="${body}step $1 $(printable "$2" 240)$nl"
+}
+
+refuse() { # refuse OUTCOME REASON
+    outcome=$1 reason=$2
+    return 1
+}
+
+split_edit() { # split_edit WORD: sets `path`, `digest`, `new_digest`, `splices`
+    path=$(decoded "${1%%,*}")
+    splices=${1#*,}
+    digest=${splices%%,*} splices=${splices#*,}
+    new_digest=${splices%%,*} splices=${splices#*,}
+}
+
+edited() { # edited FILE SPLICES: the file's new text; fails where an old text is not what a splice says
+    at=0 rest=$2,
+    while [ -n "$rest" ]; do
+        new=${rest%%,*} rest=${rest#*,}
+        start=${new%%:*} new=${new#*:}
+        length=${new%%:*} new=${new#*:}
+        old=${new%%:*} new=${new#*:}
+        [ "$(tail -c "+$((start + 1))" "$1" | head -c "$length" | base64 | tr -d '\n')" = "$old" ] || return 1
+        tail -c "+$((at + 1))" "$1" | head -c "$((start - at))"
+        decoded "$new"
+        at=$((start + length))
+    done
+    tail -c "+$((at + 1))" "$1"
+}
+
+check() { # every target is what the edits were made for, and can be replaced; nothing is touched here
+    seen=$nl
+    for edit in $edits; do
+        split_edit "$edit"
+        [ -e "$root$path" ] || refuse changed_meanwhile "$path is not there any more" || return
+        target=$(readlink -f "$root$path")
+        [ -f "$target" ] || refuse failed "$path is not a regular file" || return
+        case $target in *"$nl"*) refuse failed "$path leads to a name with a line end" || return ;; esac
+        [ "$(digest_of "$target")" = "$digest" ] || refuse changed_meanwhile "$path has changed" || return
+        [ -w "$target" ] && [ -w "${target%/*}" ] ||
+            refuse failed "$path cannot be written: immutable, or a read-only file system" || return
+        case $seen in *"$nl$target$nl"*) refuse failed "$path is the same file as another path" || return ;; esac
+        seen=$seen$target$nl
+    done
+}
+
+back_up() { # the originals, and the manifest that says whose they are: NUMBER OLD_DIGEST NEW_DIGEST TARGET
+    mkdir -p "$state/backups" || refuse failed "cannot write $state/backups" || return
+    set -- "$state"/backups/*
+    while [ $# -gt 4 ]; do # with the one to come, the newest five
+        rm -rf "$1"
+        shift
+    done
+    backup=$state/backups/$id number=0
+    mkdir "$backup" || refuse failed "cannot write $backup" || return
+    for edit in $edits; do
+        split_edit "$edit"
+        number=$((number + 1)) target=$(readlink -f "$root$path")
+        cp -a "$target" "$backup/$number" && sync "$backup/$number" ||
+            refuse failed "cannot back up $path: is $state full?" || return
+        [ "$(digest_of "$backup/$number")" = "$digest" ] || refuse changed_meanwhile "$path has changed" || return
+        edited "$backup/$number" "$splices" >/dev/null ||
+            refuse failed "the edit of $path does not fit its text" || return
+        result=$(edited "$backup/$number" "$splices" | sha256sum | cut -d ' ' -f 1)
+        case $new_digest in
+        - | "$result") ;;
+        *) refuse failed "the edit of $path does not give the text that was planned" || return ;;
+        esac
+        printf '%s %s %s %s\n' "$number" "$digest" "$result" "$target" >>"$backup/manifest" ||
+            refuse failed "cannot write $backup/manifest" || return
+    done
+    sync "$backup/manifest" "$backup" "$state/backups" || refuse failed "cannot write $backup" || return
+    note backed-up "$backup"
+}
+
+# each_target COMMAND: COMMAND NUMBER NEW_DIGEST TARGET for each line of the manifest, until one fails.
+each_target() {
+    while IFS= read -r line; do
+        number=${line%% *} line=${line#* }
+        line=${line#* }
+        "$1" "$number" "${line%% *}" "${line#* }" || return
+    done <"$backup/manifest"
+}
+
+stage() { # the new text, beside its target
+    staged=$(staged_beside "$3")
+    rm -f "$staged"
+    # The copy is for owner, mode, label and attributes, which stay when its text is written over.
+    if cp -a "$3" "$staged" && stage_text "$1" >"$staged" && sync "$staged" && [ "$(digest_of "$staged")" = "$2" ] &&
+        [ "$(stat -c '%a %u %g' "$staged")" = "$(stat -c '%a %u %g' "$3")" ]; then
+        note staged "$3"
+    else
+        refuse failed "cannot write beside ${3#"$root"}: is its file system full?"
+    fi
+}
+
+stage_text() { # stage_text NUMBER
+    count=0
+    for edit in $edits; do
+        count=$((count + 1))
+        [ "$count" -ne "$1" ] || { split_edit "$edit" && edited "$backup/$1" "$splices"; }
+    done
+}
+
+replace() {
+    mv -f "$(staged_beside "$3")" "$3" && sync "${3%/*}" || refuse failed "cannot replace ${3#"$root"}" || return
+    note replaced "$3"
+}
+
+arm() { # should this script be killed, a timer rolls back, before node auto-repair looks
+    if timeout 10 systemd-run --quiet --collect --unit="kubelet-guard-$id" --on-active="${limit}s" \
+        --timer-property=AccuracySec=1s /bin/sh "$state/rollback.sh"; then
+        note timer "rolls back in $limit s unless this run ends before"
+    else
+        note timer 'none: systemd-run is missing or failed; a killed run waits for the next one'
+    fi
+}
+
+arguments_as_wanted() { # of process $pid
+    running=$(tr '\0\n' '\n\001' <"$root/proc/$pid/cmdline")
+    for word in $present; do
+        printf '%s\n' "$running" | grep -Fxq -e "$(decoded "$word")" ||
+            refuse failed "the new process runs without $(decoded "$word")" || return
+    done
+    for word in $absent; do
+        ! printf '%s\n' "$running" | grep -Fxq -e "$(decoded "$word")" ||
+            refuse failed "the new process still runs with $(decoded "$word")" || return
+    done
+}
+
+install_rollback() {
+    decoded "$rollback" >"$state/rollback.new" && sync "$state/rollback.new" &&
+        mv -f "$state/rollback.new" "$state/rollback.sh"
+}
+
+attempt() {
+    # What is not well now could not be told from what this change broke.
+    await_kubelet 0 10 0 || refuse failed "the kubelet was not well before, so nothing was touched: $why" || return
+    note before "$active/$sub pid $pid"
+    check || return
+    if [ -n "$edits" ]; then
+        install_rollback || refuse failed "cannot write $state/rollback.sh" || return
+        back_up || return
+        write_journal staging "$id" || refuse failed "cannot write $state/journal" || return
+        each_target stage || return
+        check || return # nobody wrote meanwhile
+        write_journal replacing "$id" || refuse failed "cannot write $state/journal" || return
+        arm
+        each_target replace || return
+    fi
+    restart_kubelet || refuse failed "the restarted kubelet was not well: $why" || return
+    arguments_as_wanted || return
+    [ -z "$edits" ] || end_journal "$id" || refuse failed "cannot remove $state/journal" || return
+    note verified "$active/$sub pid $pid, healthz ok"
+    outcome=applied
+}
+
+roll_back() { # runs the rollback script with the lock held; its status, and its lines as steps
+    lines=$(sh "$state/rollback.sh" held)
+    status=$?
+    detail=''
+    IFS=$nl
+    for line in $lines; do
+        note "${line%% *}" "${line#* }"
+        detail=$line
+    done
+    unset IFS
+    return "$status"
+}
+
+under_lock() {
+    if [ -e "$state/journal" ]; then
+        [ -e "$state/rollback.sh" ] || install_rollback
+        note unfinished 'an earlier run was killed; rolling it back first'
+        roll_back || refuse failed "an earlier run was killed and cannot be rolled back: $detail" || return
+    fi
+    id=$(date -u +%Y%m%dT%H%M%SZ)-$$
+    { attempt; } 9>&- && return
+    if [ -e "$state/journal" ]; then
+        replacing=no
+        ! grep -qx replacing "$state/journal" || replacing=yes
+        if ! roll_back; then
+            refuse failed "$reason; rolling back failed, LOOK AT THIS NODE: $detail"
+        elif [ "$replacing" = yes ]; then
+            refuse rolled_back "$reason"
+        fi
+    elif [ -n "${backup-}" ]; then
+        rm -rf "$backup"
+    fi
+}
+
+open_lock() { # opens descriptor 9; fails, where a redirection of `exec` would end the shell
+    mkdir -p "$state" && [ -d "$state" ] && ! [ -L "$state" ] && chmod 700 "$state" && (: >>"$state/lock")
+}
+
+main() {
+    command -v flock >/dev/null || refuse failed 'flock (util-linux) is missing' || return
+    open_lock || refuse failed "cannot write $state" || return
+    exec 9>>"$state/lock"
+    flock -n 9 || refuse busy 'another run is changing this node' || return
+    # The lock is held inside by the shell itself and the rollback script only: no other child may outlive it with it.
+    under_lock
+}
+
+main 2>/dev/null
+[ "$outcome" = applied ] || body="${body}reason $(printable "$reason" 500)$nl"
+report="${body}KGR1 $outcome ${#body} $(printf '%s' "$body" | sha256sum | cut -d ' ' -f 1)"

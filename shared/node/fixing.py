@@ -1,0 +1,269 @@
+"""The change of a node's files: the smallest edits, the script that applies them, and the report that it sends back.
+
+The script is `apply.sh` (DESIGN, "The fix: compare and swap"). An edit is bytes at offsets, not a whole text: evidence
+carries some values masked, one `*` for each byte, so the true text of a file may never leave the node.
+"""
+
+from __future__ import annotations
+
+import base64
+import difflib
+import hashlib
+import posixpath
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.resources import files
+
+from shared.models import File
+from shared.node.frames import FrameError
+
+MAX_FILE_BYTES = 65_536
+"""What `collect.sh` reads of a file: a longer one could not be judged again."""
+MAX_SCRIPT_BYTES = 190 * 1024
+"""Run command takes 256 KiB of base64, which is 192 KiB of script."""
+MAX_LIMIT_SECONDS = 100
+"""A restart and a rollback's restart, each this long, stay inside the 5 minutes of AKS's node auto-repair."""
+MAX_EDITS = 32
+
+
+class CannotApply(Exception):
+    """The edit cannot be expressed, or must not be sent. The text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Splice:
+    """`length` bytes at byte offset `start` of the file as it is on the node, which are `old`, become `new`."""
+
+    start: int
+    length: int
+    old: bytes
+    new: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FileEdit:
+    """Splices of one file, ascending and apart from each other.
+
+    `digest` is the SHA-256 of the whole file as it must be before, `new_digest` as it will be after; None where the
+    evidence has values masked, so that only the node can know.
+    """
+
+    path: str
+    digest: str
+    splices: tuple[Splice, ...]
+    new_digest: str | None = None
+
+
+class ApplyOutcome(StrEnum):
+    """What the script did: `changed_meanwhile` and `busy` touched nothing, `rolled_back` left the node as it was."""
+
+    APPLIED = "applied"
+    CHANGED_MEANWHILE = "changed_meanwhile"
+    ROLLED_BACK = "rolled_back"
+    FAILED = "failed"
+    BUSY = "busy"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step that the script took, such as `replaced /etc/default/kubelet`."""
+
+    name: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the script says it did. `reason` is empty where it was applied."""
+
+    outcome: ApplyOutcome
+    reason: str
+    steps: tuple[Step, ...]
+
+
+def file_edit(file: File, new_text: str) -> FileEdit:
+    """The smallest splices that make `new_text` of `file`, as evidence shows it.
+
+    Raises CannotApply where nothing would change, the file was not read whole, the new text cannot be a text file that
+    is read whole again, or a splice would touch, hold or stand within masked text: that would write `*` for a value.
+    """
+    if not file.whole:
+        raise CannotApply(f"{file.path} was not read whole: it has NUL bytes, or is too long ({file.size:,} bytes)")
+    old = file.text.encode("utf-8", "surrogateescape")
+    try:
+        new = new_text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise CannotApply(f"the new text of {file.path} is not Unicode: {error}") from None
+    if old == new:
+        raise CannotApply(f"nothing would change in {file.path}")
+    if b"\0" in new:
+        raise CannotApply(f"the new text of {file.path} has a NUL byte")
+    if len(new) > MAX_FILE_BYTES:
+        raise CannotApply(f"{file.path} would have {len(new):,} bytes; at most {MAX_FILE_BYTES:,} can be read again")
+    splices = tuple(Splice(at, len(was), was, text) for at, was, text in _differences(old, new, 0, _TOKENS))
+    masked = _digest(old) != file.digest
+    if masked and any(_masked(old, splice) for splice in splices):
+        raise CannotApply(f"a change of {file.path} would touch a value that was masked on the node")
+    return FileEdit(file.path, file.digest, splices, None if masked else _digest(new))
+
+
+def apply_script(
+    edits: Sequence[FileEdit],
+    *,
+    present: Sequence[str],
+    absent: Sequence[str],
+    settle_seconds: int,
+    limit_seconds: int,
+) -> str:
+    """The script for run command that makes all the edits or none, restarts the kubelet, verifies, or rolls back.
+
+    Without edits it restarts only. `present` and `absent` are whole arguments that the new process must and must not
+    have; it has `limit_seconds` (at most MAX_LIMIT_SECONDS) to come up and must stay up for `settle_seconds`. Its
+    stdout ends in part 1 of the evidence after it (`frames.parse`), its stderr in the report (`parse_report`).
+    Raises CannotApply where an edit is malformed or the script too long for run command.
+    """
+    if not 1 <= settle_seconds < limit_seconds <= MAX_LIMIT_SECONDS:
+        raise CannotApply(
+            f"settle_seconds {settle_seconds} and limit_seconds {limit_seconds}:"
+            f" 1 <= settle < limit <= {MAX_LIMIT_SECONDS} is what can be kept"
+        )
+    if len(edits) > MAX_EDITS:
+        raise CannotApply(f"{len(edits)} files are more than the {MAX_EDITS} that one call changes")
+    if len({edit.path for edit in edits}) < len(edits):
+        raise CannotApply("a file has more than one edit")
+    times = f"limit={int(limit_seconds)}\nsettle={int(settle_seconds)}\n"
+    rollback = f"#!/bin/sh\n{times}{_source('kubelet.sh')}{_source('rollback.sh')}"
+    script = (
+        f"#!/bin/sh\n{times}"
+        f"edits='{' '.join(map(_edit_word, edits))}'\n"
+        f"present='{' '.join(map(_argument_word, present))}'\n"
+        f"absent='{' '.join(map(_argument_word, absent))}'\n"
+        f"rollback='{_base64(rollback.encode())}'\n"
+        f"{_source('kubelet.sh')}{_source('apply.sh')}first=1\n{_source('collect.sh')}"
+    )
+    if len(script) > MAX_SCRIPT_BYTES:
+        raise CannotApply(f"the script has {len(script):,} bytes; run command takes {MAX_SCRIPT_BYTES:,}")
+    return script
+
+
+_HEADER = re.compile(r"KGR1 ([a-z_]{1,20}) (\d{1,4}) ([0-9a-f]{64})")
+
+
+def parse_report(stderr: str) -> Report:
+    """The report at the end of what the script printed to stderr; what stands before it is noise.
+
+    Raises FrameError where it is cut short, was changed, or is not a report.
+    """
+    before, _, last = stderr.rstrip().rpartition("\n")
+    header = _HEADER.fullmatch(last.strip())
+    if header is None:
+        raise FrameError("the fix's output does not end in its report: it was cut off, or the fix did not end")
+    if header[1] not in set(ApplyOutcome):
+        raise FrameError(f"the fix's report has an unknown outcome: {header[1]}")
+    length, text = int(header[2]), f"{before}\n" if before else ""
+    if len(text) < length:
+        raise FrameError(f"the fix's report is truncated: {len(text)} of {length} characters arrived")
+    body = text[len(text) - length :]
+    if hashlib.sha256(body.encode("utf-8", "replace")).hexdigest() != header[3]:
+        raise FrameError("the fix's report was changed on its way: its digest does not match")
+    steps: list[Step] = []
+    reason = ""
+    *lines, end = body.split("\n")
+    if end:
+        raise FrameError("the fix's report ends in the middle of a line")
+    for line in lines:
+        kind, _, rest = line.partition(" ")
+        if kind == "step":
+            name, _, detail = rest.partition(" ")
+            steps.append(Step(name, detail))
+        elif kind == "reason" and not reason:
+            reason = rest
+        else:
+            raise FrameError(f"the fix's report has an unknown line: {line[:80]!r}")
+    return Report(ApplyOutcome(header[1]), reason, tuple(steps))
+
+
+def _lines(text: bytes) -> list[bytes]:
+    return text.splitlines(keepends=True)
+
+
+def _words(text: bytes) -> list[bytes]:
+    return re.findall(rb"\w+|\s+|[^\w\s]", text)
+
+
+_TOKENS: tuple[Callable[[bytes], list[bytes]], ...] = (_lines, _words)
+_MOST_TOKENS = 2_000  # difflib is quadratic at its worst, and the text is a node's
+
+
+def _differences(
+    old: bytes, new: bytes, at: int, tokens: Sequence[Callable[[bytes], list[bytes]]]
+) -> Iterator[tuple[int, bytes, bytes]]:
+    """Offset, old and new bytes of each difference: common ends are cut off, then common lines, then common words."""
+    head = _common(old, new)
+    old, new, at = old[head:], new[head:], at + head
+    tail = _common(old[::-1], new[::-1])
+    old, new = old[: len(old) - tail], new[: len(new) - tail]
+    if not old and not new:
+        return
+    if not old or not new or not tokens:
+        yield at, old, new
+        return
+    olds, news = tokens[0](old), tokens[0](new)
+    if max(len(olds), len(news)) > _MOST_TOKENS:
+        yield from _differences(old, new, at, tokens[1:])
+        return
+    offset = at
+    for tag, i, j, k, m in difflib.SequenceMatcher(None, olds, news, autojunk=False).get_opcodes():
+        was = b"".join(olds[i:j])
+        if tag != "equal":
+            yield from _differences(was, b"".join(news[k:m]), offset, tokens[1:])
+        offset += len(was)
+
+
+def _common(one: bytes, other: bytes) -> int:
+    """How many bytes two texts have in common at their start."""
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _masked(text: bytes, splice: Splice) -> bool:
+    around = text[max(splice.start - 1, 0) : splice.start + splice.length + 1]
+    within = not splice.old and around == b"**"
+    return within or b"*" in splice.old or b"*" in splice.new
+
+
+def _edit_word(edit: FileEdit) -> str:
+    path = edit.path
+    if not path.startswith("/") or posixpath.normpath(path) != path or not path.isprintable():
+        raise CannotApply(f"not a plain absolute path: {path[:120]!r}")
+    for digest in (edit.digest, edit.new_digest or "0" * 64):
+        if not re.fullmatch(r"[0-9a-f]{64}", digest):
+            raise CannotApply(f"not a SHA-256 for {path}: {digest[:80]!r}")
+    end = 0
+    for number, splice in enumerate(edit.splices):
+        if splice.start < end or splice.length != len(splice.old) or splice.old == splice.new:
+            raise CannotApply(f"splice {number} of {path} overlaps the one before, or changes nothing")
+        end = splice.start + splice.length
+    if not edit.splices:
+        raise CannotApply(f"the edit of {path} changes nothing")
+    splices = (f"{s.start}:{s.length}:{_base64(s.old)}:{_base64(s.new)}" for s in edit.splices)
+    return ",".join((_base64(path.encode()), edit.digest, edit.new_digest or "-", *splices))
+
+
+def _argument_word(argument: str) -> str:
+    if not argument or "\0" in argument:
+        raise CannotApply(f"not an argument that a process can be asked for: {argument[:80]!r}")
+    return _base64(argument.replace("\n", "\x01").encode("utf-8", "surrogateescape"))
+
+
+def _base64(raw: bytes) -> str:
+    return base64.b64encode(raw).decode("ascii")
+
+
+def _digest(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()
+
+
+def _source(name: str) -> str:
+    return files(__package__).joinpath(name).read_text("utf-8")

@@ -1,0 +1,160 @@
+"""The smallest edits that make controls comply on one node (pure).
+
+A plan is computed from what a restart would run, as systemd and the kubelet would see it, and proved by computing that
+again with the edits made: what cannot be proved is not planned.
+
+Source: the seed's remediation methods, 1 (the config file) and 2 (the arguments); method 3 is the proof on the live
+process, which applying the plan does (fixing.py).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from shared.controls import Control, OnDisk, on_disk, resolved
+from shared.kubelet import Assignment, Resolution, config_paths
+from shared.kubelet.edit import EditError, add_setting, config_text, replace_value
+from shared.models import Evidence
+from shared.systemd import CannotEdit, append_argument, replace_argument
+
+Method = Literal["auto", "config", "flags"]
+
+# More edits than any node needs: a plan that is still not right after so many never will be.
+_MOST_EDITS = 32
+
+# What comes with the node image and is lost, or cannot be written: /usr is read-only on some images.
+_IMAGE_MANAGED = ("/usr/", "/lib/", "/run/")
+
+
+class CannotPlan(Exception):
+    """There is no safe plan for this node. The text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """New texts by path (none: what is on disk is right, and only a restart is missing).
+
+    `present` are arguments that the new process must have, `absent` ones that it must not have. `steps` say in words
+    what is edited where.
+    """
+
+    texts: Mapping[str, str]
+    present: tuple[str, ...]
+    absent: tuple[str, ...]
+    steps: tuple[str, ...]
+
+    def diff(self, evidence: Evidence) -> str:
+        """A unified diff of all edits. Values that the node masked stay masked."""
+        lines: list[str] = []
+        for path, text in self.texts.items():
+            before = evidence.files[path].text.splitlines(keepends=True)
+            for line in difflib.unified_diff(before, text.splitlines(keepends=True), path, path):
+                lines.append(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n")
+        return "".join(lines)
+
+
+def plan(controls: Sequence[Control], evidence: Evidence, version: str | None = None, method: Method = "auto") -> Plan:
+    """The edits that make `controls` comply after a restart. Raises CannotPlan.
+
+    Every bad value is corrected where it is written, also where another one wins over it. Method `config` and
+    `flags` besides make sure that the setting is written explicitly there; `auto` adds it only where the kubelet's
+    default does not comply: in the config file where there is one, else as an argument.
+    """
+    steps: list[str] = []
+    now = evidence
+    for control in controls:
+        now = _comply(control, now, version, method, steps)
+    final = _resolved(now, version)
+    flags = {
+        assignment.source.text
+        for control in controls
+        for assignment in final[1].assignments(control.setting)
+        if assignment.source.kind == "flag"
+    }
+    running = resolved(evidence.argv, evidence, version)
+    wrong = {
+        assignment.source.text
+        for control in controls
+        for assignment in running.assignments(control.setting)
+        if assignment.source.kind == "flag" and not control.complies(assignment.value)
+    }
+    return Plan(
+        texts={path: file.text for path, file in now.files.items() if file.text != evidence.files[path].text},
+        present=tuple(sorted(flags)),
+        absent=tuple(sorted(wrong - flags)),
+        steps=tuple(steps),
+    )
+
+
+def _comply(control: Control, evidence: Evidence, version: str | None, method: Method, steps: list[str]) -> Evidence:
+    for _ in range(_MOST_EDITS):
+        disk, resolution = _resolved(evidence, version)
+        written = resolution.assignments(control.setting)
+        wrong = [assignment for assignment in written if not control.complies(assignment.value)]
+        if wrong:
+            texts, step = _correct(control, wrong[0], disk, evidence)
+        else:
+            right = control.complies(resolution.value(control.setting))
+            kinds = {assignment.source.kind for assignment in written}
+            if right and (method == "auto" or {"config": "file", "flags": "flag"}[method] in kinds):
+                return evidence
+            texts, step = _add(control, method, disk, evidence)
+        for path in texts:
+            if path.startswith(_IMAGE_MANAGED):
+                raise CannotPlan(f"{path} belongs to the node image and is not edited")
+            if not evidence.files[path].whole:
+                raise CannotPlan(f"{path} was not collected whole")
+        steps.append(step)
+        files = {path: replace(evidence.files[path], text=text) for path, text in texts.items()}
+        evidence = replace(evidence, files={**evidence.files, **files})
+    raise CannotPlan(f"{control.setting} does not comply after {_MOST_EDITS} edits")
+
+
+def _resolved(evidence: Evidence, version: str | None) -> tuple[OnDisk, Resolution]:
+    disk = on_disk(evidence, version)
+    if disk.resolution is None:
+        raise CannotPlan(f"what a restart would run cannot be told: {disk.problem}")
+    if not disk.resolution.accepted:
+        raise CannotPlan(f"the kubelet would refuse to start with what is on disk: {disk.resolution.error}")
+    return disk, disk.resolution
+
+
+def _correct(control: Control, wrong: Assignment, disk: OnDisk, evidence: Evidence) -> tuple[Mapping[str, str], str]:
+    """Correct one bad value where it is written."""
+    source, value = wrong.source, config_text(control.expected)
+    if source.kind == "file":
+        assert wrong.span is not None  # a file's assignment has its place
+        text = replace_value(evidence.files[source.path].text, wrong.span, control.expected)
+        return {source.path: text}, f"set {control.setting} to {value} in {source.path}, line {source.line}"
+    assert disk.command is not None  # there was a command line to resolve
+    name = source.text.split("=", 1)[0].split(" ", 1)[0]
+    index, new = (source.position + 1, value) if source.words == 2 else (source.position, f"{name}={value}")
+    try:
+        texts = replace_argument(evidence.texts, disk.command, index, new)
+    except CannotEdit as error:
+        raise CannotPlan(f"the argument {source.text} cannot be corrected where it is written: {error}") from None
+    return texts, f"correct {source.text} to {name}={value} in {', '.join(texts)}"
+
+
+def _add(control: Control, method: Method, disk: OnDisk, evidence: Evidence) -> tuple[Mapping[str, str], str]:
+    """Write the setting explicitly where nothing writes it yet."""
+    assert disk.command is not None  # there was a command line to resolve
+    config = config_paths([argument.text for argument in disk.command.argv]).config
+    value = config_text(control.expected)
+    if method == "config" and not config:
+        raise CannotPlan("this kubelet reads no config file; use the method flags")
+    if config and method != "flags":
+        try:
+            text = add_setting(evidence.files[config].text, control.setting, control.expected)
+        except EditError as error:
+            raise CannotPlan(f"{control.setting} cannot be added to {config}: {error}") from None
+        return {config: text}, f"add {control.setting}: {value} to {config}"
+    new = f"{control.flag}={value}"
+    try:
+        texts = append_argument(evidence.texts, disk.command, new)
+    except CannotEdit as error:
+        raise CannotPlan(f"{new} cannot be appended: {error}") from None
+    return texts, f"append {new} in {', '.join(texts)}"

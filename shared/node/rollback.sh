@@ -1,0 +1,72 @@
+# Undoes what the journal says an apply.sh began: the targets as they were before, the kubelet well with them.
+# `sh rollback.sh`: waits for the lock first. `sh rollback.sh held`: descriptor 9 of the caller holds it.
+# Prints `NAME DETAIL` lines. Exit status 0: nothing was left to undo, or all is undone and the kubelet is well;
+# 1: the files are as they were but the kubelet is not well; 2: a file could not be restored. With 1 and 2 the journal
+# stays, so that the next run tries again. Follows the text of kubelet.sh.
+trap '' PIPE # whoever reads the lines may be killed
+
+say() { printf '%s %s\n' "$1" "$2"; }
+
+restore() { # restore NUMBER OLD NEW TARGET
+    staged=$(staged_beside "$4")
+    rm -f "$staged"
+    [ "$phase" = replacing ] || return 0
+    current=$(digest_of "$4")
+    [ "$current" != "$2" ] || return 0
+    if [ "$current" != "$3" ]; then
+        say kept "$4: neither the old nor the new text, so somebody else wrote it since"
+        foreign=yes
+        return 0
+    fi
+    # A second name for the backup needs no space on a full disk, and has the owner, mode and label of the original.
+    # Across file systems it takes a copy; there the label is safer from the target, which had it from the original.
+    ln "$backup/$1" "$staged" || { cp -a "$4" "$staged" && cat "$backup/$1" >"$staged" && sync "$staged"; }
+    if [ "$(digest_of "$staged")" = "$2" ] && mv -f "$staged" "$4" && sync "${4%/*}"; then
+        say restored "$4"
+    else
+        rm -f "$staged"
+        say not-restored "$4: its backup is $backup/$1"
+        return 1
+    fi
+}
+
+roll_back() {
+    [ -e "$state/journal" ] || return 0
+    version='' phase='' id=''
+    { read -r version && read -r phase && read -r id; } <"$state/journal"
+    case $version/$phase/$id in
+    */*/*[!0-9TZ-]* | */*/) phase=unknown ;;
+    KGJ1/staging/* | KGJ1/replacing/*) ;;
+    *) phase=unknown ;;
+    esac
+    if [ "$phase" = unknown ]; then
+        say not-restored "$state/journal is not one of ours"
+        return 2
+    fi
+    backup=$state/backups/$id foreign=no lost=no
+    if ! [ -r "$backup/manifest" ]; then
+        say not-restored "$backup/manifest is gone"
+        return 2
+    fi
+    while IFS= read -r line; do # NUMBER OLD NEW TARGET; a target may end in blanks
+        number=${line%% *} line=${line#* }
+        old=${line%% *} line=${line#* }
+        restore "$number" "$old" "${line%% *}" "${line#* }" || lost=yes
+    done <"$backup/manifest"
+    if [ "$phase" = replacing ] && ! restart_kubelet; then
+        say not-healthy "$why"
+        [ "$lost" = yes ] || return 1
+    fi
+    [ "$lost" = no ] || return 2
+    end_journal "$id" || return 2
+    [ "$phase" = staging ] || say healthy "pid $pid, was restarted"
+    # The originals are back in their places, so that their copies are of no use.
+    [ "$foreign" = yes ] || rm -rf "$backup"
+}
+
+if [ "${1-}" != held ]; then
+    exec 9>>"$state/lock"
+    timeout 300 flock 9 || exit 2
+fi
+# Inside, the descriptor is the shell's own, out of reach of its children: one that outlives it must not keep the lock.
+{ roll_back; } 9>&- 2>/dev/null

@@ -1,0 +1,166 @@
+"""Findings as a person or a program reads them: a table, JSON, CSV."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from typing import IO, Any
+
+from pydantic import TypeAdapter
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from shared.controls import BENCHMARK, control
+from shared.models import Finding, Status
+from shared.runs.findings import plain
+from shared.runs.plans import NodePlan
+
+# The order in which a person wants to hear of them.
+_STATUSES = (Status.PASS, Status.FAIL, Status.ERROR, Status.SKIPPED, Status.NOT_APPLICABLE)
+_HEADINGS = {
+    Status.PASS: ("Pass", "green"),
+    Status.FAIL: ("Fail", "bold red"),
+    Status.ERROR: ("Error", "yellow"),
+    Status.SKIPPED: ("Skipped", "cyan"),
+    Status.NOT_APPLICABLE: ("N/A", "dim"),
+}
+_SECTIONS = {
+    Status.FAIL: "What failed",
+    Status.ERROR: "What could not be determined",
+    Status.SKIPPED: "What was skipped",
+    Status.NOT_APPLICABLE: "What the control does not apply to",
+}
+_NAMES_SHOWN = 3
+
+_FINDINGS = TypeAdapter(list[Finding])
+
+
+def exit_code(findings: Sequence[Finding]) -> int:
+    """0: every node judged passes; 1: some fail; 2: none fails, but some could not be determined (or none was found).
+
+    Skipped and not applicable nodes (stopped, Windows) have no running kubelet to judge, and do not count.
+    """
+    statuses = {finding.status for finding in findings}
+    if Status.FAIL in statuses:
+        return 1
+    return 2 if Status.ERROR in statuses or not statuses else 0
+
+
+def as_json(findings: Iterable[Finding], out: IO[str]) -> None:
+    """Findings as a JSON array."""
+    json.dump(_FINDINGS.dump_python(sorted_by_place(findings), mode="json"), out, indent=2)
+    out.write("\n")
+
+
+def as_csv(findings: Iterable[Finding], out: IO[str]) -> None:
+    """Findings as CSV with a header line. A cell that a spreadsheet would take for a formula gets a leading quote."""
+    names = [field.name for field in fields(Finding)]
+    writer = csv.DictWriter(out, names)
+    writer.writeheader()
+    for row in _FINDINGS.dump_python(sorted_by_place(findings), mode="json"):
+        writer.writerow({name: _cell(row[name]) for name in names})
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return "'" + value
+    return json.dumps(value) if isinstance(value, bool | list) else value
+
+
+def sorted_by_place(findings: Iterable[Finding]) -> list[Finding]:
+    """Findings in the order of subscription, cluster, pool, node and control."""
+    return sorted(findings, key=lambda item: (item.subscription, item.cluster, item.node_pool, item.node, item.key))
+
+
+def as_table(findings: Iterable[Finding], out: IO[str]) -> None:
+    """A table by cluster and pool; under it what did not pass, where it is set, and what to do."""
+    console = Console(file=out, highlight=False)
+    ordered = sorted_by_place(findings)
+    for control_id in sorted({finding.control for finding in ordered}):
+        chosen = [finding for finding in ordered if finding.control == control_id]
+        console.print()
+        rule = control(control_id)
+        console.print(Text.assemble((f"{rule.id} ", "bold"), rule.title))
+        console.print(Text(f"{BENCHMARK}, {rule.profile}, severity {rule.severity}", "dim"))
+        console.print()
+        console.print(_by_pool(chosen))
+        for status, heading in _SECTIONS.items():
+            _section(console, heading, status, [finding for finding in chosen if finding.status is status])
+    console.print()
+    console.print(summary(ordered))
+
+
+def _by_pool(findings: list[Finding]) -> Table:
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("Cluster", "Node pool"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("Nodes", *(_HEADINGS[status][0] for status in _STATUSES)):
+        table.add_column(heading, justify="right")
+    pools: dict[tuple[str, str, str], list[Finding]] = defaultdict(list)
+    for finding in findings:
+        pools[finding.subscription, finding.cluster, finding.node_pool].append(finding)
+    previous = None
+    for (subscription, cluster, pool), members in pools.items():
+        counts = Counter(finding.status for finding in members)
+        nodes = sum(1 for finding in members if finding.node)
+        table.add_row(
+            Text("" if (subscription, cluster) == previous else cluster or f"(subscription {subscription})"),
+            Text(pool or "(all)"),
+            str(nodes) if nodes else Text("-", "dim"),
+            *(Text(str(counts[status]), _HEADINGS[status][1]) if counts[status] else "" for status in _STATUSES),
+        )
+        previous = (subscription, cluster)
+    return table
+
+
+def _section(console: Console, heading: str, status: Status, findings: list[Finding]) -> None:
+    """One entry for each cluster, pool and reason, with the nodes that share it."""
+    if not findings:
+        return
+    groups: dict[tuple[str, str, str, str], list[Finding]] = defaultdict(list)
+    for finding in findings:
+        groups[finding.cluster, finding.node_pool, finding.reason, finding.hint].append(finding)
+    console.print()
+    console.print(Text(heading, _HEADINGS[status][1]))
+    for (cluster, pool, reason, hint), members in groups.items():
+        place = " / ".join(filter(None, (cluster or members[0].subscription, pool)))
+        names = [finding.node for finding in members if finding.node]
+        more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+        line = Text.assemble((place, "bold"), "  " if names else "", ", ".join(names[:_NAMES_SHOWN]) + more)
+        console.print(Padding(line, (0, 0, 0, 2)))
+        console.print(Padding(Text(reason), (0, 0, 0, 4)))
+        if hint:
+            console.print(Padding(Text.assemble(("→ ", "green"), hint), (0, 0, 0, 4)))
+
+
+def plans_as_text(plans: Sequence[NodePlan], out: IO[str]) -> None:
+    """What a fix would do, node by node, with diffs; masked values stay masked."""
+    console = Console(file=out, highlight=False)
+    for plan in sorted(plans, key=lambda item: (item.node.cluster, item.node.node_pool, item.node.name)):
+        place = f"{plan.node.cluster} / {plan.node.node_pool} / {plan.node.name}"
+        console.print(Text.assemble(("\n" + place, "bold"), ("  " + ", ".join(plan.controls), "dim")))
+        if plan.refused:
+            console.print(Padding(Text(f"not planned: {plain(plan.refused)}", "yellow"), (0, 0, 0, 2)))
+        for step in plan.steps:
+            console.print(Padding(Text(f"- {plain(step)}"), (0, 0, 0, 2)))
+        for line in plan.diff.splitlines():
+            style = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "dim")
+            console.print(Padding(Text(plain(line), style), (0, 0, 0, 4)), soft_wrap=True)
+    planned = sum(not plan.refused for plan in plans)
+    console.print(Text(f"\n{planned} nodes would be changed, {len(plans) - planned} cannot be planned", "bold"))
+
+
+def summary(findings: Sequence[Finding]) -> Text:
+    """One line: how many nodes, and how many findings of each status."""
+    nodes = len({(item.subscription, item.scale_set, item.instance_id, item.node) for item in findings if item.node})
+    counts = Counter(finding.status for finding in findings)
+    parts = Text.assemble((f"{nodes} nodes", "bold"))
+    for status in _STATUSES:
+        if counts[status]:
+            parts.append(f" · {counts[status]} {_HEADINGS[status][0].lower()}", _HEADINGS[status][1])
+    return parts

@@ -1,0 +1,82 @@
+"""Auditing the nodes of one batch: evidence, verdicts, findings, and in a run that plans, the plan for what fails."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from datetime import UTC, datetime
+
+from shared.azure import precheck
+from shared.controls import control, judge
+from shared.models import Evidence, Finding, Node, Problem, RunKind, Status
+from shared.runs import documents, findings
+from shared.runs.collecting import collect
+from shared.runs.context import Json
+from shared.runs.plans import NodePlan, plan_node
+from shared.runs.recording import Past, past, record
+from shared.runs.request import FixRequest
+from shared.runs.services import Services
+
+log = logging.getLogger(__name__)
+
+
+async def audit_batch(services: Services, job: Json) -> Json:
+    """Audit the nodes of one batch; gives the number of findings by status.
+
+    Nodes that are done are not done again, unless the run plans: a plan needs the evidence once more.
+    """
+    run_id, request = job["run_id"], FixRequest.model_validate(job["request"])
+    place = f"{job['subscription']}/{job['batch']}"
+    nodes = await documents.load(services.store, run_id, f"nodes/{place}", documents.NODES)
+    known = await past(services, nodes)
+    results = await asyncio.gather(*(_audit_node(services, job, node, request, known) for node in nodes))
+    if job["kind"] != RunKind.AUDIT:
+        plans = [planned for _, planned in results if planned is not None]
+        await documents.save(services.store, run_id, f"plans/{place}", documents.PLANS, plans)
+    return dict(Counter(str(finding.status) for made, _ in results for finding in made))
+
+
+async def _audit_node(
+    services: Services, job: Json, node: Node, request: FixRequest, known: Past
+) -> tuple[list[Finding], NodePlan | None]:
+    run_id, plans = job["run_id"], job["kind"] != RunKind.AUDIT
+    keys = [findings.key_of(node, control_id) for control_id in request.control_ids]
+    done = await services.store.recorded(run_id, keys)
+    if len(done) == len(keys) and not plans:
+        made = list(done.values())
+        services.on_findings(made)
+        return made, None
+    try:
+        seen = precheck(node) or await collect(services, run_id, node)
+        made = examine(run_id, node, request.control_ids, seen)
+        failing = tuple(finding.control for finding in made if finding.status is Status.FAIL)
+        planned = (
+            plan_node(node, failing, seen, request.method) if plans and failing and isinstance(seen, Evidence) else None
+        )
+    except Exception as error:
+        # Nothing that one node does may stop the others; what happened is in the finding and the log.
+        log.exception("auditing %s failed", node.id)
+        made, planned = examine(run_id, node, request.control_ids, internal(error)), None
+    return await record(services, node, made, known), planned
+
+
+def examine(run_id: str, node: Node, control_ids: tuple[str, ...], seen: Evidence | Problem) -> list[Finding]:
+    """The findings of what was seen of a node (pure but for the clock)."""
+    now = datetime.now(UTC)
+    if isinstance(seen, Problem):
+        return findings.from_problem(run_id, now, node, control_ids, seen)
+    return [
+        findings.from_verdict(run_id, now, node, control_id, judge(control(control_id), seen, node.kubernetes_version))
+        for control_id in control_ids
+    ]
+
+
+def internal(error: Exception) -> Problem:
+    """The problem that an unforeseen exception is."""
+    return Problem(
+        Status.ERROR,
+        "internal",
+        f"the run itself failed on this node: {type(error).__name__}",
+        "Report this with the log of the run.",
+    )

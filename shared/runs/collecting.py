@@ -1,0 +1,59 @@
+"""Getting one node's evidence: run the collect script, fetch what did not fit, take it apart."""
+
+from __future__ import annotations
+
+from pydantic import TypeAdapter
+
+from shared.azure import CommandResult, Started
+from shared.models import Evidence, Node, Problem, Status
+from shared.node import evidence, frames
+from shared.runs.services import Services
+
+# A frame that arrives broken is asked for once more; a node that changes while its parts are fetched, too.
+_ATTEMPTS = 2
+
+_STARTED = TypeAdapter(Started)
+
+
+async def run_script(services: Services, run_id: str, node: Node, step: str, script: str) -> CommandResult | Problem:
+    """Run `script` on the node once: where to ask for its result is stored before it is waited for.
+
+    A restarted host that comes here again for the same run, node and step waits for the command that was started,
+    and starts no second one.
+    """
+    known = await services.store.command(run_id, node.key, step)
+    if known is not None:
+        return await services.azure.wait(node, _STARTED.validate_python(known))
+    started = await services.azure.start(node, script)
+    if isinstance(started, Problem):
+        return started
+    await services.store.save_command(run_id, node.key, step, _STARTED.dump_python(started, mode="json"))
+    return await services.azure.wait(node, started)
+
+
+async def collect(services: Services, run_id: str, node: Node) -> Evidence | Problem:
+    """The node's evidence, or why there is none."""
+    broken = "no attempt was made"
+    for attempt in range(1, _ATTEMPTS + 1):
+        parts: list[frames.Frame] = []
+        first = 1
+        try:
+            while True:
+                step = f"collect.{attempt}.{first}"
+                result = await run_script(services, run_id, node, step, frames.collect_script(first))
+                if isinstance(result, Problem):
+                    return result
+                parts += frames.parse_streams(result.stdout, result.stderr)
+                first += frames.PARTS_PER_CALL
+                if first > parts[0].parts:
+                    break
+            return evidence.read(frames.unpack(parts), parts[0].now)
+        except (frames.FrameError, evidence.EvidenceError) as error:
+            broken = str(error)
+    return Problem(
+        status=Status.ERROR,
+        code="garbled",
+        reason=f"what the node sent back cannot be trusted: {broken}",
+        hint="Look at /var/lib/waagent/run-command/download on the node: something else may print to the script's"
+        " output, or a tool that the script needs (gzip, base64, awk, sha256sum) is missing.",
+    )

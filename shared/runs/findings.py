@@ -1,0 +1,93 @@
+"""Making findings: a verdict or a problem, put in its place (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from shared.controls import Verdict, control
+from shared.models import Finding, Node, Problem, ScopeProblem
+
+_LONGEST = 600
+
+
+def plain(text: str) -> str:
+    """Text that may quote a node, made safe to print and store: no control characters, no more than 600 characters."""
+    shown = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+    return shown if len(shown) <= _LONGEST else shown[: _LONGEST - 1] + "…"
+
+
+def from_verdict(run_id: str, observed: datetime, node: Node, control_id: str, verdict: Verdict) -> Finding:
+    """The finding of a control that was judged on a node."""
+    rule = control(control_id)
+    return Finding(
+        run_id=run_id,
+        observed=observed,
+        control=rule.id,
+        title=rule.title,
+        severity=rule.severity,
+        status=verdict.status,
+        subscription=node.subscription,
+        resource_group=node.resource_group,
+        cluster=node.cluster,
+        location=node.location,
+        node_pool=node.node_pool,
+        scale_set=node.scale_set,
+        instance_id=node.instance_id,
+        node=node.name,
+        actual=verdict.actual,
+        expected=rule.expected,
+        source=plain(verdict.source),
+        reason=plain(verdict.reason),
+        hint=verdict.hint,
+        code=verdict.code,
+        restart_pending=verdict.restart_pending,
+        node_image_version=node.node_image_version,
+        node_created=node.created,
+    )
+
+
+def key_of(node: Node, control_id: str) -> str:
+    """`Finding.key` of this node's and control's finding."""
+    place = (
+        node.subscription,
+        node.resource_group,
+        node.cluster,
+        node.node_pool,
+        node.scale_set,
+        node.instance_id,
+    )
+    return "|".join((*place, control_id)).lower()
+
+
+def from_problem(
+    run_id: str, observed: datetime, node: Node, control_ids: Iterable[str], problem: Problem
+) -> list[Finding]:
+    """One finding a control for a node that could not be looked at."""
+    verdict = Verdict(problem.status, problem.code, None, "", problem.reason, problem.hint)
+    return [from_verdict(run_id, observed, node, control_id, verdict) for control_id in control_ids]
+
+
+def from_scope(run_id: str, observed: datetime, control_ids: Iterable[str], scope: ScopeProblem) -> list[Finding]:
+    """One finding a control for a subscription, cluster or pool whose nodes could not be listed."""
+    place = Node(
+        subscription=scope.subscription,
+        resource_group=scope.resource_group,
+        cluster=scope.cluster,
+        location="",
+        node_pool=scope.node_pool,
+        node_resource_group="",
+        scale_set="",
+        instance_id="",
+        name="",
+        os="",
+        power="",
+        provisioning="",
+        kubernetes_version=None,
+        node_image_version=None,
+        created=None,
+        cluster_provisioning="",
+        pool_provisioning="",
+        locked=False,
+    )
+    return from_problem(run_id, observed, place, control_ids, scope.problem)

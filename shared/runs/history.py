@@ -1,0 +1,41 @@
+"""What earlier runs knew of a node, and what that says of a new finding (pure)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from shared.models import Finding, History, Outcome, Status
+
+
+def with_history(finding: Finding, before: History | None) -> Finding:
+    """The finding, marked `regressed` where the control was fixed on this node before and fails again."""
+    if before is None or finding.status is not Status.FAIL or finding.outcome is not None:
+        return finding
+    if before.last_fixed is None:
+        return replace(finding, last_right=before.last_right)
+    return replace(
+        finding,
+        regressed=True,
+        last_right=before.last_right,
+        reimaged_since=(before.node_image_version, before.created)
+        != (finding.node_image_version, finding.node_created),
+    )
+
+
+def after(finding: Finding, node_key: str, before: History | None) -> History | None:
+    """What to remember after this finding; None where it tells nothing (no verdict could be had)."""
+    if finding.status not in (Status.PASS, Status.FAIL):
+        return None
+    right = finding.status is Status.PASS
+    fixed = right and finding.outcome is Outcome.FIXED
+    known = before or History(node_key, finding.control, finding.status, finding.observed, None, None, None, None)
+    return replace(
+        known,
+        status=finding.status,
+        seen=finding.observed,
+        last_right=finding.observed if right else known.last_right,
+        last_fixed=finding.observed if fixed else known.last_fixed,
+        # The image is that of the last time it was right: a later one says that it was reimaged since.
+        node_image_version=finding.node_image_version if right else known.node_image_version,
+        created=finding.node_created if right else known.created,
+    )

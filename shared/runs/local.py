@@ -1,0 +1,113 @@
+"""Driving the orchestrators in this process, as the terminal does: the same generators, the same activities.
+
+The parts of Durable Functions that matter to an orchestrator are kept: inputs and results pass through JSON,
+`task_any` gives the finished task, a failed activity raises where it was waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from shared.runs.context import Context, Json, Orchestrator
+
+Activity = Callable[[Json], Awaitable[Json]]
+
+
+def _json(value: Json) -> Json:
+    return json.loads(json.dumps(value))
+
+
+class LocalTask:
+    """A task whose work runs on the event loop from the moment it is made."""
+
+    def __init__(self, work: Coroutine[Any, Any, Json]) -> None:
+        self.future: asyncio.Future[Json] = asyncio.ensure_future(work)
+
+    @property
+    def is_completed(self) -> bool:
+        return self.future.done()
+
+    @property
+    def result(self) -> Json:
+        return self.future.result()
+
+    def cancel(self) -> None:
+        self.future.cancel()
+
+
+class LocalContext:
+    """An orchestration's context in this process."""
+
+    def __init__(self, host: LocalHost, instance_id: str, input_: Json) -> None:
+        self._host = host
+        self._input = _json(input_)
+        self.instance_id = instance_id
+        self.custom_status: Json = None
+        self._children = 0
+
+    @property
+    def current_utc_datetime(self) -> datetime:
+        return datetime.now(UTC)
+
+    def get_input(self) -> Json:
+        return self._input
+
+    def set_custom_status(self, status: Json) -> None:
+        self.custom_status = _json(status)
+
+    def call_activity(self, name: str, input_: Json = None) -> LocalTask:
+        async def work() -> Json:
+            return _json(await self._host.activities[name](_json(input_)))
+
+        return LocalTask(work())
+
+    def call_sub_orchestrator(self, name: str, input_: Json = None, instance_id: str | None = None) -> LocalTask:
+        self._children += 1
+        return LocalTask(self._host.run(name, input_, instance_id or f"{self.instance_id}:{self._children}"))
+
+    def create_timer(self, fire_at: datetime) -> LocalTask:
+        return LocalTask(asyncio.sleep(max(0.0, (fire_at - self.current_utc_datetime).total_seconds())))
+
+    def task_all(self, activities: list[LocalTask]) -> LocalTask:
+        async def work() -> Json:
+            return await asyncio.gather(*(task.future for task in activities))
+
+        return LocalTask(work())
+
+    def task_any(self, activities: list[LocalTask]) -> LocalTask:
+        async def work() -> Json:
+            await asyncio.wait([task.future for task in activities], return_when=asyncio.FIRST_COMPLETED)
+            return next(task for task in activities if task.is_completed)
+
+        return LocalTask(work())
+
+
+class LocalHost:
+    """Orchestrators and activities by name, and the loop that carries an orchestrator from task to task."""
+
+    def __init__(
+        self, orchestrators: Mapping[str, Callable[[Context], Orchestrator]], activities: Mapping[str, Activity]
+    ) -> None:
+        self.orchestrators = orchestrators
+        self.activities = activities
+
+    async def run(self, name: str, input_: Json, instance_id: str) -> Json:
+        """The orchestrator's result. Raises what it raises."""
+        generator = self.orchestrators[name](LocalContext(self, instance_id, input_))
+        value: Any = None
+        failure: Exception | None = None
+        while True:
+            try:
+                task = generator.send(value) if failure is None else generator.throw(failure)
+            except StopIteration as stop:
+                return _json(stop.value)
+            assert isinstance(task, LocalTask)  # our own context made it
+            value = failure = None
+            try:
+                value = await task.future
+            except Exception as error:
+                failure = error

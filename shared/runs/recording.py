@@ -1,0 +1,27 @@
+"""Recording a node's findings: with what earlier runs knew of it, and for what later ones will ask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from shared.models import Finding, History, Node
+from shared.runs import history
+from shared.runs.services import Services
+
+Past = Mapping[tuple[str, str], History]
+"""What is known by node key and control."""
+
+
+async def past(services: Services, nodes: Sequence[Node]) -> Past:
+    """What earlier runs knew of these nodes."""
+    return await services.store.history([node.key for node in nodes])
+
+
+async def record(services: Services, node: Node, made: Sequence[Finding], known: Past) -> list[Finding]:
+    """Save a node's findings and what they teach; gives them as saved."""
+    marked = [history.with_history(finding, known.get((node.key, finding.control))) for finding in made]
+    lessons = [history.after(finding, node.key, known.get((node.key, finding.control))) for finding in marked]
+    await services.store.save_findings(marked)
+    await services.store.save_history([lesson for lesson in lessons if lesson is not None])
+    services.on_findings(marked)
+    return marked

@@ -1,0 +1,27 @@
+"""What systemd would start for a unit, where each argument is written, and how to change exactly that spot.
+
+Pure: texts in, values out. The rules are those of systemd.syntax(7), systemd.unit(5), systemd.service(5)
+("Command lines") and systemd.exec(5) ("Environment"), and of systemd's own parser where the manual is silent.
+The tests compare them with a real systemd.
+"""
+
+from .command import Argument, Part, StartCommand, start_command
+from .edit import CannotEdit, append_argument, remove_argument, replace_argument
+from .environment import Variable
+from .text import MissingEnvironmentFile, Origin, UnitError, UnknownToUs
+
+__all__ = [
+    "Argument",
+    "CannotEdit",
+    "MissingEnvironmentFile",
+    "Origin",
+    "Part",
+    "StartCommand",
+    "UnitError",
+    "UnknownToUs",
+    "Variable",
+    "append_argument",
+    "remove_argument",
+    "replace_argument",
+    "start_command",
+]

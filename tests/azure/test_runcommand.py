@@ -1,0 +1,377 @@
+"""Run command against a real TLS server: how many requests, and every way it can go wrong."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from shared.azure import Azure, CommandResult, Started
+from shared.models import Node, Problem, Status
+from shared.settings import Settings
+from tests.azure.arm import SUBSCRIPTION, Answer, Arm, Seen, Token, accepted, error, message, result
+
+BUSY = error(
+    "Conflict",
+    "Run command extension execution is in progress. Please wait for completion before invoking a run command.",
+)
+FRAME = "H4sIAAAA\nend\n"
+POST = "/runcommand"
+
+
+async def run(azure: Azure, node: Node, script: str = "#!/bin/sh\necho hi\n") -> CommandResult | Problem:
+    started = await azure.start(node, script)
+    return started if isinstance(started, Problem) else await azure.wait(node, started)
+
+
+def polls(arm: Arm, *answers: Answer) -> None:
+    """Script the looks: every operation's address ends in a new id, so match by prefix."""
+    queue = list(answers)
+
+    def answer(seen: Seen) -> Answer:
+        return queue.pop(0) if len(queue) > 1 else queue[0]
+
+    arm.scripts["GET", ""] = answer
+
+
+async def test_one_post_and_one_look(arm: Arm, azure: Azure, node: Node, token: Token) -> None:
+    arm.on("POST", POST, accepted())
+    polls(arm, Answer(200, result(message(FRAME, "a warning"))))
+    outcome = await run(azure, node, "#!/bin/sh\necho 'ä'\n")
+    assert outcome == CommandResult(FRAME, "a warning")
+    assert [seen.method for seen in arm.seen] == ["POST", "GET"]
+    post, look = arm.seen
+    assert post.body == {"commandId": "RunShellScript", "script": ["#!/bin/sh\necho 'ä'\n"]}
+    assert post.path == (
+        f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{node.node_resource_group}/providers/Microsoft.Compute"
+        f"/virtualMachineScaleSets/{node.scale_set}/virtualMachines/0/runCommand"
+    )
+    assert look.query["monitor"] == "true"
+    assert look.at - post.at >= azure.settings.command_seconds - 0.02
+    assert look.headers["Authorization"] == "Bearer t0ken"
+    assert token.asked == [(f"{arm.base}/.default",)]
+    assert azure.stats.calls == {"run_command": 1, "poll": 1}
+
+
+async def test_a_slower_command_takes_two_looks(arm: Arm, azure: Azure, node: Node) -> None:
+    arm.on("POST", POST, accepted())
+    polls(arm, Answer(202, headers={"Location": "{base}/elsewhere"}), Answer(200, result(message(FRAME))))
+    assert await run(azure, node) == CommandResult(FRAME, "")
+    assert (arm.count("POST"), arm.count("GET")) == (1, 2)
+
+
+async def test_a_longer_retry_after_is_respected(arm: Arm, azure: Azure, node: Node) -> None:
+    arm.on("POST", POST, accepted(**{"Retry-After": "1"}))
+    polls(arm, Answer(200, result(message(FRAME))))
+    assert isinstance(await run(azure, node), CommandResult)
+    assert arm.seen[1].at - arm.seen[0].at >= 0.98
+
+
+async def test_an_answer_in_progress_with_200_is_not_the_end(arm: Arm, azure: Azure, node: Node) -> None:
+    arm.on("POST", POST, accepted())
+    polls(arm, Answer(200, {"status": "InProgress"}), Answer(200, result(message(FRAME))))
+    assert isinstance(await run(azure, node), CommandResult)
+
+
+async def test_the_other_address_serves_where_location_is_missing(arm: Arm, azure: Azure, node: Node) -> None:
+    reply = accepted()
+    del reply.headers["Location"]
+    arm.on("POST", POST, reply)
+    polls(
+        arm,
+        Answer(200, {"status": "InProgress"}),
+        Answer(200, {"status": "Succeeded", "properties": {"output": result(message(FRAME))}}),
+    )
+    assert await run(azure, node) == CommandResult(FRAME, "")
+
+
+async def test_a_started_command_is_waited_for_by_another_client(
+    arm: Arm, azure: Azure, node: Node, token: Token
+) -> None:
+    arm.on("POST", POST, accepted())
+    polls(arm, Answer(200, result(message(FRAME))))
+    started = await azure.start(node, "true")
+    assert isinstance(started, Started)
+    # Long after the deadline: the result is asked for all the same.
+    stored = Started(started.url, datetime.now(UTC) - timedelta(hours=1), started.look_after)
+    async with Azure(azure.settings, token) as other:
+        assert await other.wait(node, stored) == CommandResult(FRAME, "")
+    assert arm.count("POST") == 1
+
+
+async def test_a_signed_address_is_in_no_repr_and_no_log(
+    arm: Arm, azure: Azure, node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    arm.on("POST", POST, accepted())
+    polls(arm, Answer(200, result(message("node output"))))
+    started = await azure.start(node, "true")
+    assert isinstance(started, Started)
+    await azure.wait(node, started)
+    assert "SIGNATURE" in started.url
+    assert "SIGNATURE" not in repr(started)
+    for secret in ("SIGNATURE", "t0ken", "node output"):
+        assert secret not in caplog.text
+
+
+async def test_busy_is_waited_for(arm: Arm, azure: Azure, node: Node) -> None:
+    arm.on("POST", POST, Answer(409, BUSY), Answer(409, BUSY), accepted())
+    polls(arm, Answer(200, result(message(FRAME))))
+    assert isinstance(await run(azure, node), CommandResult)
+    assert arm.count("POST") == 3
+
+
+async def test_busy_is_waited_for_only_so_long(arm: Arm, azure: Azure, node: Node) -> None:
+    arm.on("POST", POST, Answer(409, BUSY, {"Retry-After": "600"}))
+    outcome = await run(azure, node)
+    assert isinstance(outcome, Problem)
+    assert outcome.status is Status.ERROR
+    assert "RemoveRunCommandLinuxExtension" in outcome.hint
+    assert arm.seen[-1].at - arm.seen[0].at < 4
+    assert arm.count("POST") <= 8
+
+
+AUTHORIZATION = (
+    "The client 'x' with object id 'y' does not have authorization to perform action "
+    "'Microsoft.Compute/virtualMachineScaleSets/virtualMachines/runCommand/action' over scope "
+    f"'/subscriptions/{SUBSCRIPTION}/a' "
+    "or the scope is invalid."
+)
+
+
+@pytest.mark.parametrize(
+    ("reply", "status", "code", "words"),
+    [
+        (
+            Answer(409, error("OperationNotAllowed", "Cannot modify extensions in the VM when the VM is not running.")),
+            Status.SKIPPED,
+            "OperationNotAllowed",
+            "not running",
+        ),
+        (
+            Answer(409, error("OperationNotAllowed", "The quota is used up.")),
+            Status.ERROR,
+            "OperationNotAllowed",
+            "quota",
+        ),
+        (Answer(409, error("AttachDiskWhileBeingDetached")), Status.ERROR, "AttachDiskWhileBeingDetached", "another"),
+        (Answer(409, error("ScopeLocked", "locked")), Status.ERROR, "ScopeLocked", "lock"),
+        (Answer(404, error("ResourceNotFound", "gone")), Status.SKIPPED, "vanished", "no longer exists"),
+        (Answer(404, error("ParentResourceNotFound", "gone")), Status.SKIPPED, "vanished", "no longer exists"),
+        (
+            Answer(
+                400,
+                error(
+                    "InvalidParameter",
+                    "The provided instanceId 0 is not an active Virtual Machine Scale Set VM instanceId.",
+                ),
+            ),
+            Status.SKIPPED,
+            "InvalidParameter",
+            "no longer exists",
+        ),
+        (
+            Answer(403, error("DenyAssignmentAuthorizationFailed", "denied")),
+            Status.ERROR,
+            "DenyAssignmentAuthorizationFailed",
+            "lockdown",
+        ),
+        (
+            Answer(403, error("AuthorizationFailed", AUTHORIZATION)),
+            Status.ERROR,
+            "AuthorizationFailed",
+            "runCommand/action",
+        ),
+        (Answer(403, error("RequestDisallowedByPolicy", "no")), Status.ERROR, "RequestDisallowedByPolicy", "policy"),
+        (Answer(401, error("ExpiredAuthenticationToken", "old")), Status.ERROR, "ExpiredAuthenticationToken", "token"),
+        (Answer(404, error("SubscriptionNotFound")), Status.ERROR, "SubscriptionNotFound", "not known"),
+        (Answer(307, headers={"Location": "https://evil.example/"}), Status.ERROR, "other", "HTTP 307"),
+    ],
+)
+async def test_a_refused_start_is_a_problem_after_one_request(
+    arm: Arm, azure: Azure, node: Node, reply: Answer, status: Status, code: str, words: str
+) -> None:
+    arm.on("POST", POST, reply)
+    outcome = await run(azure, node)
+    assert isinstance(outcome, Problem)
+    assert (outcome.status, outcome.code) == (status, code)
+    assert words in outcome.reason
+    assert outcome.hint
+    assert len(arm.seen) == 1
+
+
+async def test_the_missing_role_is_named_as_azure_names_it(arm: Arm, azure: Azure, node: Node) -> None:
+    arm.on("POST", POST, Answer(403, error("AuthorizationFailed", AUTHORIZATION)))
+    outcome = await run(azure, node)
+    assert isinstance(outcome, Problem)
+    assert f"/subscriptions/{SUBSCRIPTION}/a." in outcome.reason
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Answer(500, error("InternalServerError", "oops")),
+        Answer(503, error("ServiceUnavailable", "oops"), {"Retry-After": "1"}),
+        Answer(504, text="<html>gateway</html>"),
+        Answer(drop=True),
+        Answer(202),
+    ],
+)
+async def test_a_start_that_may_have_been_taken_is_not_sent_again(
+    arm: Arm, azure: Azure, node: Node, reply: Answer
+) -> None:
+    arm.on("POST", POST, reply)
+    outcome = await run(azure, node)
+    assert isinstance(outcome, Problem)
+    assert outcome.status is Status.ERROR
+    assert "may have been started" in outcome.reason
+    assert arm.count("POST") == 1
+
+
+async def test_a_refusal_for_the_rate_is_repeated_as_azure_asks(arm: Arm, azure: Azure, node: Node) -> None:
+    arm.on("POST", POST, Answer(429, error("TooManyRequests"), {"x-ms-retry-after-ms": "300"}), accepted())
+    polls(arm, Answer(200, result(message(FRAME))))
+    assert isinstance(await run(azure, node), CommandResult)
+    assert arm.seen[1].at - arm.seen[0].at >= 0.3
+    assert azure.stats.refused == 1
+    assert azure.stats.waits >= 1
+
+
+async def test_a_lasting_refusal_for_the_rate_is_an_error(arm: Arm, azure: Azure, node: Node) -> None:
+    arm.on("POST", POST, Answer(429, error("OperationNotAllowed", "limit"), {"retry-after-ms": "10"}))
+    outcome = await run(azure, node)
+    assert isinstance(outcome, Problem)
+    assert outcome.status is Status.ERROR
+    assert "rate limits" in outcome.reason
+    assert arm.count("POST") == 6
+
+
+async def test_no_connection_is_a_problem_and_no_started_command(
+    token: Token, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = Settings(arm_endpoint="https://localhost:1", command_seconds=0.1, busy_wait_seconds=0)
+    monkeypatch.setattr("shared.azure.runcommand._RESTARTS", 1)
+    async with Azure(nowhere, token) as client:
+        outcome = await run(client, node)
+    assert isinstance(outcome, Problem)
+    assert outcome.code == "unreachable"
+    assert "started" not in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("reply", "code", "words"),
+    [
+        (
+            Answer(
+                200, {"status": "Failed", "error": {"code": "VMAgentStatusCommunicationError", "message": "silent"}}
+            ),
+            "VMAgentStatusCommunicationError",
+            "agent",
+        ),
+        (Answer(409, error("VMAgentStatusCommunicationError", "silent")), "VMAgentStatusCommunicationError", "agent"),
+        (Answer(500, error("VMAgentStatusCommunicationError", "silent")), "VMAgentStatusCommunicationError", "agent"),
+        (Answer(409, error("VMExtensionProvisioningError", "bad")), "VMExtensionProvisioningError", "failed"),
+        (
+            Answer(200, result("Enable failed: no", "ProvisioningState/failed/3")),
+            "ProvisioningState/failed/3",
+            "failed",
+        ),
+        (Answer(200, result("Enable succeeded: Last script execution didn't finish.")), "did_not_finish", "cut off"),
+        (Answer(200, result("Enable succeeded: ")), "no_output", "without any output"),
+        (Answer(200, result(message("", ""))), "no_output", "without any output"),
+        (Answer(200, {"value": []}), "no_output", "without any output"),
+        (Answer(200, {"value": None, "status": "Succeeded"}), "no_output", "without any output"),
+        (Answer(200, {"status": "Canceled"}), "OperationFailed", "canceled"),
+        (Answer(404, error("NotFound", "x")), "expired", "no longer knows"),
+        (Answer(410, text=""), "expired", "no longer knows"),
+        (Answer(403, error("AuthorizationFailed", "x")), "AuthorizationFailed", "locations/operations/read"),
+    ],
+)
+async def test_a_failed_command_is_a_problem_after_one_look(
+    arm: Arm, azure: Azure, node: Node, reply: Answer, code: str, words: str
+) -> None:
+    arm.on("POST", POST, accepted())
+    polls(arm, reply)
+    outcome = await run(azure, node)
+    assert isinstance(outcome, Problem)
+    assert (outcome.status, outcome.code) == (Status.ERROR, code)
+    assert words in outcome.reason
+    assert outcome.hint
+    assert arm.count("GET") == 1
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        Answer(500, error("InternalServerError")),
+        Answer(503, text="<html>"),
+        Answer(429, error("TooManyRequests"), {"retry-after-ms": "10"}),
+        Answer(drop=True),
+        Answer(200, text="{not json"),
+        Answer(401, error("ExpiredAuthenticationToken")),
+    ],
+)
+async def test_trouble_while_polling_passes(arm: Arm, azure: Azure, node: Node, trouble: Answer) -> None:
+    arm.on("POST", POST, accepted())
+    polls(arm, trouble, trouble, Answer(200, result(message(FRAME))))
+    assert await run(azure, node) == CommandResult(FRAME, "")
+    assert (arm.count("POST"), arm.count("GET")) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "code"),
+    [
+        (Answer(200, text="{not json"), "malformed"),
+        (Answer(200, [1]), "malformed"),
+        (Answer(200, text="x" * 1_100_000), "malformed"),
+        (Answer(401, error("InvalidAuthenticationToken")), "InvalidAuthenticationToken"),
+    ],
+)
+async def test_trouble_that_stays_is_not_looked_at_forever(
+    arm: Arm, azure: Azure, node: Node, trouble: Answer, code: str
+) -> None:
+    arm.on("POST", POST, accepted())
+    polls(arm, trouble)
+    outcome = await run(azure, node)
+    assert isinstance(outcome, Problem)
+    assert outcome.code == code
+    assert arm.count("GET") == 3
+
+
+@pytest.mark.parametrize("stuck", [Answer(202), Answer(500, error("InternalServerError", "oops"))])
+async def test_a_command_that_never_ends_meets_our_deadline(arm: Arm, azure: Azure, node: Node, stuck: Answer) -> None:
+    arm.on("POST", POST, accepted())
+    polls(arm, stuck)
+    outcome = await run(azure, node)
+    assert isinstance(outcome, Problem)
+    assert (outcome.status, outcome.code) == (Status.ERROR, "deadline")
+    assert "may have run" in outcome.reason
+    assert "1.5 s" in outcome.reason
+    assert "443" in outcome.hint
+    assert arm.seen[-1].at - arm.seen[0].at < 5
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://evil.example/x",
+        "https://localhost.evil.example/x",
+        "https://127.0.0.1:1/x",
+        "http://localhost/x",
+        "https://user@localhost/x",
+    ],
+)
+async def test_no_token_goes_to_another_host(arm: Arm, azure: Azure, node: Node, address: str) -> None:
+    arm.on("POST", POST, accepted(Location=address + "?secret=1"))
+    outcome = await run(azure, node)
+    assert isinstance(outcome, Problem)
+    assert outcome.code == "foreign_host"
+    assert "secret" not in outcome.reason
+    assert len(arm.seen) == 1
+
+
+async def test_a_script_that_the_extension_would_drop_is_refused(arm: Arm, azure: Azure, node: Node) -> None:
+    with pytest.raises(ValueError, match="base64"):
+        await azure.start(node, "x" * 200_000)
+    assert not arm.seen

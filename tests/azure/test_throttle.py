@@ -1,0 +1,317 @@
+"""The buckets by property, the throttle in virtual time, and what is read from Azure's headers."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections import defaultdict
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.azure.throttle import DEFAULT_PAUSE, RATES, Bucket, Call, Limit, Rate, Throttle, classify, retry_after
+
+SUB = "11111111-2222-3333-4444-555555555555"
+SCALE_SETS = f"/subscriptions/{SUB}/resourceGroups/MC_x/providers/Microsoft.Compute/virtualMachineScaleSets"
+VM = f"{SCALE_SETS}/aks-a/virtualMachines"
+REGIONAL = f"{SUB}/westeurope"
+
+
+def check_windows(times: list[float], rate: Rate) -> None:
+    """No window holds more than capacity + refill; enough to look at those from one call to a later one."""
+    for first, begin in enumerate(times):
+        for last in range(first, len(times)):
+            most = rate.capacity + rate.per_second * (times[last] - begin) + 1e-6
+            assert last - first + 1 <= most, (begin, times[last], last - first + 1, most)
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("pass"), st.floats(0, 30)),
+        st.tuples(st.just("take"), st.just(0.0)),
+        st.tuples(st.just("lower"), st.floats(0, 20)),
+        st.tuples(st.just("pause"), st.floats(0, 10)),
+    ),
+    max_size=80,
+)
+
+
+@given(capacity=st.integers(1, 10), per_second=st.floats(0.05, 20), steps=steps)
+def test_no_window_ever_has_more_than_capacity_and_refill(
+    capacity: int, per_second: float, steps: list[tuple[str, float]]
+) -> None:
+    rate, now, taken = Rate(capacity, per_second), 1000.0, []
+    bucket = Bucket(rate, now)
+    for step, value in steps:
+        if step == "pass":
+            now += value
+        elif step == "lower":
+            bucket.lower(now, value)
+        elif step == "pause":
+            bucket.pause(now, value)
+        elif bucket.delay(now) <= 0:
+            bucket.take(now)
+            taken.append(now)
+    check_windows(taken, rate)
+
+
+@given(capacity=st.integers(1, 10), per_second=st.floats(0.05, 20), steps=steps)
+def test_after_the_delay_there_is_a_token(capacity: int, per_second: float, steps: list[tuple[str, float]]) -> None:
+    now = 0.0
+    bucket = Bucket(Rate(capacity, per_second), now)
+    for step, value in steps:
+        if step == "pass":
+            now += value
+        elif step == "lower":
+            bucket.lower(now, value)
+        elif step == "pause":
+            bucket.pause(now, value)
+        else:
+            now += bucket.delay(now)
+            assert bucket.delay(now) == 0
+            bucket.take(now)
+
+
+def test_a_token_that_is_not_there_cannot_be_taken() -> None:
+    bucket = Bucket(Rate(1, 1), 0)
+    bucket.take(0)
+    with pytest.raises(RuntimeError):
+        bucket.take(0.5)
+    bucket.take(1)
+
+
+def test_a_pause_gives_one_token_at_its_end_and_nothing_before() -> None:
+    bucket = Bucket(Rate(100, 10), 0)
+    bucket.pause(0, 5)
+    assert bucket.delay(0) == 5
+    assert bucket.delay(4.9) == pytest.approx(0.1)
+    bucket.take(5)
+    assert bucket.delay(5) == pytest.approx(0.1)
+
+
+class VirtualTime:
+    """A clock that jumps to the next sleeper as soon as nobody has anything left to do."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._count = 0
+
+    def clock(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self._count += 1
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self.now + seconds, self._count, future))
+        await future
+
+    async def run(self, *tasks: asyncio.Task[None]) -> None:
+        while not all(task.done() for task in tasks):
+            for _ in range(12):
+                await asyncio.sleep(0)
+            if self._sleepers:
+                at, _, future = heapq.heappop(self._sleepers)
+                self.now = max(self.now, at)
+                if not future.done():
+                    future.set_result(None)
+        for task in tasks:
+            task.result()
+
+
+def post(instance: int, region: str = "westeurope") -> Call:
+    return classify("POST", f"https://arm{VM}/{instance}/runCommand?api-version=1", region)
+
+
+async def test_three_thousand_commands_go_out_as_fast_as_the_limits_allow_and_no_faster() -> None:
+    time = VirtualTime()
+    throttle = Throttle(time.clock, time.sleep)
+    sent: dict[Limit, list[float]] = defaultdict(list)
+
+    async def send(call: Call) -> None:
+        await throttle.take(call)
+        for limit in call.limits:
+            sent[limit].append(time.now)
+
+    count = 3_000
+    await time.run(*(asyncio.create_task(send(post(number))) for number in range(count)))
+    for limit, times in sent.items():
+        # Windows from the first call say it for a sorted series as well, and take less time to look at.
+        rate = RATES[limit.name]
+        assert times == sorted(times)
+        for begin in (0, len(times) // 3, len(times) // 2):
+            for last in range(begin, len(times)):
+                assert last - begin + 1 <= rate.capacity + rate.per_second * (times[last] - times[begin]) + 1e-6
+    # ARM's writes are the narrowest here: 200 at once, 10 a second.
+    assert time.now == pytest.approx((count - 200) / 10, abs=0.2)
+    stats = throttle.stats
+    assert stats.calls == {"run_command": count}
+    assert stats.waits == count - 200
+
+
+@given(
+    calls=st.lists(
+        st.tuples(st.floats(0, 20), st.integers(0, 2), st.sampled_from(["a", "b"]), st.booleans()), max_size=60
+    )
+)
+def test_mixed_calls_keep_every_limit_at_the_moment_of_sending(calls: list[tuple[float, int, str, bool]]) -> None:
+    small = {"arm/writes": Rate(5, 2), "compute/update-vms": Rate(3, 1), "resource/update-vms": Rate(2, 0.2)}
+
+    async def scenario() -> None:
+        time = VirtualTime()
+        throttle = Throttle(time.clock, time.sleep)
+        sent: dict[Limit, list[float]] = defaultdict(list)
+
+        async def send(at: float, instance: int, region: str, refused: bool) -> None:
+            await time.sleep(at)
+            call = post(instance, region)
+            await throttle.take(call)
+            for limit in call.limits:
+                sent[limit].append(time.now)
+            if refused:
+                throttle.answered(call, 429, {"retry-after": "3"})
+
+        await time.run(*(asyncio.create_task(send(*call)) for call in calls))
+        assert sum(throttle.stats.calls.values()) == len(calls)
+        for limit, times in sent.items():
+            check_windows(times, RATES[limit.name])
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, rate in small.items():
+            patch.setitem(RATES, name, rate)
+        asyncio.run(scenario())
+
+
+async def test_one_region_does_not_hold_up_another() -> None:
+    time = VirtualTime()
+    throttle = Throttle(time.clock, time.sleep)
+    throttle.answered(
+        post(1, "westeurope"),
+        429,
+        {
+            "retry-after": "60",
+            "x-ms-ratelimit-remaining-resource": "Microsoft.Compute/UpdateVMScaleSetVMsSubscriptionMaximum;0",
+        },
+    )
+    done: dict[str, float] = {}
+
+    async def send(instance: int, region: str) -> None:
+        await throttle.take(post(instance, region))
+        done[region] = time.now
+
+    await time.run(asyncio.create_task(send(2, "westeurope")), asyncio.create_task(send(3, "northeurope")))
+    # Nothing was left: after the pause the first token has to flow in.
+    assert done == {"northeurope": 0, "westeurope": pytest.approx(60 + 60 / 500)}
+
+
+async def test_a_pause_that_comes_while_a_wider_limit_is_waited_for_holds() -> None:
+    time = VirtualTime()
+    throttle = Throttle(time.clock, time.sleep)
+    throttle.answered(post(1), 202, {"x-ms-ratelimit-remaining-subscription-writes": "0"})
+    sent: list[float] = []
+
+    async def send() -> None:
+        await throttle.take(post(2))
+        sent.append(time.now)
+
+    async def refuse() -> None:
+        await time.sleep(0.05)
+        spent = {"x-ms-ratelimit-remaining-resource": "Microsoft.Compute/UpdateVMScaleSetVMsSubscriptionMaximum;0"}
+        throttle.answered(post(1), 429, {"retry-after": "30", **spent})
+
+    await time.run(asyncio.create_task(send()), asyncio.create_task(refuse()))
+    assert sent == [pytest.approx(30.05 + 60 / 500)]
+
+
+async def test_a_cancelled_waiter_gives_its_turn_back() -> None:
+    throttle = Throttle()
+    call = post(1)
+    throttle.answered(call, 429, {"retry-after-ms": "200"})
+    waiter = asyncio.create_task(throttle.take(call))
+    await asyncio.sleep(0.02)
+    waiter.cancel()
+    await asyncio.wait_for(throttle.take(call), 2)
+    assert throttle.stats.calls == {"run_command": 1}
+
+
+async def delays(throttle: Throttle, time: VirtualTime, call: Call) -> float:
+    began = time.now
+    await time.run(asyncio.create_task(throttle.take(call)))
+    return time.now - began
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"retry-after": "7"}, 7),
+        ({"x-ms-retry-after-ms": "1500"}, 1.5),
+        ({"retry-after-ms": "2500"}, 2.5),
+        ({}, DEFAULT_PAUSE),
+        ({"retry-after": "nonsense"}, DEFAULT_PAUSE),
+        ({"retry-after": "99999"}, 300),
+    ],
+)
+async def test_a_429_pauses_for_everybody(headers: dict[str, str], expected: float) -> None:
+    time = VirtualTime()
+    throttle = Throttle(time.clock, time.sleep)
+    throttle.answered(post(1), 429, headers)
+    assert await delays(throttle, time, post(2)) == pytest.approx(expected)
+    assert throttle.stats.refused == 1
+    # Another subscription knows nothing of it.
+    other = classify("POST", f"https://arm{VM}/1/runCommand".replace(SUB, SUB.replace("1", "9")), "westeurope")
+    assert await delays(throttle, time, other) == 0
+
+
+async def test_remaining_counts_lower_the_buckets() -> None:
+    time = VirtualTime()
+    throttle = Throttle(time.clock, time.sleep)
+    call = post(1)
+    throttle.answered(call, 202, {"x-ms-ratelimit-remaining-subscription-writes": "1"})
+    assert await delays(throttle, time, post(2)) == 0
+    assert await delays(throttle, time, post(3)) == pytest.approx(0.1)
+    resource = "Microsoft.Compute/UpdateVMScaleSetVMsResourceMaximum;0,Microsoft.Compute/Other;700"
+    throttle.answered(call, 202, {"x-ms-ratelimit-remaining-resource": resource})
+    assert await delays(throttle, time, post(4)) < 0.2
+    assert await delays(throttle, time, call) == pytest.approx(15, abs=0.2)
+
+
+def test_calls_are_counted_where_azure_counts_them() -> None:
+    sub = f"https://management.azure.com/subscriptions/{SUB}"
+    compute = f"{sub}/resourceGroups/MC/providers/Microsoft.Compute/virtualMachineScaleSets"
+    reads = Limit("arm/reads", SUB)
+    cases = [
+        (
+            "GET",
+            "https://management.azure.com/subscriptions?api-version=1",
+            Call("subscriptions", (Limit("arm/reads", ""),)),
+        ),
+        ("GET", f"{sub}/providers/Microsoft.ContainerService/managedClusters?x=1", Call("clusters", (reads,))),
+        ("GET", compute, Call("scale_sets", (Limit("compute/high-cost-get", REGIONAL), reads))),
+        (
+            "GET",
+            f"{compute}/a/virtualMachines?$expand=instanceView",
+            Call("instances", (Limit("compute/get-vms", REGIONAL), reads)),
+        ),
+        ("GET", f"{sub}/resourceGroups/x", Call("other", (reads,))),
+        ("PUT", f"{sub}/resourceGroups/x", Call("other", (Limit("arm/writes", SUB),))),
+    ]
+    for method, url, call in cases:
+        assert classify(method, url, "West Europe") == call
+        assert classify(method, url.upper().replace("HTTPS", "https"), "westeurope") == call
+    poll = classify("GET", f"{sub}/providers/Microsoft.Compute/locations/northeurope/operations/abc?monitor=true", "")
+    assert poll.kind == "poll"
+    assert [limit.name for limit in poll.limits] == ["resource/get-operation", "compute/get-operation", "arm/reads"]
+    assert poll.limits[1].scope == f"{SUB}/northeurope"
+    command = post(5)
+    assert [limit.name for limit in command.limits] == ["resource/update-vms", "compute/update-vms", "arm/writes"]
+    assert command.limits[0].scope.endswith("/virtualmachines/5/runcommand")
+
+
+def test_retry_after_as_a_date() -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert retry_after({"retry-after": "Thu, 01 Jan 2026 00:00:30 GMT"}, now) == 30
+    assert retry_after({"retry-after": "Wed, 31 Dec 2025 00:00:30 GMT"}, now) == 0
+    assert retry_after({"retry-after": "soon"}, now) is None
+    assert retry_after({}, now) is None
