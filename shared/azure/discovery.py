@@ -288,32 +288,32 @@ def precheck(node: Node) -> Problem | None:
         return Problem(
             Status.NOT_APPLICABLE,
             "windows",
-            f"node {node.name} runs Windows: its kubelet manages no iptables.",
+            "the node runs Windows: its kubelet manages no iptables.",
             "Nothing to do.",
         )
     if "deleting" in (provisioning, node.pool_provisioning.lower(), node.cluster_provisioning.lower()):
         return Problem(
             Status.SKIPPED,
             "deleting",
-            f"node {node.name} is being deleted.",
+            "the node is being deleted.",
             "Nothing to do: the next run sees the nodes that are there then.",
         )
     if power in {"stopped", "stopping", "deallocated", "deallocating"}:
         return Problem(
             Status.SKIPPED,
             power,
-            f"node {node.name} is not running (power state {node.power}).",
+            f"the node is not running (power state {node.power}).",
             "Nothing to do while it is stopped; it is looked at by the next run after it has started.",
         )
     if power == "starting" or provisioning == "creating":
         return Problem(
             Status.SKIPPED,
             "starting",
-            f"node {node.name} is not up yet (power state {node.power or 'unknown'}, {node.provisioning}).",
+            f"the node is not up yet (power state {node.power or 'unknown'}, {node.provisioning}).",
             "Run again in some minutes.",
         )
     if node.locked:
-        return judge(Fault(None, "locked", "restrictionLevel is ReadOnly"), Target(f"node {node.name}", "", node.id))
+        return judge(Fault(None, "locked", "restrictionLevel is ReadOnly"), Target("the node", "", node.id))
     return None
 
 

@@ -68,7 +68,7 @@ async def start(azure: Azure, node: Node, script: str) -> Started | Problem:
     """
     if len(base64.b64encode(script.encode())) > SCRIPT_LIMIT:
         raise ValueError(f"the script has {len(script.encode())} bytes; its base64 text may have {SCRIPT_LIMIT}")
-    target = Target(f"node {node.name}", _ACTION, node.id)
+    target = Target("the node", _ACTION, node.id)
     loop = asyncio.get_running_loop()
     busy_until = loop.time() + azure.settings.busy_wait_seconds
     busy_step = max(azure.settings.command_seconds / 2, 0.1)
@@ -134,7 +134,7 @@ async def wait(azure: Azure, node: Node, started: Started) -> CommandResult | Pr
     Faults that pass (no connection, 5xx, 429) are looked past until the deadline.
     """
     settings = azure.settings
-    target = Target(f"node {node.name}", _POLL_ACTION, f"/subscriptions/{node.subscription}")
+    target = Target("the node", _POLL_ACTION, f"/subscriptions/{node.subscription}")
     end = started.at + timedelta(seconds=settings.command_deadline_seconds)
     look_at = started.at + timedelta(seconds=max(settings.command_seconds, started.look_after))
     step = max(settings.command_seconds * 0.4, 0.1)
