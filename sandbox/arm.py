@@ -1,0 +1,272 @@
+"""The bodies of Azure Resource Manager's answers, in the shapes of the public REST specifications.
+
+Microsoft.Resources 2022-12-01, Microsoft.ContainerService 2026-08-01, Microsoft.Compute 2026-04-01. Pure.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+from sandbox.fleet import Cluster, Fleet, Member, Pool, Subscription, scale_set_name
+from sandbox.identity import CLIENT, PRINCIPAL, TENANT
+from sandbox.states import STATES
+
+Body = dict[str, Any]
+_CREATED = "2026-0{month}-{day:02d}T0{hour}:17:42.3312107+00:00"
+
+
+def error(code: str, message: str, **more: object) -> Body:
+    """Resource Manager's error body."""
+    return {"error": {"code": code, "message": message, **more}}
+
+
+def subscription(item: Subscription) -> Body:
+    """One entry of GET /subscriptions."""
+    return {
+        "id": f"/subscriptions/{item.id}",
+        "authorizationSource": "RoleBased",
+        "managedByTenants": [],
+        "subscriptionId": item.id,
+        "tenantId": TENANT,
+        "displayName": item.name,
+        "state": "Enabled",
+        "subscriptionPolicies": {
+            "locationPlacementId": "Public_2014-09-01",
+            "quotaId": "EnterpriseAgreement_2014-09-01",
+            "spendingLimit": "Off",
+        },
+    }
+
+
+def cluster_id(owner: Subscription, item: Cluster) -> str:
+    """A managed cluster's resource id. AKS itself spells the group's segment in lower case."""
+    group = f"/subscriptions/{owner.id}/resourcegroups/{item.resource_group}"
+    return f"{group}/providers/Microsoft.ContainerService/managedClusters/{item.name}"
+
+
+def cluster(owner: Subscription, item: Cluster) -> Body:
+    """A managed cluster with its agent pool profiles."""
+    number = zlib.crc32(item.name.encode())
+    properties: Body = {
+        "provisioningState": item.provisioning,
+        "powerState": {"code": item.power},
+        "kubernetesVersion": item.version,
+        "currentKubernetesVersion": item.version,
+        "dnsPrefix": item.name,
+        "fqdn": f"{item.name}-{number:08x}.hcp.{item.location}.azmk8s.io",
+        "agentPoolProfiles": [_pool(item, pool) for pool in item.pools],
+        "servicePrincipalProfile": {"clientId": "msi"},
+        "nodeResourceGroup": item.node_group,
+        "enableRBAC": True,
+        "supportPlan": "KubernetesOfficial",
+        "networkProfile": {
+            "networkPlugin": "azure",
+            "networkPluginMode": "overlay",
+            "networkPolicy": "cilium",
+            "networkDataplane": "cilium",
+            "loadBalancerSku": "standard",
+            "podCidr": "10.244.0.0/16",
+            "serviceCidr": "10.0.0.0/16",
+            "dnsServiceIP": "10.0.0.10",
+            "outboundType": "loadBalancer",
+        },
+        "maxAgentPools": 100,
+        "autoUpgradeProfile": {"upgradeChannel": "patch", "nodeOSUpgradeChannel": "NodeImage"},
+        "disableLocalAccounts": True,
+        "oidcIssuerProfile": {"enabled": False},
+    }
+    if item.lockdown:
+        properties["nodeResourceGroupProfile"] = {"restrictionLevel": "ReadOnly"}
+    return {
+        "id": cluster_id(owner, item),
+        "location": item.location,
+        "name": item.name,
+        "type": "Microsoft.ContainerService/ManagedClusters",
+        "tags": {"environment": "production"},
+        "properties": properties,
+        "identity": {"type": "SystemAssigned", "principalId": PRINCIPAL, "tenantId": TENANT},
+        "sku": {"name": "Base", "tier": "Standard"},
+    }
+
+
+def _pool(owner: Cluster, pool: Pool) -> Body:
+    version = pool.version or owner.version
+    stopped = "Stopped" in (owner.power, pool.power)
+    body: Body = {
+        "name": pool.name,
+        "vmSize": pool.size,
+        "osDiskSizeGB": 128,
+        "osDiskType": "Ephemeral",
+        "kubeletDiskType": "OS",
+        "maxPods": 110,
+        "type": pool.kind,
+        "enableAutoScaling": False,
+        "provisioningState": pool.provisioning,
+        "powerState": {"code": "Stopped" if stopped else "Running"},
+        "orchestratorVersion": version,
+        "currentOrchestratorVersion": version,
+        "enableNodePublicIP": False,
+        "mode": pool.mode,
+        "osType": pool.os,
+        "osSKU": "Ubuntu" if pool.os == "Linux" else "Windows2022",
+        "nodeImageVersion": pool.image,
+        "enableFIPS": False,
+    }
+    if pool.kind == "VirtualMachines":
+        body["virtualMachinesProfile"] = {"scale": {"manual": [{"size": pool.size, "count": pool.count}]}}
+        body["virtualMachineNodesStatus"] = [{"size": pool.size, "count": pool.count}]
+    else:
+        body["count"] = pool.count
+    if pool.spot:
+        body |= {"scaleSetPriority": "Spot", "scaleSetEvictionPolicy": "Delete", "spotMaxPrice": -1.0}
+    return body
+
+
+def compute_scope(owner: Subscription, item: Cluster) -> str:
+    """The path under which Compute keeps a cluster's resources: its node resource group."""
+    return f"/subscriptions/{owner.id}/resourceGroups/{item.node_group}/providers/Microsoft.Compute"
+
+
+def scale_set(owner: Subscription, item: Cluster, pool: Pool) -> Body:
+    """A pool's virtual machine scale set."""
+    name = scale_set_name(owner, item, pool)
+    number = zlib.crc32(name.encode())
+    return {
+        "name": name,
+        "id": f"{compute_scope(owner, item)}/virtualMachineScaleSets/{name}",
+        "type": "Microsoft.Compute/virtualMachineScaleSets",
+        "location": item.location,
+        "tags": _tags(item, pool),
+        "sku": {"name": pool.size, "tier": "Standard", "capacity": pool.count},
+        "identity": {"type": "UserAssigned", "userAssignedIdentities": {}},
+        "properties": {
+            "singlePlacementGroup": False,
+            "orchestrationMode": "Uniform",
+            "upgradePolicy": {"mode": "Manual"},
+            "virtualMachineProfile": {
+                "osProfile": {"computerNamePrefix": name, "adminUsername": "azureuser"},
+                "storageProfile": {"imageReference": _image(pool)},
+                "priority": "Spot" if pool.spot else "Regular",
+                "timeCreated": _created(number),
+            },
+            "provisioningState": "Succeeded",
+            "overprovision": False,
+            "doNotRunExtensionsOnOverprovisionedVMs": False,
+            "uniqueId": _uuid(name),
+            "platformFaultDomainCount": 1,
+            "timeCreated": _created(number),
+        },
+    }
+
+
+def instance(member: Member, view: bool) -> Body:
+    """One instance of a scale set, with its instance view where `view` is set."""
+    scope = compute_scope(member.subscription, member.cluster)
+    number = zlib.crc32(member.name.encode())
+    properties: Body = {
+        "latestModelApplied": True,
+        "modelDefinitionApplied": "VirtualMachineScaleSet",
+        "vmId": _uuid(member.name),
+        "hardwareProfile": {"vmSize": member.pool.size},
+        "storageProfile": {
+            "imageReference": _image(member.pool),
+            "osDisk": {"osType": member.pool.os, "createOption": "FromImage", "caching": "ReadOnly", "diskSizeGB": 128},
+            "dataDisks": [],
+        },
+        "osProfile": {
+            "computerName": member.name,
+            "adminUsername": "azureuser",
+            "secrets": [],
+            "allowExtensionOperations": True,
+            "requireGuestProvisionSignal": True,
+        },
+        "provisioningState": "Succeeded",
+        "timeCreated": _created(number),
+    }
+    if view:
+        properties["instanceView"] = instance_view(member)
+    return {
+        "name": f"{member.scale_set}_{member.instance_id}",
+        "id": f"{scope}/virtualMachineScaleSets/{member.scale_set}/virtualMachines/{member.instance_id}",
+        "type": "Microsoft.Compute/virtualMachineScaleSets/virtualMachines",
+        "location": member.cluster.location,
+        "tags": _tags(member.cluster, member.pool),
+        "instanceId": member.instance_id,
+        "sku": {"name": member.pool.size, "tier": "Standard"},
+        "properties": properties,
+    }
+
+
+def instance_view(member: Member) -> Body:
+    """The instance view: provisioning and power state, and the agent where it reports."""
+    power = power_state(member)
+    view: Body = {
+        "platformUpdateDomain": int(member.instance_id) % 5,
+        "platformFaultDomain": 0,
+        "statuses": [
+            {
+                "code": "ProvisioningState/succeeded",
+                "level": "Info",
+                "displayStatus": "Provisioning succeeded",
+                "time": _created(zlib.crc32(member.name.encode())),
+            },
+            {"code": f"PowerState/{power}", "level": "Info", "displayStatus": f"VM {power}"},
+        ],
+    }
+    if power == "running":
+        view |= {"computerName": member.name, "hyperVGeneration": "V2"}
+        ready = STATES[member.state].command != "dead_agent"
+        status = (
+            {"code": "ProvisioningState/succeeded", "level": "Info", "displayStatus": "Ready"}
+            if ready
+            else {"code": "ProvisioningState/Unavailable", "level": "Warning", "displayStatus": "Not Ready"}
+        )
+        view["vmAgent"] = {"vmAgentVersion": "2.14.0.1" if ready else "Unknown", "statuses": [status]}
+    return view
+
+
+def power_state(member: Member) -> str:
+    """The instance's power state without its prefix. Instances of a stopped cluster or pool are deallocated."""
+    stopped = "Stopped" in (member.cluster.power, member.pool.power)
+    return "deallocated" if stopped else STATES[member.state].power
+
+
+def page(items: Sequence[Body], next_link: str | None, **more: object) -> Body:
+    """One page of a list."""
+    return {"value": list(items), **more, **({"nextLink": next_link} if next_link else {})}
+
+
+def whole(fleet: Fleet) -> Body:
+    """What GET /subscriptions says besides its page."""
+    return {"count": {"type": "Total", "value": len(fleet.subscriptions)}}
+
+
+def _tags(item: Cluster, pool: Pool) -> dict[str, str]:
+    return {
+        "aks-managed-cluster-name": item.name,
+        "aks-managed-cluster-rg": item.resource_group,
+        "aks-managed-coordination": "true",
+        "aks-managed-createOperationID": _uuid(f"{item.name}/{pool.name}"),
+        "aks-managed-kubeletIdentityClientID": CLIENT,
+        "aks-managed-orchestrator": f"Kubernetes:{pool.version or item.version}",
+        "aks-managed-poolName": pool.name,
+        "aks-managed-resourceNameSuffix": f"{zlib.crc32(item.name.encode()) % 10**8:08d}",
+        "aks-managed-ssh-access": "LocalUser",
+    }
+
+
+def _image(pool: Pool) -> Body:
+    sku, _, version = pool.image.partition("-")[2].partition("-")
+    gallery = "/subscriptions/109a5e88-712a-48ae-9078-9ca8b3c81345/resourceGroups/AKS-Ubuntu/providers"
+    return {"id": f"{gallery}/Microsoft.Compute/galleries/AKSUbuntu/images/{sku}/versions/{version}"}
+
+
+def _created(number: int) -> str:
+    return _CREATED.format(month=1 + number % 9, day=1 + number % 28, hour=number % 10)
+
+
+def _uuid(text: str) -> str:
+    number = zlib.crc32(text.encode())
+    return f"{number:08x}-{number % 0xFFFF:04x}-4{number % 0xFFF:03x}-a{number % 0xFEE:03x}-{number * 4099:012x}"

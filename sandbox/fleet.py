@@ -1,0 +1,237 @@
+"""The fleet file: which subscriptions, clusters, pools and nodes the sandbox plays, read from YAML and checked.
+
+`load` raises FleetError naming every wrong place at once. The node states are those of `sandbox.states`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+from uuid import UUID
+
+import yaml
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from sandbox.states import STATES
+
+_STRICT = ConfigDict(extra="forbid", strict=False)
+
+
+class FleetError(ValueError):
+    """The fleet file is not one. The text names the file, every wrong place in it and what would be right."""
+
+
+def _state(name: str) -> str:
+    if name not in STATES:
+        near = difflib.get_close_matches(name, STATES, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else "; `python -m sandbox states` lists them"
+        raise ValueError(f"{name!r} is not a node state{hint}")
+    return name
+
+
+def _guid(text: str) -> str:
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise ValueError(f"{text!r} is not a subscription id (a GUID)") from None
+
+
+def _matching(pattern: str, what: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"{text!r} is not {what}")
+        return text
+
+    return AfterValidator(check)
+
+
+Seconds = Annotated[float, Field(ge=0, le=3600)]
+StateName = Annotated[str, AfterValidator(_state)]
+Guid = Annotated[str, AfterValidator(_guid)]
+GroupName = Annotated[str, _matching(r"[-\w.()]{1,89}[-\w()]", "a resource group's name")]
+ClusterName = Annotated[str, _matching(r"[a-zA-Z0-9]([-_a-zA-Z0-9]{0,61}[a-zA-Z0-9])?", "a cluster's name")]
+PoolName = Annotated[
+    str, _matching(r"[a-z][a-z0-9]{0,11}", "a pool's name (lower case letters and digits, at most 12)")
+]
+Region = Annotated[str, _matching(r"[a-z0-9]+", "a region such as westeurope")]
+Version = Annotated[str, _matching(r"1\.\d+\.\d+", "a Kubernetes version such as 1.33.2")]
+Power = Literal["Running", "Stopped"]
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class Nodes:
+    """`count` nodes in one state of the catalogue."""
+
+    state: StateName
+    count: Annotated[int, Field(ge=1, le=5000)] = 1
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class Pool:
+    """A node pool; the field names follow the API's agent pool profile. `version` defaults to the cluster's."""
+
+    name: PoolName
+    nodes: tuple[Nodes, ...] = ()
+    mode: Literal["System", "User"] = "User"
+    kind: Literal["VirtualMachineScaleSets", "VirtualMachines", "AvailabilitySet"] = "VirtualMachineScaleSets"
+    os: Literal["Linux", "Windows"] = "Linux"
+    size: str = "Standard_D4ds_v5"
+    image: str = "AKSUbuntu-2204gen2containerd-202510.19.1"
+    version: Version | None = None
+    power: Power = "Running"
+    provisioning: str = "Succeeded"
+    spot: bool = False
+
+    @property
+    def count(self) -> int:
+        """How many nodes the pool has."""
+        return sum(nodes.count for nodes in self.nodes)
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class Cluster:
+    """A managed cluster. `lockdown` sets the node resource group's restrictionLevel to ReadOnly."""
+
+    name: ClusterName
+    resource_group: GroupName
+    location: Region
+    version: Version
+    pools: tuple[Pool, ...]
+    node_resource_group: GroupName | None = None
+    power: Power = "Running"
+    provisioning: str = "Succeeded"
+    lockdown: bool = False
+
+    @property
+    def node_group(self) -> str:
+        """The node resource group: the given one, or AKS's default name (at most 80 characters)."""
+        return self.node_resource_group or f"MC_{self.resource_group}_{self.name}_{self.location}"[:80]
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class Subscription:
+    """A subscription. `forbidden`: it is listed, but the identity may read nothing in it."""
+
+    id: Guid
+    name: str
+    clusters: tuple[Cluster, ...] = ()
+    forbidden: bool = False
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class Timing:
+    """How long things take, in seconds. A run command takes between the two ends of `latency`."""
+
+    latency: tuple[Seconds, Seconds] = (2.0, 2.0)
+    busy_seconds: Seconds = 6.0
+    slow_seconds: Seconds = 8.0
+    retry_after: Annotated[int, Field(ge=1, le=600)] | None = None
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class Fleet:
+    """Everything that the sandbox plays. `page_size` is how many entries one page of any list holds."""
+
+    subscriptions: tuple[Subscription, ...]
+    timing: Timing = Timing()
+    throttle: bool = True
+    page_size: Annotated[int, Field(ge=1, le=1000)] = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One node of a scale set, with the place it has in the fleet."""
+
+    subscription: Subscription
+    cluster: Cluster
+    pool: Pool
+    scale_set: str
+    instance_id: str
+    name: str
+    state: str
+
+
+def scale_set_name(subscription: Subscription, cluster: Cluster, pool: Pool) -> str:
+    """AKS's name for a pool's scale set: `aks-POOL-NNNNNNNN-vmss`, `aksPOOL` for Windows."""
+    number = zlib.crc32(f"{subscription.id}/{cluster.resource_group}/{cluster.name}".encode()) % 10**8
+    return f"aks{pool.name}" if pool.os == "Windows" else f"aks-{pool.name}-{number:08d}-vmss"
+
+
+def members(fleet: Fleet) -> Iterator[Member]:
+    """Every node that belongs to a scale set; nodes of other kinds of pools have no place in the sandbox's Compute."""
+    for subscription in fleet.subscriptions:
+        for cluster in subscription.clusters:
+            for pool in cluster.pools:
+                if pool.kind != "VirtualMachineScaleSets":
+                    continue
+                scale_set = scale_set_name(subscription, cluster, pool)
+                states = [nodes.state for nodes in pool.nodes for _ in range(nodes.count)]
+                for number, state in enumerate(states):
+                    name = f"{scale_set}{_base36(number):0>6}"
+                    yield Member(subscription, cluster, pool, scale_set, str(number), name, state)
+
+
+def _base36(number: int) -> str:
+    digits = "0123456789abcdefghijklmnopqrstuvwxyz"
+    return digits[number] if number < 36 else _base36(number // 36) + digits[number % 36]
+
+
+def load(path: Path) -> Fleet:
+    """The fleet in a YAML file. Raises FleetError."""
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise FleetError(f"{path}: {error.strerror}") from None
+    return parse(text, str(path))
+
+
+def parse(text: str, name: str = "fleet") -> Fleet:
+    """The fleet in a YAML text; `name` is what error texts call it. Raises FleetError."""
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise FleetError(f"{name}: not YAML: {error}") from None
+    if not isinstance(data, dict):
+        raise FleetError(f"{name}: a mapping with `subscriptions` belongs here, not {type(data).__name__}")
+    try:
+        fleet = TypeAdapter(Fleet).validate_python(data)
+    except ValidationError as error:
+        lines = (f"  {_place(item['loc'])}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors())
+        raise FleetError("\n".join((f"{name}: not a fleet:", *lines))) from None
+    wrong = [*_doubled(fleet)]
+    if wrong:
+        raise FleetError("\n".join((f"{name}: not a fleet:", *(f"  {line}" for line in wrong))))
+    return fleet
+
+
+def _place(location: tuple[str | int, ...]) -> str:
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return text.removeprefix(".") or "the top level"
+
+
+def _doubled(fleet: Fleet) -> Iterator[str]:
+    """What the fleet has twice and Azure could not have twice."""
+    seen: set[str] = set()
+
+    def twice(what: str, key: str) -> Iterator[str]:
+        if key.lower() in seen:
+            yield f"{what} is there twice"
+        seen.add(key.lower())
+
+    for subscription in fleet.subscriptions:
+        yield from twice(f"subscription {subscription.id}", subscription.id)
+        for cluster in subscription.clusters:
+            group = f"{subscription.id}/{cluster.resource_group}"
+            yield from twice(f"cluster {cluster.name!r} of {cluster.resource_group!r}", f"{group}/{cluster.name}")
+            yield from twice(f"node resource group {cluster.node_group!r}", f"{subscription.id}//{cluster.node_group}")
+            for pool in cluster.pools:
+                yield from twice(f"pool {pool.name!r} of {cluster.name!r}", f"{group}/{cluster.name}/{pool.name}")
+    for member in members(fleet):
+        if member.pool.os == "Windows":  # their names hold no cluster number; only Linux nodes have a folder
+            continue
+        yield from twice(f"node name {member.name!r}", f"node/{member.name}")
