@@ -58,7 +58,8 @@ def make(members: Iterable[Member], directory: Path) -> dict[str, Folder]:
     """A folder for each Linux node, by node name, its kubelet started; below `directory`, with the stand-ins.
 
     The files are really written before the process starts, or really after it: their times tell. Where a state has
-    later changes, this takes until the second after the next, since a file's times are compared in seconds.
+    later changes, this takes up to three seconds, since a file's times are compared in seconds and a kubelet may take
+    one to read its files.
     """
     commands = _install_commands(directory)
     nodes = [member for member in members if member.pool.os == "Linux"]
@@ -69,7 +70,7 @@ def make(members: Iterable[Member], directory: Path) -> dict[str, Folder]:
         service.start_first(folders[member.name].root, time.time())
     later = [member for member in nodes if _changes_after_start(member)]
     if later:
-        time.sleep(2 - time.time() % 1)
+        time.sleep(3 - time.time() % 1)
         for member in later:
             for path, file in _changes_after_start(member).items():
                 _write(folders[member.name].root / path[1:], file.text, file.mode)

@@ -15,9 +15,9 @@ from shared.kubelet import Resolution, config_paths, resolve
 from shared.models import Evidence, Status
 from shared.systemd import StartCommand, UnitError, start_command
 
-# A file changed this many seconds after the process started was not what the process read: change times are whole
-# seconds, and a kubelet has read its configuration about a second after it started.
-_READ_WITHIN = 2
+# A file that was changed more than this many seconds after the process started is not what the process read: change
+# times and the boot time are whole seconds, and a kubelet reads its configuration at once.
+_READ_WITHIN = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,21 @@ config_paths() {
     }' | sort -u
 }
 
+# The drop-ins on disk in the order in which systemd applies them: by name, the first directory of a name wins
+# (systemd.unit(5)).
+dropins() {
+    number=0
+    for kind in "$unit.d" service.d; do
+        for base in /etc/systemd/system /run/systemd/system /usr/local/lib/systemd/system /usr/lib/systemd/system \
+            /lib/systemd/system; do
+            number=$((number + 1))
+            for path in "$root$base/$kind"/*.conf; do
+                [ -e "$path" ] && printf '%s\t%02d\t%s\n' "${path##*/}" "$number" "${path#"$root"}"
+            done
+        done
+    done | sort | awk -F '\t' '!seen[$1]++ { print $3 }'
+}
+
 collect() {
     files=0
     seen=$nl
@@ -102,7 +117,10 @@ collect() {
     case $pid in '' | *[!0-9]*) pid=0 ;; esac
     printf 'fact pid %s\n' "$pid"
     printf 'fact healthz %.64s\n' "$(curl -s -m 3 http://127.0.0.1:10248/healthz | tr -cd 'a-zA-Z0-9 ' | head -c 64)"
-    units="$(property FragmentPath)$nl$(property DropInPaths | tr ' ' '\n')"
+    units="$(property FragmentPath)$nl$(
+        # As loaded; where systemd knows that the disk has others by now, as a daemon-reload would load them.
+        if [ "$(property NeedDaemonReload)" = yes ]; then dropins; else property DropInPaths | tr ' ' '\n'; fi
+    )"
     environments=$(property EnvironmentFiles | sed 's/ (ignore_errors=[a-z]*)$//')
     # A variable that a unit expands is needed; every other stays on the node.
     keep=" $(printf '%s\n' "$units" | while IFS= read -r path; do [ -f "$root$path" ] && cat "$root$path"; done |
@@ -140,7 +158,7 @@ EOF
 $environments
 EOF
     while IFS= read -r path; do
-        case $path in /*) file "$path" text ;; esac
+        case $path in /*) file "$path" text ;; *) continue ;; esac
         if [ -d "$root$path" ]; then
             while IFS= read -r inner; do
                 [ -n "$inner" ] && file "${inner#"$root"}" text

@@ -1,0 +1,216 @@
+"""The whole audit against the sandbox: real SDK clients, real scripts, a finding for every node."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import sandbox
+from shared import runs
+from shared.azure import Azure
+from shared.errors import CredentialError, EndpointError, UsageError
+from shared.models import Finding, Problem, RunKind, RunState, Status
+from shared.runs import RunRequest, collecting
+from tests.runs.conftest import BenchFactory, environment, one_pool
+
+PASS, FAIL, ERROR, SKIPPED = Status.PASS, Status.FAIL, Status.ERROR, Status.SKIPPED
+FLAG = "flag --make-iptables-util-chains="
+CONFIG = "/etc/default/kubeletconfig.json:"
+
+# What the audit must find for every node of the demo fleet: status, code, actual value, where it comes from.
+EXPECTED: dict[tuple[str, str], list[tuple[Status, str, bool | None, str]]] = {
+    ("aks-retail-prod-weu", "system"): [
+        (PASS, "right", True, "default"),
+        (PASS, "right", True, FLAG),
+        (PASS, "right", True, CONFIG),
+    ],
+    ("aks-retail-prod-weu", "apps"): [
+        (PASS, "right", True, "default"),
+        (PASS, "right", True, "default"),
+        (FAIL, "wrong", False, CONFIG),
+        (FAIL, "wrong", False, FLAG),
+        (FAIL, "wrong", False, "/etc/kubernetes/kubelet.conf.d/50-team.conf:"),
+        (PASS, "right", True, FLAG),
+        (FAIL, "wrong_after_restart", None, CONFIG),
+    ],
+    ("aks-retail-prod-weu", "win22"): [(Status.NOT_APPLICABLE, "windows", None, "")] * 2,
+    ("aks-batch-prod-neu", "system"): [(PASS, "right", True, "default"), (ERROR, "VMAgentStatusCommunicationError", None, "")],
+    ("aks-batch-prod-neu", "spot"): [
+        (FAIL, "wrong", False, FLAG),
+        (SKIPPED, "vanished", None, ""),
+        (SKIPPED, "deallocated", None, ""),
+    ],
+    ("aks-batch-prod-neu", "vms"): [(SKIPPED, "virtual_machines_pool", None, "")],
+    ("aks-payments-frc", "system"): [(ERROR, "locked", None, "")] * 2,
+    ("aks-test-eus2", ""): [(SKIPPED, "cluster_stopped", None, "")],
+}
+
+
+async def test_the_demo_fleet(bench: BenchFactory) -> None:
+    async with bench() as b:
+        run = await runs.survey_here(b.services, RunKind.AUDIT, RunRequest())
+        findings = await b.findings(run.id)
+        stats = b.box.stats()
+    by_pool: dict[tuple[str, str], list[Finding]] = {}
+    for finding in sorted(findings, key=lambda item: (item.node, item.key)):
+        by_pool.setdefault((finding.cluster, finding.node_pool), []).append(finding)
+    assert set(by_pool) == set(EXPECTED)
+    for pool, expected in EXPECTED.items():
+        got = [(item.status, item.code, item.actual, item.source) for item in by_pool[pool]]
+        assert len(got) == len(expected), pool
+        for (status, code, actual, source), (want, want_code, want_actual, want_source) in zip(
+            got, expected, strict=True
+        ):
+            assert (status, code, actual) == (want, want_code, want_actual), (pool, got)
+            assert source.startswith(want_source), (pool, source)
+    # Every node that was found has exactly one finding, and the summary adds up.
+    assert run.summary is not None
+    assert run.state is RunState.COMPLETED
+    nodes = [item for item in findings if item.node]
+    assert run.summary.nodes == len(nodes) == len({item.key for item in nodes}) == 19
+    assert run.summary.statuses == Counter(item.status for item in findings)
+    assert {item.key for item in b.heard} == {item.key for item in findings}
+    assert sum(b.found) == 19
+    assert all(item.reason and item.expected is True for item in findings)
+    assert all(item.hint for item in findings if item.status is not PASS)
+    assert not any(stats["throttled"].values()), stats
+
+
+async def test_few_calls_a_node(bench: BenchFactory) -> None:
+    async with bench(one_pool(*["compliant_default"] * 12), command_seconds=4.0) as b:
+        run = await runs.survey_here(b.services, RunKind.AUDIT, RunRequest())
+        calls = b.box.stats()["calls"]
+    assert run.summary is not None
+    assert run.summary.statuses == {PASS: 12}
+    assert calls["runCommand"] == 12, calls
+    assert calls["operations.get"] <= 24, calls
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "code"),
+    [
+        ("busy", PASS, "right"),
+        ("busy_stuck", ERROR, "Conflict"),
+        ("hang", ERROR, "deadline"),
+        ("no_output", ERROR, "no_output"),
+        ("did_not_finish", ERROR, "did_not_finish"),
+        ("garbled", ERROR, "garbled"),
+        ("hostile", ERROR, "malformed"),
+        ("refuses_start", ERROR, "kubelet_not_running"),
+        ("no_kubelet", ERROR, "no_kubelet"),
+        ("yaml_config", FAIL, "wrong"),
+        ("false_unit", FAIL, "wrong"),
+        ("false_envfile_quoted", FAIL, "wrong"),
+        ("false_flag_twice", FAIL, "wrong"),
+        ("restart_pending_fixed", FAIL, "restart_pending"),
+        ("daemon_reload_pending", FAIL, "wrong_after_restart"),
+        ("stopped", SKIPPED, "stopped"),
+    ],
+)
+async def test_every_other_state(bench: BenchFactory, state: str, status: Status, code: str) -> None:
+    deadlines = {"command_deadline_seconds": 6.0, "busy_wait_seconds": 4.0}
+    async with bench(one_pool(state, "compliant_default"), **deadlines) as b:
+        run = await runs.survey_here(b.services, RunKind.AUDIT, RunRequest())
+        first, second = sorted(await b.findings(run.id), key=lambda item: item.instance_id)
+    assert (first.status, first.code) == (status, code), first
+    assert second.status is PASS, "one bad node must not touch the others"
+    assert first.reason.isprintable()
+
+
+async def test_scope(bench: BenchFactory) -> None:
+    async with bench() as b:
+        request = RunRequest(clusters=("AKS-Retail-Prod-WEU",), node_pools=("system",))
+        run = await runs.survey_here(b.services, RunKind.AUDIT, request)
+        assert {(item.cluster, item.node_pool) for item in await b.findings(run.id)} == {
+            ("aks-retail-prod-weu", "system")
+        }
+        only = RunRequest(subscriptions=("b27c9a40-6e15-4c7f-8d2e-91f0d3a84c66",))
+        run = await runs.survey_here(b.services, RunKind.AUDIT, only)
+        assert {item.cluster for item in await b.findings(run.id)} == {"aks-payments-frc", "aks-test-eus2"}
+
+
+@pytest.mark.parametrize(
+    ("request_", "says"),
+    [
+        (RunRequest(clusters=("aks-none",)), "no cluster named aks-none in the 2 subscriptions; there is: aks-batch"),
+        (RunRequest(node_pools=("nonesuch",)), "no node pool named nonesuch"),
+        (RunRequest(subscriptions=("00000000-0000-0000-0000-000000000001",)), "no subscription 00000000"),
+    ],
+)
+async def test_unknown_names_are_told_before_anything_is_touched(
+    bench: BenchFactory, request_: RunRequest, says: str
+) -> None:
+    async with bench() as b:
+        with pytest.raises(UsageError, match=says):
+            await runs.survey_here(b.services, RunKind.AUDIT, request_)
+        assert await b.services.store.latest_run() is None
+        assert "runCommand" not in b.box.stats()["calls"]
+
+
+async def test_a_forbidden_subscription_is_a_finding(bench: BenchFactory) -> None:
+    async with bench() as b:
+        fault = sandbox.Fault(
+            "*", count=99, path="5f1d6c1e-8a4b-4d0e-9a53-3c2b7f60a9d1/providers", status=403, code="AuthorizationFailed"
+        )
+        b.box.inject(fault)
+        run = await runs.survey_here(b.services, RunKind.AUDIT, RunRequest())
+        findings = await b.findings(run.id)
+    refused = [item for item in findings if item.subscription.startswith("5f1d")]
+    assert [(item.status, item.cluster, item.node) for item in refused] == [(ERROR, "", "")]
+    assert len(findings) > 2, "the other subscription goes on"
+
+
+async def test_no_endpoint_and_no_credential(bench: BenchFactory, tmp_path: Path) -> None:
+    async with bench(one_pool("compliant_default")) as b:
+        elsewhere = replace(b.services.settings, arm_endpoint="https://localhost:9")
+        async with Azure(elsewhere) as azure:
+            with pytest.raises(EndpointError, match="localhost:9"):
+                await runs.survey_here(replace(b.services, azure=azure), RunKind.AUDIT, RunRequest())
+        with environment({**b.box.environ, "IDENTITY_HEADER": "wrong"}):
+            async with Azure(b.services.settings) as azure:
+                with pytest.raises(CredentialError, match="az login"):
+                    await runs.survey_here(replace(b.services, azure=azure), RunKind.AUDIT, RunRequest())
+        assert await b.services.store.latest_run() is None
+
+
+async def test_a_started_command_is_waited_for_and_not_started_again(bench: BenchFactory) -> None:
+    async with bench(one_pool("compliant_default")) as b:
+        (cluster,) = await b.services.azure.clusters("5f1d6c1e-8a4b-4d0e-9a53-3c2b7f60a9d1")
+        (node,), _ = await b.services.azure.nodes(cluster)
+        results = [
+            await collecting.run_script(b.services, "run", node, "step", "echo $$ $(date +%N)") for _ in range(2)
+        ]
+        assert not isinstance(results[0], Problem)
+        assert results[0] == results[1], "the second one asked for the first one's result"
+
+
+async def test_a_repeated_batch_looks_at_no_node_twice(bench: BenchFactory) -> None:
+    async with bench(one_pool("compliant_default", "false_file")) as b:
+        run = await runs.survey_here(b.services, RunKind.AUDIT, RunRequest())
+        before = b.box.stats()["calls"]
+        job = {
+            "run_id": run.id,
+            "kind": "audit",
+            "request": RunRequest().model_dump(mode="json"),
+            "subscription": "5f1d6c1e-8a4b-4d0e-9a53-3c2b7f60a9d1",
+            "batch": 0,
+        }
+        assert await runs.ACTIVITIES["audit_batch"](b.services, job) == {"pass": 1, "fail": 1}
+        assert b.box.stats()["calls"] == before
+
+
+async def test_no_secret_reaches_the_store(bench: BenchFactory, tmp_path: Path) -> None:
+    async with bench(one_pool("compliant_default")) as b:
+        await runs.survey_here(b.services, RunKind.AUDIT, RunRequest())
+        (finding,) = b.heard
+        texts = (b.box.node_dir(finding.node) / "etc/default/kubelet").read_text()
+        value = texts.split("KUBELET_NODE_LABELS=")[1].split("\n")[0].rsplit("=", 1)[1]
+    with sqlite3.connect(tmp_path / "runs.db") as database:
+        dump = "\n".join(database.iterdump())
+    assert value
+    assert value not in dump
+    assert "Bearer" not in dump
