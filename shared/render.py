@@ -124,7 +124,8 @@ def _section(console: Console, heading: str, status: Status, findings: list[Find
         return
     groups: dict[tuple[str, str, str, str], list[Finding]] = defaultdict(list)
     for finding in findings:
-        groups[finding.cluster, finding.node_pool, finding.reason, finding.hint].append(finding)
+        reason = finding.reason + _past(finding)
+        groups[finding.cluster, finding.node_pool, reason, finding.hint].append(finding)
     console.print()
     console.print(Text(heading, _HEADINGS[status][1]))
     for (cluster, pool, reason, hint), members in groups.items():
@@ -136,6 +137,15 @@ def _section(console: Console, heading: str, status: Status, findings: list[Find
         console.print(Padding(Text(reason), (0, 0, 0, 4)))
         if hint:
             console.print(Padding(Text.assemble(("→ ", "green"), hint), (0, 0, 0, 4)))
+
+
+def _past(finding: Finding) -> str:
+    """What history adds to a reason."""
+    if not finding.regressed:
+        return ""
+    last = f", last right {finding.last_right:%Y-%m-%d %H:%M} UTC" if finding.last_right else ""
+    reimaged = {True: ", reimaged since", False: ", not reimaged since", None: ""}[finding.reimaged_since]
+    return f" [regressed: it was fixed before{last}{reimaged}]"
 
 
 def plans_as_text(plans: Sequence[NodePlan], out: IO[str]) -> None:
@@ -163,4 +173,8 @@ def summary(findings: Sequence[Finding]) -> Text:
     for status in _STATUSES:
         if counts[status]:
             parts.append(f" · {counts[status]} {_HEADINGS[status][0].lower()}", _HEADINGS[status][1])
+    outcomes = Counter(finding.outcome for finding in findings if finding.outcome is not None)
+    if outcomes:
+        words = ", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in sorted(outcomes.items()))
+        parts.append(f"   fix: {words}")
     return parts

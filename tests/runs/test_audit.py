@@ -38,7 +38,10 @@ EXPECTED: dict[tuple[str, str], list[tuple[Status, str, bool | None, str]]] = {
         (FAIL, "wrong_after_restart", None, CONFIG),
     ],
     ("aks-retail-prod-weu", "win22"): [(Status.NOT_APPLICABLE, "windows", None, "")] * 2,
-    ("aks-batch-prod-neu", "system"): [(PASS, "right", True, "default"), (ERROR, "VMAgentStatusCommunicationError", None, "")],
+    ("aks-batch-prod-neu", "system"): [
+        (PASS, "right", True, "default"),
+        (ERROR, "VMAgentStatusCommunicationError", None, ""),
+    ],
     ("aks-batch-prod-neu", "spot"): [
         (FAIL, "wrong", False, FLAG),
         (SKIPPED, "vanished", None, ""),

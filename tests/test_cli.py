@@ -1,0 +1,184 @@
+"""The terminal command as a person uses it: another process, on the sandbox's four variables alone."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+import sandbox
+from tests.runs.conftest import DEMO, one_pool
+
+
+class Terminal:
+    """Runs `kubelet-guard` as another process with an environment of its own."""
+
+    def __init__(self, box: sandbox.Sandbox, home: Path) -> None:
+        self.box = box
+        self.home = home
+        self.environ = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(home),
+            "GUARD_COMMAND_SECONDS": "0.5",
+            "GUARD_SETTLE_SECONDS": "1",
+            **box.environ,
+        }
+
+    async def __call__(self, *arguments: str, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
+        return await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", "shared", *arguments],
+            env={**self.environ, **environ},
+            cwd=Path(__file__).parent.parent,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+
+@pytest_asyncio.fixture
+async def terminal(tmp_path: Path) -> AsyncIterator[Terminal]:
+    async with sandbox.serve(DEMO, latency=(0.2, 0.3)) as box:
+        yield Terminal(box, tmp_path)
+
+
+async def test_audit_then_findings(terminal: Terminal) -> None:
+    done = await terminal("audit")
+    assert done.returncode == 1, done.stderr
+    assert "19 nodes · 7 pass · 5 fail · 3 error · 4 skipped · 2 n/a" in done.stdout
+    assert "19 of 19 nodes" in done.stderr
+    assert "\x1b" not in done.stdout, "no colours where nobody looks"
+    store = terminal.home / ".local/state/kubelet-guard/runs.db"
+    assert stat.S_IMODE(store.stat().st_mode) == 0o600
+
+    again = await terminal("findings", "--output", "json")
+    findings = json.loads(again.stdout)
+    assert again.returncode == 1
+    assert len(findings) == 21
+    assert again.stderr == ""
+    keys = "control status subscription resource_group cluster node_pool scale_set instance_id node actual expected source reason"
+    assert all(set(keys.split()) <= set(finding) for finding in findings)
+
+    some = await terminal("findings", "--status", "pass", "--cluster", "AKS-retail-prod-weu", "--output", "csv")
+    assert some.returncode == 0
+    assert {row["status"] for row in csv.DictReader(io.StringIO(some.stdout))} == {"pass"}
+
+
+async def test_audit_as_json_within_a_scope(terminal: Terminal) -> None:
+    done = await terminal(
+        "audit", "--cluster", "aks-retail-prod-weu", "--node-pool", "system", "--control", "3.2.6", "--output", "json"
+    )
+    assert done.returncode == 0, done.stderr
+    assert [(item["status"], item["actual"]) for item in json.loads(done.stdout)] == [("pass", True)] * 3
+    locked = await terminal("audit", "--cluster", "aks-payments-frc", "--store", str(terminal.home / "other.db"))
+    assert locked.returncode == 2
+    assert (terminal.home / "other.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        ((), 64, "required: COMMAND"),
+        (("audit", "--output", "xml"), 64, "invalid choice"),
+        (("audit", "--subscription", "prod"), 64, "'prod' is not a subscription id"),
+        (("audit", "--subscription", "00000000-0000-0000-0000-000000000001"), 64, "no subscription 00000000"),
+        (("audit", "--cluster", "aks-none"), 64, "no cluster named aks-none"),
+        (("audit", "--node-pool", "none"), 64, "no node pool named none"),
+        (("audit", "--control", "1.2.3"), 64, "no control '1.2.3'; there is: 3.2.6"),
+        (("audit", "--store", "/proc/nowhere/runs.db"), 2, "/proc/nowhere"),
+        (("findings",), 64, "holds no run yet; make one with: kubelet-guard audit"),
+        (("findings", "--run", "20260101T000000Z-abcdef"), 64, "holds no run 20260101T000000Z-abcdef"),
+        (("findings", "--run", "yesterday"), 64, "'yesterday' is not a run id"),
+        (("fix",), 64, "GUARD_ALLOW_FIX=true"),
+        (("fix", "--plan", "/nonexistent"), 64, "GUARD_ALLOW_FIX=true"),
+    ],
+)
+async def test_wrong_usage(terminal: Terminal, arguments: tuple[str, ...], code: int, says: str) -> None:
+    done = await terminal(*arguments)
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    assert "runCommand" not in terminal.box.stats()["calls"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "code", "says"),
+    [
+        ({"GUARD_ARM_ENDPOINT": "ftp://x"}, 64, "GUARD_ARM_ENDPOINT='ftp://x': must be an https URL"),
+        ({"GUARD_ARM_ENDPOINT": "https://localhost:9"}, 2, "https://localhost:9"),
+        ({"IDENTITY_HEADER": "wrong"}, 2, "az login"),
+        ({"SSL_CERT_FILE": "/dev/null"}, 2, "certificate"),
+    ],
+)
+async def test_wrong_surroundings(terminal: Terminal, environ: Mapping[str, str], code: int, says: str) -> None:
+    done = await terminal("audit", **environ)
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_is_quick_and_loads_no_sdk() -> None:
+    code = "import sys, shared.cli; sys.exit(any(name.startswith(('azure', 'aiohttp', 'pydantic', 'rich')) for name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+async def test_plan_then_fix_exactly_that(tmp_path: Path) -> None:
+    fleet = sandbox.parse(one_pool("false_file", "false_flag", "compliant_default", "false_dropin"))
+    async with sandbox.serve(fleet) as box:
+        terminal = Terminal(box, tmp_path)
+        plan = str(tmp_path / "plan.json")
+        planned = await terminal("plan", "--out", plan)
+        assert planned.returncode == 1, planned.stderr
+        assert '+    "makeIPTablesUtilChains": true' in planned.stdout
+        assert "3 nodes would be changed, 0 cannot be planned" in planned.stdout
+        assert "runCommand" in box.stats()["calls"]
+
+        unsure = await terminal("fix", "--plan", plan, GUARD_ALLOW_FIX="true")
+        assert unsure.returncode == 64
+        assert "add --yes" in unsure.stderr
+        assert "support policy" in unsure.stderr
+
+        done = await terminal(
+            "fix", "--plan", plan, "--yes", "--pause", "0", "--output", "json", GUARD_ALLOW_FIX="true"
+        )
+        assert done.returncode == 0, done.stderr
+        fixed = json.loads(done.stdout)
+        assert [(item["outcome"], item["status"], item["actual"]) for item in fixed] == [("fixed", "pass", True)] * 3
+
+        twice = await terminal(
+            "fix", "--plan", plan, "--yes", "--pause", "0", "--output", "json", GUARD_ALLOW_FIX="true"
+        )
+        assert [item["outcome"] for item in json.loads(twice.stdout)] == ["already_right"] * 3
+
+        after = await terminal("audit")
+        assert after.returncode == 0, after.stdout
+
+
+async def test_a_plan_file_that_was_changed_is_refused(tmp_path: Path) -> None:
+    async with sandbox.serve(sandbox.parse(one_pool("false_file"))) as box:
+        terminal = Terminal(box, tmp_path)
+        plan = tmp_path / "plan.json"
+        await terminal("plan", "--out", str(plan))
+        plan.write_text(plan.read_text().replace("kubeletconfig.json", "kubeletconfig.JSON"))
+        for text, says in (
+            (plan.read_text(), "its digest does not match"),
+            ("{}", "not a plan file"),
+            ("x", "not a plan file"),
+        ):
+            plan.write_text(text)
+            done = await terminal("fix", "--plan", str(plan), "--yes", GUARD_ALLOW_FIX="true")
+            assert (done.returncode, done.stdout) == (64, "")
+            assert says in done.stderr
