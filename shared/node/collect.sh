@@ -83,9 +83,11 @@ file() { # file PATH KIND
 # Every path that follows --config or --config-dir in the text: more than the kubelet takes is harmless.
 config_paths() {
     tr '\n"'"'" '   ' | awk '{
-        for (i = 1; i <= NF; i++)
+        for (i = 1; i <= NF; i++) {
+            sub(/^[A-Za-z_][A-Za-z0-9_]*=--/, "--", $i) # a variable that begins with the flag
             if ($i ~ /^--config([-_]dir)?=/) { sub(/^[^=]*=/, "", $i); print $i }
             else if ($i ~ /^--config([-_]dir)?$/ && i < NF) print $(i + 1)
+        }
     }' | sort -u
 }
 

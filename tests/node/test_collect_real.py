@@ -1,0 +1,148 @@
+"""The collect script and the verdict on a real systemd: AKS's unit, drop-ins and environment file, a real /proc."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.controls import Verdict, control, judge
+from shared.models import Evidence, Status
+from shared.node import evidence, frames
+from tests.node import kubelet_standin
+from tests.nspawn import (
+    CONFIG,
+    CONFIG_PATH,
+    DROPIN_DIRECTORY,
+    DROPINS,
+    ENVIRONMENT,
+    ENVIRONMENT_PATH,
+    UNIT_PATH,
+    Machine,
+    NodeFile,
+    boot,
+    install_aks_node,
+)
+
+STANDIN = Path(kubelet_standin.__file__).read_text()
+REPOSITORY = Path(__file__).parent.parent.parent
+PLAIN = ENVIRONMENT.replace(" --make-iptables-util-chains=true", "")
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Machine]:
+    with boot(binds={REPOSITORY: kubelet_standin.REPOSITORY}) as booted:
+        yield booted
+
+
+def start(machine: Machine, env: str = PLAIN, config: str = CONFIG, dropins: dict[str, NodeFile] | None = None) -> None:
+    install_aks_node(machine, STANDIN, env=env, config=config, dropins={**DROPINS, **(dropins or {})})
+    machine.check(["systemctl", "start", "kubelet.service"])
+    for _ in range(100):
+        if machine.run("curl -s -m 1 http://127.0.0.1:10248/healthz").stdout == "ok":
+            return
+        time.sleep(0.1)
+    pytest.fail(machine.run("systemctl status kubelet").stdout)
+
+
+def collect(machine: Machine) -> Evidence:
+    parts: list[frames.Frame] = []
+    while not parts or len(parts) < parts[0].parts:
+        done = machine.run(frames.collect_script(len(parts) + 1))
+        assert len(done.stdout) <= 4096
+        assert len(done.stderr) <= 4096
+        parts += frames.parse_streams(done.stdout, done.stderr)
+    return evidence.read(frames.unpack(parts), parts[0].now)
+
+
+def verdict(machine: Machine) -> Verdict:
+    return judge(control("3.2.6"), collect(machine))
+
+
+def test_what_a_real_node_shows(machine: Machine) -> None:
+    start(machine)
+    seen = collect(machine)
+    assert seen.units[0] == UNIT_PATH
+    assert [path.rsplit("/", 1)[1] for path in seen.units[1:]] == sorted(DROPINS)
+    assert seen.environments == (ENVIRONMENT_PATH,)
+    assert set(seen.files) == {*seen.units, ENVIRONMENT_PATH, CONFIG_PATH}
+    assert (seen.load_state, seen.active_state, seen.sub_state) == ("loaded", "active", "running")
+    assert (seen.restarts, seen.needs_daemon_reload, seen.healthz) == (0, False, "ok")
+    assert seen.systemd_version is not None
+    assert seen.systemd_version >= 252
+    assert seen.started is not None
+    assert abs(seen.started - seen.collected) < 30, "by the node's own clock it has just started"
+    real = machine.read_bytes(f"/proc/{seen.pid}/cmdline").decode().split("\0")[:-1]
+    assert [item for item in seen.argv if "labels" not in item] == [item for item in real if "labels" not in item]
+    assert seen.files[ENVIRONMENT_PATH].mode == 0o600
+    found = verdict(machine)
+    assert (found.status, found.actual, found.source) == (Status.PASS, True, f"{CONFIG_PATH}:9")
+
+
+@pytest.mark.parametrize(
+    ("env", "config", "dropins", "source"),
+    [
+        (PLAIN.replace("--max-pods", "--make-iptables-util-chains=0 --max-pods"), CONFIG, {}, "flag "),
+        (PLAIN, CONFIG.replace('Chains": true', 'Chains": false'), {}, f"{CONFIG_PATH}:9"),
+        (
+            PLAIN,
+            CONFIG,
+            {
+                "zz-team.conf": NodeFile(
+                    '[Service]\nEnvironment="KUBELET_CGROUP_FLAGS=--make-iptables-util-chains=false"\n', 0o600
+                )
+            },
+            "flag ",
+        ),
+    ],
+)
+def test_a_failing_node(machine: Machine, env: str, config: str, dropins: dict[str, NodeFile], source: str) -> None:
+    start(machine, env, config, dropins)
+    found = verdict(machine)
+    assert (found.status, found.actual, found.restart_pending) == (Status.FAIL, False, False), found
+    assert found.source.startswith(source)
+
+
+def test_a_file_changed_since_the_start_is_pending(machine: Machine) -> None:
+    start(machine, config=CONFIG.replace('Chains": true', 'Chains": false'))
+    time.sleep(3)
+    machine.write({CONFIG_PATH: NodeFile(CONFIG, 0o600)})
+    found = verdict(machine)
+    assert (found.status, found.code, found.actual) == (Status.FAIL, "restart_pending", None), found
+    machine.check(["systemctl", "restart", "kubelet.service"])
+    time.sleep(0.5)
+    assert verdict(machine).status is Status.PASS
+
+
+def test_a_dropin_that_waits_for_daemon_reload(machine: Machine) -> None:
+    start(machine)
+    time.sleep(1.1)
+    text = '[Service]\nEnvironment="KUBELET_CGROUP_FLAGS=--make-iptables-util-chains=false"\n'
+    machine.write({f"{DROPIN_DIRECTORY}/15-drift.conf": text})
+    seen = collect(machine)
+    assert seen.needs_daemon_reload
+    assert f"{DROPIN_DIRECTORY}/15-drift.conf" in seen.units
+    found = judge(control("3.2.6"), seen)
+    assert (found.status, found.code, found.actual) == (Status.FAIL, "wrong_after_restart", True)
+
+
+def test_a_kubelet_that_refuses_its_config(machine: Machine) -> None:
+    broken = CONFIG.replace('Chains": true', 'Chains": 1')
+    install_aks_node(machine, STANDIN, env=PLAIN, config=broken, dropins=DROPINS)
+    machine.check(["systemctl", "start", "kubelet.service"])
+    time.sleep(1.5)
+    found = verdict(machine)
+    assert (found.status, found.code) == (Status.ERROR, "kubelet_not_running")
+    assert "refuses to start" in found.reason
+
+
+def test_the_script_leaves_nothing_behind(machine: Machine) -> None:
+    start(machine)
+    listing = (
+        "find / -xdev -newer /etc/default/kubelet ! -path '/proc/*' ! -path '/sys/*' ! -path '/run/*' -type f | sort"
+    )
+    before = machine.run(listing).stdout
+    collect(machine)
+    assert machine.run(listing).stdout == before
