@@ -1,5 +1,5 @@
 #!/bin/sh
-# The main job on a small Azure on this machine: starts the sandbox, audits its fleet, stops the sandbox.
+# The main job on a small Azure on this machine: starts the sandbox, audits its fleet, plans, fixes, audits again, stops it.
 # The variables that the sandbox prints are all that tells the product where its Azure is.
 set -eu
 cd "$(dirname "$0")/.."
@@ -19,7 +19,7 @@ until [ -s "$work/env" ]; do
 done
 # shellcheck source=/dev/null
 . "$work/env"
-export GUARD_COMMAND_SECONDS=2 GUARD_STORE="$work/runs.db"
+export GUARD_COMMAND_SECONDS=2 GUARD_SETTLE_SECONDS=2 GUARD_STORE="$work/runs.db"
 
 # A command as a person would type it; its exit status is shown, not obeyed: findings are not a failure of the demo.
 show() {
@@ -30,4 +30,7 @@ show() {
     [ "$status" -le 2 ]
 }
 show audit
-show findings --status fail --output csv
+show plan --out "$work/plan.json"
+export GUARD_ALLOW_FIX=true # the second key
+show fix --plan "$work/plan.json" --pause 0 --yes
+show audit

@@ -58,7 +58,7 @@ class _Lines(Meter):
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
-        self._next = 0.0
+        self._next = time.monotonic() + _SECONDS_BETWEEN_LINES
 
     def show(self) -> None:
         now = time.monotonic()

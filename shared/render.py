@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
+from os.path import commonprefix
 from typing import IO, Any
 
 from pydantic import TypeAdapter
@@ -133,10 +134,10 @@ def _section(console: Console, heading: str, status: Status, findings: list[Find
         names = [finding.node for finding in members if finding.node]
         more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
         line = Text.assemble((place, "bold"), "  " if names else "", ", ".join(names[:_NAMES_SHOWN]) + more)
-        console.print(Padding(line, (0, 0, 0, 2)))
-        console.print(Padding(Text(reason), (0, 0, 0, 4)))
+        console.print(Padding(line, (0, 0, 0, 2), expand=False))
+        console.print(Padding(Text(reason), (0, 0, 0, 4), expand=False))
         if hint:
-            console.print(Padding(Text.assemble(("→ ", "green"), hint), (0, 0, 0, 4)))
+            console.print(Padding(Text.assemble(("→ ", "green"), hint), (0, 0, 0, 4), expand=False))
 
 
 def _past(finding: Finding) -> str:
@@ -148,6 +149,33 @@ def _past(finding: Finding) -> str:
     return f" [regressed: it was fixed before{last}{reimaged}]"
 
 
+_LONG_LINE = 120
+_AROUND = 40
+
+
+def _readable(diff: Sequence[str]) -> Iterator[str]:
+    """A diff's lines; of a long line (an environment file's flags) only what changed and some characters around it."""
+    before: str | None = None
+    for line in diff:
+        if line.startswith("-") and not line.startswith("---") and len(line) > _LONG_LINE:
+            before = line[1:]
+        elif before is not None and line.startswith("+"):
+            head = len(commonprefix([before, line[1:]]))
+            tail = len(commonprefix([before[head:][::-1], line[1 + head :][::-1]]))
+            yield from (_around(sign, text, head, tail) for sign, text in (("-", before), ("+", line[1:])))
+            before = None
+        else:
+            if before is not None:
+                yield f"-{before}"
+                before = None
+            yield line if len(line) <= _LONG_LINE or line[:1] in "+-" else f"{line[:_LONG_LINE]}…"
+
+
+def _around(sign: str, text: str, head: int, tail: int) -> str:
+    start, end = max(0, head - _AROUND), min(len(text), len(text) - tail + _AROUND)
+    return f"{sign}{'…' if start else ''}{text[start:end]}{'…' if end < len(text) else ''}"
+
+
 def plans_as_text(plans: Sequence[NodePlan], out: IO[str]) -> None:
     """What a fix would do, node by node, with diffs; masked values stay masked."""
     console = Console(file=out, highlight=False)
@@ -155,12 +183,12 @@ def plans_as_text(plans: Sequence[NodePlan], out: IO[str]) -> None:
         place = f"{plan.node.cluster} / {plan.node.node_pool} / {plan.node.name}"
         console.print(Text.assemble(("\n" + place, "bold"), ("  " + ", ".join(plan.controls), "dim")))
         if plan.refused:
-            console.print(Padding(Text(f"not planned: {plain(plan.refused)}", "yellow"), (0, 0, 0, 2)))
+            console.print(Padding(Text(f"not planned: {plain(plan.refused)}", "yellow"), (0, 0, 0, 2), expand=False))
         for step in plan.steps:
-            console.print(Padding(Text(f"- {plain(step)}"), (0, 0, 0, 2)))
-        for line in plan.diff.splitlines():
+            console.print(Padding(Text(f"- {plain(step)}"), (0, 0, 0, 2), expand=False))
+        for line in _readable(plan.diff.splitlines()):
             style = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "dim")
-            console.print(Padding(Text(plain(line), style), (0, 0, 0, 4)), soft_wrap=True)
+            console.print(Text(f"    {plain(line)}", style), soft_wrap=True)
     planned = sum(not plan.refused for plan in plans)
     console.print(Text(f"\n{planned} nodes would be changed, {len(plans) - planned} cannot be planned", "bold"))
 

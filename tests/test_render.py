@@ -12,7 +12,8 @@ import pytest
 from shared import render
 from shared.models import Finding, Outcome, Status
 from shared.runs.findings import plain
-from tests.runs.test_pure import finding
+from shared.runs.plans import NodePlan
+from tests.runs.test_pure import finding, node
 
 PASS, FAIL, ERROR, SKIPPED = Status.PASS, Status.FAIL, Status.ERROR, Status.SKIPPED
 
@@ -42,7 +43,7 @@ def test_json_has_the_promised_keys() -> None:
     render.as_json([finding(FAIL, actual=False)], out)
     (row,) = json.loads(out.getvalue())
     place = "subscription resource_group cluster node_pool scale_set instance_id node"
-    assert {*place.split(), *"control status actual expected source reason".split()} <= set(row)
+    assert {*place.split(), *["control", "status", "actual", "expected", "source", "reason"]} <= set(row)
     assert (row["status"], row["actual"], row["expected"]) == ("fail", False, True)
     assert row["observed"].startswith("2026-11-01T00:00:00")
 
@@ -93,3 +94,19 @@ def test_sorting_is_by_place() -> None:
     first, second = finding(PASS, cluster="a", node="z"), finding(PASS, cluster="b", node="a")
     assert render.sorted_by_place([second, first]) == [first, second]
     assert render.sorted_by_place([replace(first, node="b"), first])[0].node == "b"
+
+
+def test_the_diff_of_a_long_line_shows_what_changed() -> None:
+    flags = " ".join(f"--flag-number-{number}=value" for number in range(40))
+    before = f"KUBELET_FLAGS={flags} --make-iptables-util-chains=false {flags}"
+    name = "/etc/default/kubelet"
+    diff = f"--- {name}\n+++ {name}\n@@ -1 +1 @@\n-{before}\n+{before.replace('false', 'true')}\n"
+    out = io.StringIO()
+    render.plans_as_text([NodePlan(node=node(1), controls=("3.2.6",), diff=diff, steps=("restart the kubelet",))], out)
+    lines = out.getvalue().splitlines()
+    (removed,) = [line for line in lines if line.startswith("    -…")]
+    (added,) = [line for line in lines if line.startswith("    +…")]
+    assert "--make-iptables-util-chains=false --flag" in removed
+    assert "--make-iptables-util-chains=true --flag" in added
+    assert len(removed) < 120
+    assert "1 nodes would be changed" in lines[-1]
