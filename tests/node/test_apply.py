@@ -1,0 +1,777 @@
+"""The apply script on a node that is a folder, under several shells: what it writes, refuses, undoes and reports."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from shared.models import Evidence, File
+from shared.node import evidence, fixing, frames
+from shared.node.fixing import (
+    ApplyOutcome,
+    CannotApply,
+    FileEdit,
+    Report,
+    Splice,
+    apply_script,
+    file_edit,
+    parse_report,
+)
+from shared.node.frames import FrameError
+from tests.node.conftest import FolderNode, folder_node
+from tests.node.test_collect import shell
+from tests.require import require
+
+__all__ = ["folder_node", "shell"]
+
+CONFIG = "/etc/default/kubeletconfig.json"
+ENVIRONMENT = "/etc/default/kubelet"
+STATE = "var/lib/kubelet-guard"
+SHELLS = pytest.mark.parametrize("shell", ["dash", "bash", "busybox"], indirect=True)
+
+# A kubelet that starts with the words of KUBELET_FLAGS, and with no text in /etc/default that says REFUSE.
+SYSTEMCTL = """
+cd "$KUBELET_GUARD_ROOT" || exit
+echo "$*" >>systemctl-calls
+show() { printf 'ActiveState=%s\\nSubState=%s\\nMainPID=%s\\nNRestarts=%s\\nLoadState=loaded\\n' "$@"; cat where; }
+case $* in
+show*)
+    cat systemctl-show
+    if grep -q SubState=auto-restart systemctl-show; then # once more with every look
+        restarts=$(sed -n 's/^NRestarts=//p' systemctl-show)
+        show activating auto-restart 0 $((restarts + 1)) >systemctl-show
+    fi ;;
+restart*)
+    if [ -e die-at-restart ]; then rm die-at-restart; kill -9 "-$(cut -d ' ' -f 6 /proc/self/stat)"; exit; fi
+    read -r pid <next-pid; echo $((pid + 1)) >next-pid
+    if grep -rqs REFUSE etc/default; then show activating auto-restart 0 0 >systemctl-show; exit; fi
+    mkdir -p "proc/$pid"
+    cp proc/4242/stat "proc/$pid/stat"
+    flags=$(sed -n 's/^KUBELET_FLAGS=//p' etc/default/kubelet)
+    for word in /opt/bin/kubelet --config=/etc/default/kubeletconfig.json $flags; do
+        printf '%s\\0' "$word"
+    done >"proc/$pid/cmdline"
+    show active running "$pid" 0 >systemctl-show ;;
+esac
+"""
+STANDINS = {
+    "systemctl": SYSTEMCTL,
+    "curl": "printf ok",
+    "systemd-run": 'echo "$*" >>"$KUBELET_GUARD_ROOT/systemd-run-calls"',
+    "sleep": f"exec {shutil.which('sleep')} 0.1",
+}
+
+
+@dataclass
+class Applied:
+    """What one run of the script came to."""
+
+    report: Report
+    seen: Evidence
+    returned: subprocess.CompletedProcess[bytes]
+
+
+class FixableNode(FolderNode):
+    """A folder node whose kubelet can be restarted."""
+
+    def prepare(self) -> None:
+        shown = (self.root / "systemctl-show").read_text()
+        self.write("/where", "".join(re.findall(r"(?m)^(?:FragmentPath|DropInPaths|EnvironmentFiles)=.*\n", shown)))
+        self.write("/next-pid", "5000\n")
+        self.write("/etc/systemd/system/unrelated.service", "[Service]\n")
+
+    def run(
+        self, script: str, *shell: str, path: str = os.environ["PATH"], check: bool = True
+    ) -> subprocess.CompletedProcess[bytes]:
+        process = self.start(script, *shell, path=path)
+        stdout, stderr = process.communicate(timeout=60)
+        if check:
+            assert process.returncode == 0, stderr
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def start(self, script: str, *shell: str, path: str = os.environ["PATH"]) -> subprocess.Popen[bytes]:
+        standins = self.root.parent / "standins"
+        standins.mkdir(exist_ok=True)
+        for name, body in STANDINS.items():
+            (standins / name).write_text(f"#!/bin/sh\n{body}\n")
+            (standins / name).chmod(0o755)
+        if not shutil.which("flock", path=path):
+            (standins / "flock").unlink(missing_ok=True)
+            (standins / "flock").symlink_to(str(shutil.which("flock")))
+        return subprocess.Popen(
+            [*(shell or ("sh",)), "-c", script],
+            env={"KUBELET_GUARD_ROOT": str(self.root), "PATH": f"{standins}:{path}"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def file(self, path: str) -> File:
+        """A file as evidence shows it, where nothing is masked."""
+        raw = (self.root / path.lstrip("/")).read_bytes()
+        text = raw.decode("utf-8", "surrogateescape")
+        return File(path, text, 0o600, 0, 0, len(raw), 0, hashlib.sha256(raw).hexdigest(), True)
+
+    def edit(self, path: str, old: str, new: str) -> FileEdit:
+        file = self.file(path)
+        assert old in file.text
+        return file_edit(file, file.text.replace(old, new))
+
+    def apply(
+        self,
+        *edits: FileEdit,
+        present: Sequence[str] = (),
+        absent: Sequence[str] = (),
+        shell: tuple[tuple[str, ...], str] = (("sh",), os.environ["PATH"]),
+    ) -> Applied:
+        script = apply_script(edits, present=present, absent=absent, settle_seconds=1, limit_seconds=3)
+        returned = self.run(script, *shell[0], path=shell[1])
+        assert len(returned.stderr) < 4096
+        assert len(returned.stdout) < 4096
+        parsed = frames.parse(returned.stdout.decode())
+        parts = [parsed]
+        while len(parts) < parsed.parts:
+            done = self.run(frames.collect_script(len(parts) + 1), *shell[0], path=shell[1])
+            parts += frames.parse_streams(done.stdout.decode(), done.stderr.decode())
+        seen = evidence.read(frames.unpack(parts), parsed.now)
+        return Applied(parse_report(returned.stderr.decode()), seen, returned)
+
+    def state(self) -> dict[str, tuple[int, int, bytes]]:
+        """Everything under /etc: mode, inode's change time and content."""
+        return {
+            str(path.relative_to(self.root)): (
+                path.lstat().st_mode,
+                path.lstat().st_ctime_ns if path.is_file() else 0,
+                path.read_bytes() if path.is_file() else b"",
+            )
+            for path in sorted((self.root / "etc").rglob("*"))
+        }
+
+    def contents(self) -> dict[str, tuple[int, bytes]]:
+        return {path: (mode, content) for path, (mode, _, content) in self.state().items()}
+
+    def calls(self, name: str) -> list[str]:
+        path = self.root / f"{name}-calls"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def restarts(self) -> int:
+        return sum(call.startswith("restart ") for call in self.calls("systemctl"))
+
+    def backups(self) -> list[Path]:
+        return sorted((self.root / STATE / "backups").glob("*"))
+
+
+@pytest.fixture
+def node(folder_node: FolderNode) -> FixableNode:
+    fixable = FixableNode(folder_node.root)
+    fixable.prepare()
+    return fixable
+
+
+@SHELLS
+def test_applies_verifies_and_keeps_the_rest(node: FixableNode, shell: tuple[tuple[str, ...], str]) -> None:
+    node.write(CONFIG, '{\n  "makeIPTablesUtilChains": false,\n  "maxPods": 30\n}\n', 0o640)
+    before = node.contents()
+    done = node.apply(
+        node.edit(CONFIG, "false", "true"),
+        node.edit(ENVIRONMENT, "--v=2", "--v=4"),
+        present=["--v=4"],
+        absent=["--v=2", "--v"],
+        shell=shell,
+    )
+    assert done.report.outcome == "applied", done.report
+    assert done.report.reason == ""
+    assert [step.name for step in done.report.steps] == [
+        *("before", "backed-up", "staged", "staged", "timer", "replaced", "replaced", "verified"),
+    ]
+    after = node.contents()
+    assert after.pop("etc/default/kubeletconfig.json") == (
+        stat.S_IFREG | 0o640,
+        b'{\n  "makeIPTablesUtilChains": true,\n  "maxPods": 30\n}\n',
+    )
+    assert after.pop("etc/default/kubelet") == (
+        stat.S_IFREG | 0o600,
+        b"KUBELET_FLAGS=--v=4\nKUBELET_NODE_LABELS=agentpool=np,team=payments\n",
+    )
+    assert {path: was for path, was in before.items() if path in after} == after, "nothing else, and no leftovers"
+    assert done.seen.argv == ("/opt/bin/kubelet", f"--config={CONFIG}", "--v=4")
+    assert done.seen.pid == 5000
+    assert done.seen.files[CONFIG].text == (node.root / CONFIG[1:]).read_text()
+    assert [call for call in node.calls("systemctl") if not call.startswith(("show", "--version"))] == [
+        "daemon-reload",
+        "reset-failed kubelet.service",
+        "restart --no-block kubelet.service",
+        f"stop kubelet-guard-{node.backups()[0].name}.timer",
+    ]
+    state = node.root / STATE
+    assert state.stat().st_mode & 0o777 == 0o700
+    assert sorted(path.name for path in state.iterdir()) == ["backups", "lock", "rollback.sh"]
+    (backup,) = node.backups()
+    assert (backup / "1").read_bytes() == before["etc/default/kubeletconfig.json"][1]
+    assert (backup / "1").stat().st_mode & 0o777 == 0o640
+    assert (backup / "2").read_bytes() == before["etc/default/kubelet"][1]
+
+
+@SHELLS
+def test_many_files_of_any_bytes_and_awkward_names(node: FixableNode, shell: tuple[tuple[str, ...], str]) -> None:
+    pick = random.Random(7)
+    pieces = [
+        b"a",
+        b"\n",
+        b"\r\n",
+        b"'",
+        b'"',
+        b"\\",
+        b"$(reboot)",
+        b"`",
+        b"\xff\x80",
+        "ä€".encode(),
+        b" ",
+        b"\x01",
+        b"%s",
+    ]
+    names = ["a b", "it's", '"q"', "$(touch x)", "`y`", "*", "-n", "a,b:c", "ünï", "end ", "\\n", "x.conf", ";&|"]
+    wanted: dict[str, bytes] = {}
+    edits = []
+    for name in names:
+        path = f"/etc/odd {name[0]}/{name}"
+        old = b"".join(pick.choices(pieces, k=pick.randint(0, 60)))
+        new = bytearray(old)
+        for _ in range(pick.randint(1, 4)):
+            at = pick.randint(0, len(new))
+            new[at : at + pick.randint(0, 5)] = b"".join(pick.choices(pieces, k=pick.randint(1, 4)))
+        node.write(path, old, pick.choice([0o600, 0o644, 0o755]))
+        wanted[path] = bytes(new)
+        edits.append(file_edit(node.file(path), new.decode("utf-8", "surrogateescape")))
+    modes = {path: (node.root / path[1:]).stat().st_mode for path in wanted}
+    done = node.apply(*edits, shell=shell)
+    assert done.report.outcome == "applied", done.report
+    assert {path: (node.root / path[1:]).read_bytes() for path in wanted} == wanted
+    assert {path: (node.root / path[1:]).stat().st_mode for path in wanted} == modes
+    assert {path.name for path in (node.root / "etc").glob("odd */*")} | {
+        path.name for path in (node.root / "etc").glob("odd */.*")
+    } == set(names)
+
+
+@SHELLS
+def test_rolls_back_where_the_kubelet_refuses(node: FixableNode, shell: tuple[tuple[str, ...], str]) -> None:
+    before = node.contents()
+    done = node.apply(
+        node.edit(CONFIG, "KubeletConfiguration", "REFUSE"), node.edit(ENVIRONMENT, "--v=2", "--v=4"), shell=shell
+    )
+    assert done.report.outcome == "rolled_back", done.report
+    assert done.report.reason == "the restarted kubelet was not well: activating/auto-restart, restarted 5 times"
+    assert [step.name for step in done.report.steps][-3:] == ["restored", "restored", "healthy"]
+    assert node.contents() == before
+    assert (node.restarts(), done.seen.argv, done.seen.pid) == (
+        2,
+        ("/opt/bin/kubelet", f"--config={CONFIG}", "--v=2"),
+        5001,
+    )
+    assert sorted(path.name for path in (node.root / STATE).iterdir()) == ["backups", "lock", "rollback.sh"]
+    assert node.backups() == []
+
+
+@SHELLS
+def test_a_killed_run_is_finished_by_the_next(node: FixableNode, shell: tuple[tuple[str, ...], str]) -> None:
+    before = node.contents()
+    edits = [node.edit(CONFIG, "v1beta1", "v1beta2"), node.edit(ENVIRONMENT, "--v=2", "--v=4")]
+    node.write("/die-at-restart", "")
+    script = apply_script(edits, present=[], absent=[], settle_seconds=1, limit_seconds=3)
+    killed = node.run(script, *shell[0], path=shell[1], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert node.contents() != before
+    with pytest.raises(FrameError):
+        parse_report(killed.stderr.decode())
+    done = node.apply(*edits, present=["--v=4"], shell=shell)
+    assert done.report.outcome == "applied", done.report
+    assert [step.name for step in done.report.steps][:4] == ["unfinished", "restored", "restored", "healthy"]
+    assert b"v1beta2" in (node.root / CONFIG[1:]).read_bytes()
+    assert len(node.backups()) == 1
+
+
+def killed_at_restart(node: FixableNode, *edits: FileEdit) -> None:
+    node.write("/die-at-restart", "")
+    script = apply_script(edits, present=[], absent=[], settle_seconds=1, limit_seconds=3)
+    assert node.run(script, check=False).returncode == -signal.SIGKILL
+    assert (node.root / STATE / "journal").exists()
+
+
+def test_the_rollback_alone_finishes_a_killed_run(node: FixableNode) -> None:
+    before = node.contents()
+    killed_at_restart(node, node.edit(CONFIG, "v1beta1", "v1beta2"))
+    (timer,) = node.calls("systemd-run")
+    assert timer.endswith(f"--on-active=3s --timer-property=AccuracySec=1s /bin/sh {node.root / STATE}/rollback.sh")
+    rollback = (node.root / STATE / "rollback.sh").read_text()
+    first, again = node.run(rollback), node.run(rollback)
+    assert first.stdout.decode().splitlines() == [
+        f"restored {node.root}{CONFIG}",
+        "healthy pid 5000, was restarted",
+    ]
+    assert again.stdout == b"", "nothing is left to undo"
+    assert node.contents() == before
+    assert node.restarts() == 2
+
+
+def test_what_somebody_wrote_after_a_killed_run_is_kept(node: FixableNode) -> None:
+    killed_at_restart(node, node.edit(CONFIG, "v1beta1", "v1beta2"), node.edit(ENVIRONMENT, "--v=2", "--v=4"))
+    node.write(CONFIG, "{}", 0o600)
+    done = node.apply()
+    assert [step.name for step in done.report.steps][:3] == ["unfinished", "kept", "restored"]
+    assert (node.root / CONFIG[1:]).read_bytes() == b"{}"
+    assert b"--v=2" in (node.root / ENVIRONMENT[1:]).read_bytes()
+    assert len(node.backups()) == 1, "the original of the kept file is only there"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "is not one of ours"),
+        ("KGJ1\nreplacing\n../../etc\n", "is not one of ours"),
+        ("KGJ2\nreplacing\n20260101T000000Z-1\n", "is not one of ours"),
+        ("KGJ1\nreplacing\n20260101T000000Z-1\n", "manifest is gone"),
+    ],
+)
+def test_a_journal_that_cannot_be_followed_stops_everything(node: FixableNode, content: str, says: str) -> None:
+    edit = node.edit(CONFIG, "v1beta1", "v1beta2")
+    node.write(f"/{STATE}/journal", content)
+    before = node.state()
+    done = node.apply(edit)
+    assert (done.report.outcome, node.restarts()) == ("failed", 0)
+    assert says in done.report.reason
+    assert node.state() == before
+
+
+def test_lost_backup_is_said_plainly(node: FixableNode) -> None:
+    killed_at_restart(node, node.edit(CONFIG, "v1beta1", "v1beta2"))
+    (backup,) = node.backups()
+    (backup / "1").write_text("something else")
+    done = node.apply()
+    assert done.report.outcome == "failed"
+    assert "an earlier run was killed and cannot be rolled back" in done.report.reason
+    assert any(step.name == "not-restored" for step in done.report.steps)
+    assert (node.root / STATE / "journal").exists()
+
+
+@pytest.mark.parametrize(
+    "wish", [{"present": ["--v=9"]}, {"absent": ["--v=4"]}, {"present": ["-"]}, {"present": ["/opt/bin"]}]
+)
+def test_rolls_back_where_the_process_has_other_arguments(node: FixableNode, wish: dict[str, list[str]]) -> None:
+    before = node.contents()
+    done = node.apply(node.edit(ENVIRONMENT, "--v=2", "--v=4"), **wish)  # type: ignore[arg-type]
+    assert done.report.outcome == "rolled_back"
+    assert re.match(r"the new process (runs without|still runs with) ", done.report.reason)
+    assert node.contents() == before
+
+
+def test_arguments_with_line_ends_and_patterns() -> None:
+    script = apply_script([], present=["a\nb", "[x]*"], absent=[], settle_seconds=1, limit_seconds=2)
+    words = re.search(r"present='(.*)'", script)
+    assert words is not None
+    assert [base64.b64decode(word) for word in words[1].split()] == [b"a\x01b", b"[x]*"]
+
+
+def untouched(node: FixableNode, before: dict[str, tuple[int, int, bytes]]) -> bool:
+    return node.state() == before and node.restarts() == 0 and not (node.root / STATE / "journal").exists()
+
+
+@SHELLS
+def test_a_changed_file_stops_everything(node: FixableNode, shell: tuple[tuple[str, ...], str]) -> None:
+    edits = [node.edit(ENVIRONMENT, "--v=2", "--v=4"), node.edit(CONFIG, "v1beta1", "v1beta2")]
+    node.write(CONFIG, (node.root / CONFIG[1:]).read_bytes() + b" ", 0o600)
+    before = node.state()
+    done = node.apply(*edits, shell=shell)
+    assert (done.report.outcome, done.report.reason) == ("changed_meanwhile", f"{CONFIG} has changed")
+    assert untouched(node, before)
+    assert done.seen.pid == 4242, "the evidence comes all the same"
+
+
+def test_a_file_that_changes_during_the_run_is_left_alone(node: FixableNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = 'case $* in *kubelet-guard/journal) echo >>"$KUBELET_GUARD_ROOT/etc/default/kubeletconfig.json" ;; esac'
+    monkeypatch.setitem(STANDINS, "mv", f'{write}; exec {shutil.which("mv")} "$@"')
+    edits = [node.edit(ENVIRONMENT, "--v=2", "--v=4"), node.edit(CONFIG, "v1beta1", "v1beta2")]
+    before = node.contents()
+    done = node.apply(*edits)
+    assert (done.report.outcome, done.report.reason) == ("changed_meanwhile", f"{CONFIG} has changed")
+    after = node.contents()
+    assert after["etc/default/kubeletconfig.json"][1] == before["etc/default/kubeletconfig.json"][1] + b"\n"
+    assert {**after, "etc/default/kubeletconfig.json": before["etc/default/kubeletconfig.json"]} == before
+    assert (node.restarts(), node.backups(), (node.root / STATE / "journal").exists()) == (0, [], False)
+
+
+def broken(node: FixableNode, kind: str) -> None:
+    target = node.root / CONFIG[1:]
+    text = target.read_bytes()
+    target.unlink()
+    if kind == "directory":
+        target.mkdir()
+    elif kind == "dangling":
+        target.symlink_to("nowhere")
+    elif kind == "fifo":
+        os.mkfifo(target)
+    elif kind == "same":
+        (target.parent / "kubelet").unlink()
+        target.write_bytes(text)
+        (target.parent / "kubelet").symlink_to("kubeletconfig.json")
+
+
+@pytest.mark.parametrize(
+    ("kind", "outcome", "reason"),
+    [
+        ("gone", "changed_meanwhile", "is not there any more"),
+        ("dangling", "changed_meanwhile", "is not there any more"),
+        ("directory", "failed", "is not a regular file"),
+        ("fifo", "failed", "is not a regular file"),
+        ("same", "failed", "is the same file as another path"),
+    ],
+)
+def test_what_is_no_file_of_its_own_is_not_touched(node: FixableNode, kind: str, outcome: str, reason: str) -> None:
+    edit = node.edit(CONFIG, "v1beta1", "v1beta2")
+    other = FileEdit(ENVIRONMENT, edit.digest, edit.splices, edit.new_digest)
+    broken(node, kind)
+    before = node.state() if kind != "fifo" else {}
+    done = node.apply(edit, *([other] if kind == "same" else []))
+    assert (done.report.outcome, reason in done.report.reason) == (outcome, True), done.report
+    assert kind == "fifo" or untouched(node, before)
+
+
+def test_a_link_stays_a_link(node: FixableNode) -> None:
+    target = node.root / CONFIG[1:]
+    target.rename(target.with_name("real.json"))
+    target.symlink_to("real.json")
+    done = node.apply(node.edit(CONFIG, "v1beta1", "v1beta2"))
+    assert done.report.outcome == "applied"
+    assert target.is_symlink()
+    assert b"v1beta2" in target.with_name("real.json").read_bytes()
+
+
+def test_an_edit_that_does_not_fit_is_not_made(node: FixableNode) -> None:
+    file = node.file(CONFIG)
+    before = node.state()
+    wrong_old = FileEdit(CONFIG, file.digest, (Splice(1, 3, b"abc", b"x"),), None)
+    wrong_new = FileEdit(CONFIG, file.digest, (Splice(1, 0, b"", b" "),), "0" * 64)
+    for edit, says in ((wrong_old, "does not fit its text"), (wrong_new, "does not give the text that was planned")):
+        done = node.apply(edit)
+        assert (done.report.outcome, says in done.report.reason) == ("failed", True)
+        assert untouched(node, before)
+        assert node.backups() == []
+
+
+def test_a_kubelet_that_was_not_well_before_is_left_alone(node: FixableNode) -> None:
+    edit = node.edit(CONFIG, "v1beta1", "v1beta2")
+    node.unit(pid=0, ActiveState="failed", SubState="failed")
+    before = node.state()
+    done = node.apply(edit)
+    assert (done.report.outcome, untouched(node, before)) == ("failed", True)
+    assert done.report.reason == (
+        "the kubelet was not well before, so nothing was touched: failed/failed, restarted 0 times"
+    )
+
+
+def test_only_one_at_a_time(node: FixableNode) -> None:
+    edit = node.edit(CONFIG, "v1beta1", "v1beta2")
+    lock = node.write(f"/{STATE}/lock", "")
+    before = node.state()
+    with lock.open("a") as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        done = node.apply(edit)
+    assert (done.report.outcome, done.report.reason) == ("busy", "another run is changing this node")
+    assert untouched(node, before)
+    assert node.apply(edit).report.outcome == "applied"
+
+
+@SHELLS
+def test_the_lock_ends_with_the_script_and_not_with_its_children(
+    node: FixableNode, shell: tuple[tuple[str, ...], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(STANDINS, "sleep", f'echo $$ >"$KUBELET_GUARD_ROOT/asleep"; exec {shutil.which("sleep")} 30')
+    edits = [node.edit(CONFIG, "KubeletConfiguration", "REFUSE")]
+    script = apply_script(edits, present=[], absent=[], settle_seconds=1, limit_seconds=40)
+    process = node.start(script, *shell[0], path=shell[1])
+    asleep = node.root / "asleep"
+    deadline = time.monotonic() + 20
+    while not (asleep.exists() and asleep.read_text().endswith("\n")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    with (node.root / STATE / "lock").open() as lock:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        process.kill()
+        process.wait(10)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.kill(int(asleep.read_text()), signal.SIGKILL)  # it was still there
+    process.communicate()
+
+
+def test_the_timer_waits_while_the_script_lives(node: FixableNode) -> None:
+    killed_at_restart(node, node.edit(CONFIG, "v1beta1", "v1beta2"))
+    before = node.state()
+    with (node.root / STATE / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        timer = node.start((node.root / STATE / "rollback.sh").read_text())
+        with pytest.raises(subprocess.TimeoutExpired):
+            timer.wait(0.7)
+        assert node.state() == before
+        (node.root / STATE / "journal").rename(node.root / "journal")  # as the script does when it is done
+    assert timer.communicate(timeout=10)[0] == b""
+    assert (timer.returncode, node.state() == before) == (0, True)
+
+
+def test_restart_only(node: FixableNode) -> None:
+    node.write(ENVIRONMENT, "KUBELET_FLAGS=--v=7\n", 0o600)
+    before = node.state()
+    done = node.apply(present=["--v=7"])
+    assert done.report.outcome == "applied"
+    assert (node.restarts(), node.state() == before, node.backups()) == (1, True, [])
+    assert node.apply(present=["--v=8"]).report.outcome == "failed"
+
+
+def test_the_five_newest_backups_are_kept(node: FixableNode) -> None:
+    for number in range(8):
+        node.write(f"/{STATE}/backups/2020010{number}T000000Z-1/1", str(number))
+    done = node.apply(node.edit(CONFIG, "v1beta1", "v1beta2"))
+    assert done.report.outcome == "applied"
+    kept = [path.name for path in node.backups()]
+    assert kept[:4] == [f"2020010{number}T000000Z-1" for number in (4, 5, 6, 7)]
+    assert len(kept) == 5
+
+
+def test_without_a_timer_it_says_so(node: FixableNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STANDINS, "systemd-run", "exit 1")
+    done = node.apply(node.edit(CONFIG, "v1beta1", "v1beta2"))
+    assert done.report.outcome == "applied"
+    assert any(step.name == "timer" and step.detail.startswith("none: ") for step in done.report.steps)
+
+
+@pytest.mark.parametrize("blocked", ["var/lib/kubelet-guard", "var/lib/kubelet-guard/backups"])
+def test_where_state_cannot_be_kept_nothing_is_touched(node: FixableNode, blocked: str) -> None:
+    node.write(f"/{blocked}", "a file where a directory belongs")
+    before = node.state()
+    done = node.apply(node.edit(CONFIG, "v1beta1", "v1beta2"))
+    assert (done.report.outcome, untouched(node, before)) == ("failed", True)
+    assert "cannot write" in done.report.reason
+
+
+def test_the_report_stays_small(node: FixableNode) -> None:
+    paths = [f"/etc/{'long' * 40}{number:02}" for number in range(30)]
+    for path in paths:
+        node.write(path, "old")
+    done = node.apply(*(node.edit(path, "old", "new") for path in paths))
+    assert done.report.outcome == "applied"
+    assert len(done.returned.stderr) < 3500
+
+
+@pytest.mark.parametrize("unfinished", [False, True])
+def test_is_clean_posix_sh(node: FixableNode, tmp_path: Path, unfinished: bool) -> None:
+    checker = shutil.which("shellcheck")
+    require(checker is not None, "shellcheck is not installed")
+    edit = node.edit(CONFIG, "v1beta1", "v1beta2")
+    script = apply_script([edit], present=["a"], absent=["b"], settle_seconds=1, limit_seconds=9)
+    if unfinished:
+        (encoded,) = re.findall(r"(?m)^rollback='(.*)'$", script)
+        script = base64.b64decode(encoded).decode()
+    (tmp_path / "script.sh").write_text(script)
+    done = subprocess.run(
+        [str(checker), "-s", "sh", str(tmp_path / "script.sh")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+# The edits, without a node
+
+
+def shown(text: bytes, masked: bytes | None = None, *, whole: bool = True) -> File:
+    visible = (text if masked is None else masked).decode("utf-8", "surrogateescape")
+    return File("/etc/x", visible, 0o600, 0, 0, len(text), 0, hashlib.sha256(text).hexdigest(), whole)
+
+
+def spliced(text: bytes, edit: FileEdit) -> bytes:
+    for splice in reversed(edit.splices):
+        assert text[splice.start : splice.start + splice.length] == splice.old
+        text = text[: splice.start] + splice.new + text[splice.start + splice.length :]
+    return text
+
+
+words = st.lists(st.sampled_from([b"a", b"bb", b" ", b"\n", b"\r\n", b"\xc3", b"\xa4", b"=", b'"', b"x1"])).map(
+    b"".join
+)
+
+
+@given(words, words)
+@example(b"a\n" * 2500 + b"x", b"y" + b"a\n" * 2500)
+@example(b"a " * 2500 + b"x", b"y" + b"a " * 2500)
+def test_splices_make_the_new_text(old: bytes, new: bytes) -> None:
+    if old == new:
+        with pytest.raises(CannotApply, match="nothing would change"):
+            file_edit(shown(old), new.decode("utf-8", "surrogateescape"))
+        return
+    edit = file_edit(shown(old), new.decode("utf-8", "surrogateescape"))
+    assert spliced(old, edit) == new
+    assert edit.new_digest == hashlib.sha256(new).hexdigest()
+    end = -1
+    for splice in edit.splices:
+        assert splice.start > end, "ascending, and something unchanged between two"
+        end = splice.start + splice.length
+        assert splice.old[:1] != splice.new[:1] or not splice.old[:1]
+        assert splice.old[-1:] != splice.new[-1:] or not splice.old[-1:]
+
+
+def test_far_changes_are_splices_of_their_own() -> None:
+    middle = ",".join(f'"key{number}":{number}' for number in range(300))
+    old = f'{{"a":false,{middle},"b":false}}'.encode()
+    edit = file_edit(shown(old), old.decode().replace("false", "true"))
+    assert [(s.old, s.new) for s in edit.splices] == [(b"fals", b"tru"), (b"fals", b"tru")]
+
+
+MASKED = b"KUBELET_FLAGS=--a=false --url=https://me:pass@host --b=false\nTOKEN=secret\n"
+SEEN = b"KUBELET_FLAGS=--a=false --url=https://*******@host --b=false\nTOKEN=******\n"
+
+
+def test_masked_values_are_never_touched() -> None:
+    file = shown(MASKED, SEEN)
+    edit = file_edit(file, SEEN.decode().replace("=false", "=true"))
+    assert spliced(MASKED, edit) == MASKED.replace(b"=false", b"=true")
+    assert edit.new_digest is None
+    assert b"*" not in b"".join(s.old + s.new for s in edit.splices)
+    refused = [
+        SEEN.replace(b"TOKEN=******", b"TOKEN=x"),
+        SEEN.replace(b"TOKEN=******", b"TOKEN=***x***"),
+        SEEN.replace(b"TOKEN=******", b"TOKEN=*******"),
+        SEEN.replace(b"TOKEN=******\n", b""),
+        SEEN.replace(b"--a=false", b"--a=true --url=https://*******@host"),
+        SEEN[:20],
+    ]
+    for new in refused:
+        with pytest.raises(CannotApply, match="masked"):
+            file_edit(file, new.decode())
+    assert file_edit(shown(b"a*b"), "a*c").new_digest is not None, "a star of the file's own is a star"
+
+
+def test_what_cannot_be_edited_says_why() -> None:
+    with pytest.raises(CannotApply, match="not read whole"):
+        file_edit(shown(b"a", whole=False), "b")
+    with pytest.raises(CannotApply, match="NUL"):
+        file_edit(shown(b"a"), "b\0")
+    with pytest.raises(CannotApply, match="65,537 bytes"):
+        file_edit(shown(b"a"), "b" * 65_537)
+    with pytest.raises(CannotApply, match="not Unicode"):
+        file_edit(shown(b"a"), "\ud800")
+
+
+GOOD = FileEdit("/etc/x", "0" * 64, (Splice(0, 1, b"a", b"b"),))
+
+
+@pytest.mark.parametrize(
+    ("edits", "says"),
+    [
+        ([FileEdit("etc/x", "0" * 64, GOOD.splices)], "plain absolute path"),
+        ([FileEdit("/etc/../x", "0" * 64, GOOD.splices)], "plain absolute path"),
+        ([FileEdit("/etc/x\ny", "0" * 64, GOOD.splices)], "plain absolute path"),
+        ([FileEdit("/etc/x", "0'; reboot; '", GOOD.splices)], "not a SHA-256"),
+        ([FileEdit("/etc/x", "0" * 64, GOOD.splices, "$(reboot)")], "not a SHA-256"),
+        ([FileEdit("/etc/x", "0" * 64, ())], "changes nothing"),
+        ([FileEdit("/etc/x", "0" * 64, (Splice(0, 2, b"a", b"b"),))], "overlaps"),
+        ([FileEdit("/etc/x", "0" * 64, (Splice(3, 1, b"a", b"b"), Splice(3, 1, b"a", b"b")))], "overlaps"),
+        ([GOOD, GOOD], "more than one edit"),
+        ([FileEdit(f"/etc/{number}", "0" * 64, GOOD.splices) for number in range(33)], "more than the 32"),
+        ([FileEdit("/etc/x", "0" * 64, (Splice(0, 0, b"", b"b" * 150_000),))], "run command takes"),
+    ],
+)
+def test_malformed_edits_are_refused(edits: list[FileEdit], says: str) -> None:
+    with pytest.raises(CannotApply, match=says):
+        apply_script(edits, present=[], absent=[], settle_seconds=1, limit_seconds=9)
+
+
+@pytest.mark.parametrize(("settle", "limit"), [(0, 9), (9, 9), (5, 101), (-1, 5)])
+def test_times_that_cannot_be_kept_are_refused(settle: int, limit: int) -> None:
+    with pytest.raises(CannotApply, match="is what can be kept"):
+        apply_script([GOOD], present=[], absent=[], settle_seconds=settle, limit_seconds=limit)
+
+
+@pytest.mark.parametrize("argument", ["", "a\0b"])
+def test_impossible_arguments_are_refused(argument: str) -> None:
+    with pytest.raises(CannotApply, match="not an argument"):
+        apply_script([GOOD], present=[argument], absent=[], settle_seconds=1, limit_seconds=9)
+
+
+@given(st.text(), st.binary(min_size=1), st.text(min_size=1).filter(lambda text: "\0" not in text))
+def test_nothing_reaches_the_shell_but_base64(name: str, new: bytes, argument: str) -> None:
+    edit = FileEdit("/etc/" + json.dumps(name).replace("/", "") + "x", "0" * 64, (Splice(0, 0, b"", new),))
+    try:
+        script = apply_script([edit], present=[argument], absent=[argument], settle_seconds=1, limit_seconds=9)
+    except (CannotApply, UnicodeEncodeError):
+        return
+    values = re.findall(r"(?m)^(?:edits|present|absent|rollback)='(.*)'$", script)
+    assert len(values) == 4
+    assert all(re.fullmatch(r"[A-Za-z0-9+/=,: -]*", value) for value in values)
+
+
+# The report
+
+
+def report(body: str, outcome: str = "applied", digest: str = "", length: int | None = None) -> str:
+    digest = digest or hashlib.sha256(body.encode()).hexdigest()
+    return f"{body}KGR1 {outcome} {len(body) if length is None else length} {digest}\n"
+
+
+def test_a_report_is_read_behind_noise() -> None:
+    body = "step replaced /etc/a b\nstep timer\nreason it was not well\n"
+    for noise in ("", "sh: warning\n", "step replaced /forged\n"):
+        read = parse_report(noise + report(body, "rolled_back"))
+        assert read.outcome is ApplyOutcome.ROLLED_BACK
+        assert read.reason == "it was not well"
+        assert [(step.name, step.detail) for step in read.steps] == [("replaced", "/etc/a b"), ("timer", "")]
+    assert parse_report(report("")) == Report(ApplyOutcome.APPLIED, "", ())
+
+
+@pytest.mark.parametrize(
+    ("stderr", "says"),
+    [
+        ("", "does not end in its report"),
+        ("step a b\n", "does not end in its report"),
+        (report("step a b\n")[:-9], "does not end in its report"),
+        (report("step a b\n") + "more\n", "does not end in its report"),
+        (report("step a b\n")[5:], "truncated"),
+        (report("step a b\n", length=3), "digest does not match"),
+        (report("step a b\n", digest="0" * 64), "digest does not match"),
+        (report("step a b\n").replace("step a", "step c"), "digest does not match"),
+        (report("step a b\n", "splendid"), "unknown outcome"),
+        (report("surprise\n"), "unknown line"),
+        (report("reason a\nreason b\n"), "unknown line"),
+    ],
+)
+def test_broken_reports(stderr: str, says: str) -> None:
+    with pytest.raises(FrameError, match=says):
+        parse_report(stderr)
+
+
+@given(st.text(max_size=500), st.text(alphabet="KGR1 step\nreason0af", max_size=200))
+def test_arbitrary_output_is_refused_and_never_crashes(noise: str, body: str) -> None:
+    with pytest.raises(FrameError):
+        parse_report(noise)
+    try:
+        read = parse_report(report(body, "failed"))
+    except FrameError:
+        return
+    assert read.outcome is ApplyOutcome.FAILED
+
+
+def test_bounds_agree_with_the_collect_script() -> None:
+    assert f"max_bytes={fixing.MAX_FILE_BYTES} " in frames.collect_script()
