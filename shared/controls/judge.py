@@ -122,7 +122,12 @@ def _proved(control: Control, evidence: Evidence, value: object, source: str, di
         if right:
             return Verdict(Status.PASS, "right", actual, source, f"{setting}{note}", "")
         return Verdict(
-            Status.FAIL, "wrong", actual, source, f"{setting}, must be {_show(control.expected)}{note}", control.fix
+            Status.FAIL,
+            "wrong",
+            actual,
+            source,
+            f"{setting}, must be {_show(control.expected)}{note}",
+            _remedy(control, disk),
         )
     if not disk.resolution.accepted:
         return Verdict(
@@ -146,7 +151,7 @@ def _proved(control: Control, evidence: Evidence, value: object, source: str, di
             source,
             f"{setting} in the running kubelet, but a restart is pending and would make it {_show(after)}"
             f" ({after_source})",
-            control.fix,
+            _remedy(control, disk),
             restart_pending=True,
         )
     if control.complies(after):
@@ -160,7 +165,28 @@ def _proved(control: Control, evidence: Evidence, value: object, source: str, di
             f"Restart the kubelet: {reload}systemctl restart kubelet",
             restart_pending=True,
         )
-    return Verdict(Status.FAIL, "wrong", actual, source, f"{setting}, must be {_show(control.expected)}", control.fix)
+    return Verdict(
+        Status.FAIL, "wrong", actual, source, f"{setting}, must be {_show(control.expected)}", _remedy(control, disk)
+    )
+
+
+def _remedy(control: Control, disk: OnDisk) -> str:
+    """What to do about a setting that is wrong on disk: every place that writes a wrong value, named."""
+    written = disk.resolution.assignments(control.setting) if disk.resolution is not None else ()
+    right = _show(control.expected)
+    places = []
+    for assignment in written:
+        source = assignment.source
+        if control.complies(assignment.value):
+            continue
+        if source.kind == "file":
+            places.append(f"set {control.setting}: {right} in {source.path}, line {source.line}")
+        else:
+            places.append(f"change {source.text} to {control.flag}={right} where the kubelet's arguments are written")
+    if not places:
+        return control.fix
+    steps = "; ".join(places)
+    return f"{steps[0].upper()}{steps[1:]}; then restart the kubelet. `kubelet-guard plan` shows the edits."
 
 
 def _unproved(control: Control, changed: str, disk: OnDisk) -> Verdict:
@@ -190,7 +216,7 @@ def _unproved(control: Control, changed: str, disk: OnDisk) -> Verdict:
         source,
         f"{then}; a restart is pending and would make {control.setting} {_show(after)} ({source}),"
         f" must be {_show(control.expected)}",
-        control.fix,
+        _remedy(control, disk),
         restart_pending=True,
     )
 

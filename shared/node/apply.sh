@@ -4,6 +4,7 @@
 #   `edits`     one word a file: PATH,DIGEST,NEW_DIGEST,SPLICE,SPLICE…; a splice is START:LENGTH:OLD:NEW. Paths and texts
 #               are base64, digests SHA-256 of the whole file as it must be now and as it will be (`-`: not known)
 #   `present`, `absent`  arguments that the new process must and must not have, base64, a newline within one as \001
+#   `running_pid`  the kubelet that is to be restarted; empty: whichever runs
 #   `rollback`  the rollback script, base64
 # Sets `report`: lines `step NAME DETAIL`, `reason TEXT` (unless applied), and last `KGR1 OUTCOME LENGTH SHA256` over
 # what stands before. Killed at any moment, it leaves each file old or new, and a journal by which the next run, or
@@ -153,8 +154,12 @@ install_rollback() {
 
 attempt() {
     # What is not well now could not be told from what this change broke.
-    await_kubelet 0 10 0 || refuse failed "the kubelet was not well before, so nothing was touched: $why" || return
+    await_kubelet 0 10 0 || refuse not_ready "the kubelet was not well before, so nothing was touched: $why" || return
     note before "$active/$sub pid $pid"
+    case $running_pid in
+    '' | "$pid") ;;
+    *) refuse changed_meanwhile 'the kubelet was restarted since it was looked at' || return ;;
+    esac
     check || return
     if [ -n "$edits" ]; then
         install_rollback || refuse failed "cannot write $state/rollback.sh" || return

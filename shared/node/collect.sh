@@ -118,7 +118,7 @@ collect() {
     pid=$(property MainPID)
     case $pid in '' | *[!0-9]*) pid=0 ;; esac
     printf 'fact pid %s\n' "$pid"
-    printf 'fact healthz %.64s\n' "$(curl -s -m 3 http://127.0.0.1:10248/healthz | tr -cd 'a-zA-Z0-9 ' | head -c 64)"
+    printf 'fact healthz %.64s\n' "$(curl -s -m 3 --noproxy '*' http://127.0.0.1:10248/healthz | tr -cd 'a-zA-Z0-9 ' | head -c 64)"
     units="$(property FragmentPath)$nl$(
         # As loaded; where systemd knows that the disk has others by now, as a daemon-reload would load them.
         if [ "$(property NeedDaemonReload)" = yes ]; then dropins; else property DropInPaths | tr ' ' '\n'; fi

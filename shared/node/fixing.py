@@ -57,13 +57,14 @@ class FileEdit:
 
 
 class ApplyOutcome(StrEnum):
-    """What the script did: `changed_meanwhile` and `busy` touched nothing, `rolled_back` left the node as it was."""
+    """What the script did: `changed_meanwhile`, `busy` and `not_ready` touched nothing, `rolled_back` left the node as it was."""
 
     APPLIED = "applied"
     CHANGED_MEANWHILE = "changed_meanwhile"
     ROLLED_BACK = "rolled_back"
     FAILED = "failed"
     BUSY = "busy"
+    NOT_READY = "not_ready"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +117,13 @@ def apply_script(
     absent: Sequence[str],
     settle_seconds: int,
     limit_seconds: int,
+    running_pid: int | None = None,
 ) -> str:
     """The script for run command that makes all the edits or none, restarts the kubelet, verifies, or rolls back.
 
-    Without edits it restarts only. `present` and `absent` are whole arguments that the new process must and must not
-    have; it has `limit_seconds` (at most MAX_LIMIT_SECONDS) to come up and must stay up for `settle_seconds`. Its
-    stdout ends in part 1 of the evidence after it (`frames.parse`), its stderr in the report (`parse_report`).
+    Without edits it restarts only; `running_pid` then says which process is to end, so that doing it twice restarts
+    once. `present` and `absent` are whole arguments that the new process must and must not have; it has `limit_seconds`
+    (at most MAX_LIMIT_SECONDS) to come up and must stay up for `settle_seconds`. The script's stdout ends in part 1 of the evidence after it (`frames.parse`), its stderr in the report (`parse_report`).
     Raises CannotApply where an edit is malformed or the script too long for run command.
     """
     if not 1 <= settle_seconds < limit_seconds <= MAX_LIMIT_SECONDS:
@@ -140,6 +142,7 @@ def apply_script(
         f"edits='{' '.join(map(_edit_word, edits))}'\n"
         f"present='{' '.join(map(_argument_word, present))}'\n"
         f"absent='{' '.join(map(_argument_word, absent))}'\n"
+        f"running_pid={int(running_pid) if running_pid else ''}\n"
         f"rollback='{_base64(rollback.encode())}'\n"
         f"{_source('kubelet.sh')}{_source('apply.sh')}first=1\n{_source('collect.sh')}"
     )

@@ -55,7 +55,12 @@ def test_fail(seen: Evidence, source: str) -> None:
     verdict = judge(CONTROL, seen)
     assert (verdict.status, verdict.code, verdict.actual, verdict.source) == (Status.FAIL, "wrong", False, source)
     assert "must be true" in verdict.reason
-    assert verdict.hint == CONTROL.fix
+    assert verdict.hint.endswith("then restart the kubelet. `kubelet-guard plan` shows the edits.")
+
+
+def test_the_hint_names_every_place() -> None:
+    hint = judge(CONTROL, evidence(FALSE, config(makeIPTablesUtilChains=False))).hint
+    assert f"Set makeIPTablesUtilChains: true in {CONFIG}, line 4; change {FALSE} to {TRUE}" in hint
 
 
 def test_a_flag_waits_for_a_restart() -> None:

@@ -35,7 +35,7 @@ from shared.node.fixing import (
     parse_report,
 )
 from shared.node.frames import FrameError
-from tests.node.conftest import FolderNode, folder_node
+from tests.node.conftest import PID, FolderNode, folder_node
 from tests.node.test_collect import shell
 from tests.require import require
 
@@ -479,7 +479,7 @@ def test_a_kubelet_that_was_not_well_before_is_left_alone(node: FixableNode) -> 
     node.unit(pid=0, ActiveState="failed", SubState="failed")
     before = node.state()
     done = node.apply(edit)
-    assert (done.report.outcome, untouched(node, before)) == ("failed", True)
+    assert (done.report.outcome, untouched(node, before)) == ("not_ready", True)
     assert done.report.reason == (
         "the kubelet was not well before, so nothing was touched: failed/failed, restarted 0 times"
     )
@@ -532,6 +532,17 @@ def test_the_timer_waits_while_the_script_lives(node: FixableNode) -> None:
         (node.root / STATE / "journal").rename(node.root / "journal")  # as the script does when it is done
     assert timer.communicate(timeout=10)[0] == b""
     assert (timer.returncode, node.state() == before) == (0, True)
+
+
+def test_restart_only_of_the_process_that_was_looked_at(node: FixableNode) -> None:
+    script = apply_script([], present=(), absent=(), settle_seconds=1, limit_seconds=3, running_pid=PID)
+    first, second = (parse_report(node.run(script).stderr.decode()) for _ in range(2))
+    assert (first.outcome, node.restarts()) == ("applied", 1)
+    assert (second.outcome, second.reason) == (
+        "changed_meanwhile",
+        "the kubelet was restarted since it was looked at",
+    )
+    assert node.restarts() == 1
 
 
 def test_restart_only(node: FixableNode) -> None:

@@ -1,0 +1,229 @@
+"""Fixing against the sandbox: plans carried out by the real script, in waves, with every way that it can go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+import sandbox
+from shared import runs
+from shared.errors import UsageError
+from shared.models import Finding, Outcome, Run, RunKind, RunState, Status
+from shared.node.planning import Method
+from shared.runs import FixRequest, NodePlan, RunRequest
+from tests.runs.conftest import Bench, BenchFactory, one_pool
+
+FAST = {"allow_fix": True, "restart_seconds": 8, "command_deadline_seconds": 90.0}
+
+
+async def plans(b: Bench, method: Method = "auto") -> list[NodePlan]:
+    return await runs.plans_of(b.services, await runs.survey_here(b.services, RunKind.PLAN, FixRequest(method=method)))
+
+
+async def fix(b: Bench, made: Sequence[NodePlan], **options: object) -> tuple[Run, list[Finding]]:
+    request = FixRequest.model_validate({"pause_seconds": 0, **options})
+    run = await runs.fix_here(b.services, request, made)
+    return run, sorted(await b.findings(run.id), key=lambda item: int(item.instance_id or 0))
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        "false_file",
+        "false_flag",
+        "false_dropin",
+        "false_both",
+        "false_flag_twice",
+        "false_envfile_quoted",
+        "false_unit",
+        "yaml_config",
+        "seed_layout",
+        "restart_pending_fixed",
+        "restart_pending_broken",
+        "daemon_reload_pending",
+    ],
+)
+async def test_every_bad_state_is_fixed(bench: BenchFactory, state: str) -> None:
+    async with bench(one_pool(state), **FAST) as b:
+        made = await plans(b)
+        assert len(made) == 1, "the state must fail"
+        run, (finding,) = await fix(b, made)
+        assert (finding.outcome, finding.status, finding.actual) == (Outcome.FIXED, Status.PASS, True), finding
+        assert run.summary is not None
+        assert run.summary.outcomes == {Outcome.FIXED: 1}
+        again = await plans(b)
+        assert again == [], "nothing is left to plan"
+        _, (second,) = await fix(b, made)
+        assert second.outcome is Outcome.ALREADY_RIGHT, second
+
+
+@pytest.mark.parametrize("method", ["config", "flags"])
+async def test_methods(bench: BenchFactory, method: Method) -> None:
+    async with bench(one_pool("false_file"), **FAST) as b:
+        _, (finding,) = await fix(b, await plans(b, method))
+        assert finding.outcome is Outcome.FIXED
+        assert finding.source.startswith("flag" if method == "flags" else "/etc/default/kubeletconfig.json")
+
+
+@pytest.mark.parametrize(
+    ("state", "outcome", "status"),
+    [
+        ("unhealthy_when_fixed", Outcome.ROLLED_BACK, Status.FAIL),
+        ("dies_when_fixed", Outcome.ROLLED_BACK, Status.FAIL),
+        ("restart_fails", Outcome.FAILED, Status.ERROR),
+    ],
+)
+async def test_what_does_not_come_back_well_is_rolled_back(
+    bench: BenchFactory, state: str, outcome: Outcome, status: Status
+) -> None:
+    # One that dies some seconds after its start must not have settled before.
+    async with bench(one_pool(state), **{**FAST, "settle_seconds": 6, "restart_seconds": 12}) as b:
+        made = await plans(b)
+        _, (finding,) = await fix(b, made)
+        assert (finding.outcome, finding.status) == (outcome, status), finding
+        assert str(outcome).replace("_", " ") in finding.reason
+        files = b.box.node_dir(finding.node)
+        for edit in made[0].edits:
+            assert "false" in (files / edit.path[1:]).read_text(), "the old text is there again"
+
+
+async def test_a_file_changed_between_plan_and_fix_is_left_alone(bench: BenchFactory) -> None:
+    async with bench(one_pool("false_file"), **FAST) as b:
+        made = await plans(b)
+        path = b.box.node_dir(made[0].node.name) / "etc/default/kubeletconfig.json"
+        path.write_text(path.read_text().replace("110", "111"))
+        before = path.read_bytes()
+        _, (finding,) = await fix(b, made)
+        assert (finding.outcome, finding.status) == (Outcome.CHANGED_MEANWHILE, Status.FAIL)
+        assert path.read_bytes() == before
+
+
+async def test_a_pool_is_left_at_the_first_failure(bench: BenchFactory) -> None:
+    states = ["false_file", "unhealthy_when_fixed", "false_file", "false_flag"]
+    async with bench(one_pool(*states), **FAST) as b:
+        made = await plans(b)
+        run, found = await fix(b, made)
+        assert [item.outcome for item in found] == [
+            Outcome.FIXED,
+            Outcome.ROLLED_BACK,
+            Outcome.NOT_TRIED,
+            Outcome.NOT_TRIED,
+        ]
+        assert "more than the 0 allowed" in found[2].reason
+        assert run.summary is not None
+        assert sum(run.summary.outcomes.values()) == run.summary.nodes == 4
+        # The rest can be had by allowing the failure; what is right is not touched again.
+        _, rest = await fix(b, made, max_failures=1, max_unavailable="50%", canary=False)
+        assert Counter(item.outcome for item in rest) == {
+            Outcome.ALREADY_RIGHT: 1,
+            Outcome.ROLLED_BACK: 1,
+            Outcome.FIXED: 2,
+        }
+
+
+async def test_waves_are_kept(bench: BenchFactory) -> None:
+    async with bench(one_pool(*["false_flag"] * 5), **FAST) as b:
+        made = await plans(b)
+        before = b.box.stats()["most_commands_at_once"]
+        assert before >= 2, "an audit looks at all at once"
+        _, found = await fix(b, made, max_unavailable="2")
+        assert [item.outcome for item in found] == [Outcome.FIXED] * 5
+        times = sorted(item.observed for item in found)
+        # The canary alone, then two and two.
+        gaps = [(later - earlier).total_seconds() for earlier, later in pairwise(times)]
+        assert gaps[0] > 0.5
+        assert gaps[2] > 0.5
+
+
+async def test_a_fix_needs_the_deployments_key(bench: BenchFactory) -> None:
+    async with bench(one_pool("false_file"), **{**FAST, "allow_fix": False}) as b:
+        made = await plans(b)
+        text = (b.box.node_dir(made[0].node.name) / "etc/default/kubeletconfig.json").read_text()
+        _, (finding,) = await fix(b, made)
+        assert (finding.outcome, finding.status) == (Outcome.NOT_TRIED, Status.FAIL)
+        assert "does not allow fixes" in finding.reason
+        assert (b.box.node_dir(made[0].node.name) / "etc/default/kubeletconfig.json").read_text() == text
+
+
+async def test_a_cluster_in_another_state_is_left_for_later(bench: BenchFactory) -> None:
+    async with bench(one_pool("false_file"), **FAST) as b:
+        made = await plans(b)
+    async with bench(one_pool("false_file", provisioning="Upgrading"), **FAST) as b:
+        _, (finding,) = await fix(b, made)
+        assert finding.outcome is Outcome.NOT_TRIED
+        assert "not in the state Succeeded but Upgrading" in finding.reason
+
+
+async def test_nodes_that_are_gone_or_were_reimaged_are_not_touched(bench: BenchFactory) -> None:
+    async with bench(one_pool("false_file", "false_file"), **FAST) as b:
+        first, second = await plans(b)
+        gone = first.model_copy(update={"node": replace(first.node, instance_id="77", name="ghost")})
+        other = second.model_copy(update={"node": replace(second.node, node_image_version="another-image")})
+        _, found = await fix(b, [gone, other])
+        assert {item.outcome for item in found} == {Outcome.NOT_TRIED, Outcome.CHANGED_MEANWHILE}
+        assert "reimaged" in "".join(item.reason for item in found)
+
+
+async def test_a_node_without_a_plan_says_why(bench: BenchFactory) -> None:
+    async with bench(one_pool("false_flag"), **FAST) as b:
+        (plan,) = await plans(b, "config")
+        assert "reads no config file" in plan.refused
+        _, (finding,) = await fix(b, [plan])
+        assert finding.outcome is Outcome.NOT_TRIED
+        assert "reads no config file" in finding.reason
+
+
+async def test_a_broken_off_fix_goes_on_and_restarts_nothing_twice(bench: BenchFactory) -> None:
+    async with bench(one_pool("false_file", "false_flag", "false_both"), **FAST) as b:
+        made = await plans(b)
+        seen: list[Finding] = []
+
+        def first_node_then_killed(found: list[Finding]) -> None:
+            seen.extend(found)
+            fixing.cancel()
+
+        watched = replace(b.services, on_findings=first_node_then_killed)
+        fixing = asyncio.create_task(runs.fix_here(watched, FixRequest(pause_seconds=0), made))
+        with pytest.raises(asyncio.CancelledError):
+            await fixing
+        assert len(seen) == 1
+        run = await b.services.store.latest_run()
+        assert run is not None
+        commands = dict(b.box.stats()["commands"])
+        done = await runs.resume_fix_here(b.services, run.id)
+        found = sorted(await b.findings(run.id), key=lambda item: item.node)
+        assert done.state is RunState.COMPLETED
+        assert [item.outcome for item in found] == [Outcome.FIXED] * 3
+        first = seen[0].node
+        assert b.box.stats()["commands"][first] == commands[first], "the first node was done already"
+        with pytest.raises(UsageError, match="is complete"):
+            await runs.resume_fix_here(b.services, run.id)
+        with pytest.raises(UsageError, match="no fix"):
+            await runs.resume_fix_here(b.services, "20260101T000000Z-abcdef")
+
+
+async def test_a_fixed_node_that_fails_again_has_regressed(bench: BenchFactory) -> None:
+    async with bench(one_pool("false_file"), **FAST) as b:
+        made = await plans(b)
+        _, (fixed,) = await fix(b, made)
+        path = b.box.node_dir(made[0].node.name) / "etc/default/kubeletconfig.json"
+        path.write_text(path.read_text().replace('"makeIPTablesUtilChains": true', '"makeIPTablesUtilChains": false'))
+        run = await runs.survey_here(b.services, RunKind.AUDIT, RunRequest())
+        (finding,) = await b.findings(run.id)
+        assert (finding.status, finding.regressed, finding.reimaged_since) == (Status.FAIL, True, False)
+        assert finding.last_right == fixed.observed
+
+
+async def test_a_lost_answer_starts_nothing_twice(bench: BenchFactory) -> None:
+    async with bench(one_pool("false_flag"), **FAST) as b:
+        made = await plans(b)
+        before = b.box.stats()["commands"][made[0].node.name]
+        b.box.inject(sandbox.Fault("runCommand", drop="after"))
+        _, (finding,) = await fix(b, made)
+        assert finding.outcome is Outcome.FAILED, finding
+        assert b.box.stats()["commands"][made[0].node.name] == before + 1
