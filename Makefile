@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 # Further words for pytest, such as TESTS=tests/kubelet or TESTS="-k frames -x".
 TESTS ?=
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check clean
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml requirements.txt
@@ -23,7 +23,7 @@ demo: $(READY)
 	@BIN=$(BIN) sh scripts/demo.sh
 
 test: $(READY)
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(TESTS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -227,3 +227,18 @@ async def test_a_lost_answer_starts_nothing_twice(bench: BenchFactory) -> None:
         _, (finding,) = await fix(b, made)
         assert finding.outcome is Outcome.FAILED, finding
         assert b.box.stats()["commands"][made[0].node.name] == before + 1
+
+
+async def test_a_pool_whose_other_nodes_go_down_is_left(bench: BenchFactory) -> None:
+    async with bench(one_pool("false_file", "false_file", "compliant_default"), **FAST) as b:
+        made = await plans(b)
+        sibling = next(item for key, item in b.box.compute.instances.items() if key.endswith("/2"))
+
+        def then_a_sibling_goes_down(_: list[Finding]) -> None:
+            sibling.member = replace(sibling.member, state="deallocated")
+
+        watched = replace(b.services, on_findings=then_a_sibling_goes_down)
+        run = await runs.fix_here(watched, FixRequest(pause_seconds=0), made)
+        found = sorted(await b.findings(run.id), key=lambda item: item.instance_id)
+    assert [item.outcome for item in found] == [Outcome.FIXED, Outcome.NOT_TRIED]
+    assert "nodes of the pool that ran before do not now" in found[1].reason

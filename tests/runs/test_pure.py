@@ -14,7 +14,7 @@ from shared.errors import UsageError
 from shared.models import Finding, History, Node, Outcome, Status
 from shared.runs import history, pace
 from shared.runs.activities import BATCH, make_batches
-from shared.runs.context import Context, Orchestrator, wait_all
+from shared.runs.context import Context, Orchestrator, attempt_all
 from shared.runs.local import LocalHost
 from shared.runs.orchestrators import unknown_names
 from shared.runs.request import FixRequest, RunRequest, parse_request
@@ -174,7 +174,7 @@ async def test_the_local_driver_keeps_durable_semantics() -> None:
         return {"twice": (value, value)}
 
     def parent(context: Context) -> Orchestrator:
-        assert (yield from wait_all(context, [])) == []
+        assert (yield from attempt_all(context, [])) == []
         both = yield context.task_all([context.call_activity("double", item) for item in (1, 2)])
         first = yield context.task_any([context.call_activity("double", 3)])
         timer = context.create_timer(context.current_utc_datetime)
