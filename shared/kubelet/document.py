@@ -168,6 +168,6 @@ def _canonical(text: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    """A file's text as it goes into an error: on one line, not all of a long one."""
+    """The start of a file's text, on one line: the kubelet quotes all of it, which may hold what no log should."""
     flat = re.sub(r"\s+", " ", text[:2000])
-    return flat if len(flat) <= 400 else flat[:400] + "…"
+    return flat if len(flat) <= 80 else flat[:80] + "…"

@@ -32,7 +32,7 @@ from shared.kubelet.document import (
 from shared.kubelet.flags import flag_set
 from shared.kubelet.flagvalues import combine
 from shared.kubelet.gates import FeatureGates
-from shared.kubelet.gotypes import GoError, format_duration, quote
+from shared.kubelet.gotypes import GoError, format_duration, parse_int, quote
 from shared.kubelet.labels import check_node_labels
 from shared.kubelet.merge import encode, merge
 from shared.kubelet.pflag import CommandLine, GivenFlag, parse_flags
@@ -438,6 +438,11 @@ def _plain(node: Node) -> object:
         return [_plain(item) for item in node.items]
     if node.kind == "object":
         return {name: _plain(value) for name, value in node.members}
+    if node.kind == "number":
+        try:
+            return parse_int(node.text, 64, base=10)
+        except GoError:
+            return float(node.text)
     if node.kind == "bool":
         return node.truth
     return None if node.kind == "null" else node.text

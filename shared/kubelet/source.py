@@ -35,7 +35,11 @@ DEFAULT = Source("default")
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """One place that writes a setting. `span` is where the value stands in the file's text: (start, end)."""
+    """One place that writes a setting.
+
+    `span` is where the value stands in the file's text, (start, end) in characters; None for a flag. It is empty, right
+    after the colon, where YAML leaves the value out. Of `&anchor value` it is the value, of `*alias` the alias.
+    """
 
     source: Source
     value: object

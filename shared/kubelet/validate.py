@@ -53,6 +53,12 @@ _NOT_NEGATIVE: Final = (
     ("registryPullQPS", "registry-qps"),
 )
 _CPUSET: Final = re.compile(r"[+-]?[0-9]{1,18}\Z")
+# distribution/reference: a registry with an optional port, then the path; neither tag nor digest
+_HOST_PART: Final = "[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_PATH_PART: Final = "[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_IMAGE_NAME: Final = re.compile(
+    rf"(?P<host>(?:{_HOST_PART}(?:\.{_HOST_PART})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?)/(?P<path>{_PATH_PART}(?:/{_PATH_PART})*)\Z"
+)
 
 _TLS_VERSIONS: Final = frozenset({"", "VersionTLS10", "VersionTLS11", "VersionTLS12", "VersionTLS13"})
 _CIPHER_SUITES: Final = frozenset(
@@ -80,7 +86,7 @@ def validate_logging(config: Struct, gates: FeatureGates) -> list[str]:
 
 
 def validate_configuration(config: Struct, gates: FeatureGates, *, minor: int) -> list[str]:
-    """ValidateKubeletConfiguration: all that is wrong, in the kubelet's order of words."""
+    """ValidateKubeletConfiguration: all that is wrong, in the kubelet's words."""
     rules = _Rules(config, gates, minor)
     problems = [f"invalid configuration: {problem}" for problem in rules.configuration()]
     return [*problems, *rules.logging()]
@@ -190,6 +196,8 @@ class _Rules:
                     "can't set `preloadedImagesVerificationAllowlist` if "
                     '`imagePullCredentialsVertificationPolicy` is not "NeverVerifyAllowlistedImages"'
                 )
+            elif bad := [pattern for pattern in allowed if not _is_image_pattern(pattern)]:
+                yield f"invalid image pattern in `preloadedImagesVerificationAllowlist`: {quote(bad[0])}"
             return
         for name, given in (
             ("imagePullCredentialsVerificationPolicy", policy),
@@ -426,6 +434,21 @@ def _is_cpuset(text: str) -> bool:
         if dash and int(first) > int(last):
             return False
     return True
+
+
+def _is_image_pattern(pattern: str) -> bool:
+    """getAllowlistImagePattern: an image name as the kubelet writes it in full, or the start of one and "/*"."""
+    if pattern != pattern.strip():
+        return False
+    if pattern.endswith("/*"):
+        return len(pattern) > 2 and "*" not in pattern[:-1]
+    found = _IMAGE_NAME.match(pattern)
+    if found is None or len(found["path"]) > 255:
+        return False
+    host = found["host"]
+    if host == "docker.io":
+        return "/" in found["path"]  # docker.io/nginx is written docker.io/library/nginx
+    return host != "index.docker.io" and (host == "localhost" or bool(set(host) & {".", ":"}) or host != host.lower())
 
 
 def clean_path(path: str) -> str:

@@ -233,7 +233,7 @@ class _Converter:
     def content_start(self, node: _Yaml) -> int:
         """Past a leading anchor: it stays where it is when the value is replaced. A tag belongs to the value."""
         at = node.start
-        while self.text[at : at + 1] == "&":
+        while at < node.end and self.text[at] == "&":
             while at < node.end and not self.text[at].isspace():
                 at += 1
             while at < node.end and self.text[at].isspace():
