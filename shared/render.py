@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
@@ -12,7 +13,6 @@ from typing import IO, Any
 
 from pydantic import TypeAdapter
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -133,11 +133,18 @@ def _section(console: Console, heading: str, status: Status, findings: list[Find
         place = " / ".join(filter(None, (cluster or members[0].subscription, pool)))
         names = [finding.node for finding in members if finding.node]
         more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-        line = Text.assemble((place, "bold"), "  " if names else "", ", ".join(names[:_NAMES_SHOWN]) + more)
-        console.print(Padding(line, (0, 0, 0, 2), expand=False))
-        console.print(Padding(Text(reason), (0, 0, 0, 4), expand=False))
+        console.print(
+            Text.assemble("  ", (place, "bold"), "  " if names else "", ", ".join(names[:_NAMES_SHOWN]) + more)
+        )
+        _indented(console, reason, 4)
         if hint:
-            console.print(Padding(Text.assemble(("→ ", "green"), hint), (0, 0, 0, 4), expand=False))
+            _indented(console, f"→ {hint}", 4)
+
+
+def _indented(console: Console, text: str, indent: int, style: str = "") -> None:
+    """A paragraph with an indentation, its lines not padded."""
+    for line in textwrap.wrap(text, max(console.width - indent, 20), break_on_hyphens=False):
+        console.print(Text(" " * indent + line, style), soft_wrap=True)
 
 
 def _past(finding: Finding) -> str:
@@ -183,9 +190,9 @@ def plans_as_text(plans: Sequence[NodePlan], out: IO[str]) -> None:
         place = f"{plan.node.cluster} / {plan.node.node_pool} / {plan.node.name}"
         console.print(Text.assemble(("\n" + place, "bold"), ("  " + ", ".join(plan.controls), "dim")))
         if plan.refused:
-            console.print(Padding(Text(f"not planned: {plain(plan.refused)}", "yellow"), (0, 0, 0, 2), expand=False))
+            _indented(console, f"not planned: {plain(plan.refused)}", 2, "yellow")
         for step in plan.steps:
-            console.print(Padding(Text(f"- {plain(step)}"), (0, 0, 0, 2), expand=False))
+            _indented(console, f"- {plain(step)}", 2)
         for line in _readable(plan.diff.splitlines()):
             style = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "dim")
             console.print(Text(f"    {plain(line)}", style), soft_wrap=True)

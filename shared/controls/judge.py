@@ -244,6 +244,8 @@ def _incomplete(evidence: Evidence, argv: list[str] | tuple[str, ...]) -> str:
     named = config_paths(argv)
     if named.config and named.config not in evidence.files:
         return f"the config file {named.config} that the command line names is not there, or cannot be read"
+    if named.config_dir and named.config_dir.rstrip("/") in evidence.gone:
+        return f"the directory {named.config_dir} that the command line names is not there, or cannot be read"
     for path, file in evidence.files.items():
         inside = named.config_dir and path.startswith(named.config_dir.rstrip("/") + "/")
         if (path == named.config or inside) and not file.whole:

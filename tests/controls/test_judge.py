@@ -143,6 +143,7 @@ def test_an_unknown_unit_leaves_the_running_value_standing() -> None:
         (replace(evidence(), argv=("/bin/sh", "/start-kubelet.sh")), "not_a_kubelet"),
         (replace(evidence(), overflow=True), "too_many_files"),
         (replace(evidence(), files={k: v for k, v in evidence().files.items() if k != CONFIG}), "config_unreadable"),
+        (replace(evidence("--config-dir=/etc/k.d"), gone=frozenset({"/etc/k.d"})), "config_unreadable"),
         (
             replace(evidence(), files={**evidence().files, CONFIG: replace(evidence().files[CONFIG], whole=False)}),
             "config_unreadable",
