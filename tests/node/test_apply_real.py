@@ -17,6 +17,7 @@ from shared.controls import Verdict, control, judge
 from shared.models import Evidence, File
 from shared.node import evidence, frames
 from shared.node.fixing import FileEdit, Report, Splice, apply_script, file_edit, parse_report
+from shared.node.planning import plan
 from tests.node import kubelet_standin
 from tests.nspawn import (
     CONFIG,
@@ -206,6 +207,58 @@ def test_fixes(machine: Machine, kind: str) -> None:
     }
     assert "kubelet-guard" not in snapshot(machine)
     assert "kubelet-guard" not in machine.run("systemctl list-units --all --plain 'kubelet-guard*'").stdout
+
+
+# What is planned and carried out, from evidence to evidence: the bad states of the demo fleet
+
+FALSE_CONFIG = BAD_NODES["config file"].config
+CONFIG_DROPIN = "/etc/kubernetes/kubelet.conf.d/50-team.conf"
+DROPIN_TEXT = FALSE_CONFIG
+YAML_CONFIG = (
+    "# a team's own\nkind: KubeletConfiguration\napiVersion: kubelet.config.k8s.io/v1beta1\n"
+    "makeIPTablesUtilChains: off  # since the migration\nmaxPods: 110\n"
+)
+# Flags and config file that the kubelet starts with, and the config file that is written afterwards.
+BAD_STATES: dict[str, tuple[str, str, str | None]] = {
+    "false by file": ("", FALSE_CONFIG, None),
+    "false by YAML file": ("", YAML_CONFIG, None),
+    "false by flag": (BAD, CONFIG, None),
+    "false by a config drop-in": (f"--config-dir={CONFIG_DROPIN.rpartition('/')[0]}", CONFIG, None),
+    "false by both": (f"{BAD} --v=4", FALSE_CONFIG, None),
+    "flag twice": (f"{GOOD} --make_iptables_util_chains=0", CONFIG, None),
+    "corrected, restart pending": ("", FALSE_CONFIG, CONFIG),
+    "broken, restart pending": ("", CONFIG, FALSE_CONFIG),
+}
+
+
+@pytest.mark.parametrize("state", BAD_STATES)
+def test_planned_and_fixed(machine: Machine, state: str) -> None:
+    flags, config, afterwards = BAD_STATES[state]
+    machine.write({CONFIG_DROPIN: NodeFile(DROPIN_TEXT, 0o600)})
+    env = re.sub(r"(?m)^KUBELET_FLAGS=.*", f"KUBELET_FLAGS={PLAIN_FLAGS} {flags}", ENVIRONMENT)
+    install(machine, env=env, config=config)
+    if afterwards is not None:
+        time.sleep(2.1)
+        machine.write({CONFIG_PATH: NodeFile(afterwards, 0o600)})
+    before = collect(machine)
+    assert verdict(before).status == "fail", verdict(before)
+    made = plan([control("3.2.6")], before)
+    edits = [file_edit(before.files[path], text) for path, text in made.texts.items()]
+    script = apply_script(
+        edits,
+        present=made.present,
+        absent=made.absent,
+        settle_seconds=1,
+        limit_seconds=6,
+        running_pid=None if edits else before.pid,
+    )
+    done = run(machine, script)
+    assert done.report.outcome == "applied", done.report
+    after = verdict(done.seen)
+    assert (after.status, after.actual, after.restart_pending) == ("pass", True, False), after
+    again = run(machine, script)
+    assert again.report.outcome == "changed_meanwhile", "fixing twice changes nothing the second time"
+    assert again.seen.pid == done.seen.pid
 
 
 # What is rolled back, or not touched
