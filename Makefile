@@ -1,5 +1,6 @@
 # make demo   the main job, on a small Azure on this machine (sandbox/)
 # make test   all tests; a test that needs a tool that is not here skips and says which
+# make host   the serverless app in the real Functions host (Core Tools, Azurite)
 # make check  ruff, mypy, shellcheck; bicep where it is installed
 
 PYTHON ?= python3
@@ -21,6 +22,9 @@ $(READY): pyproject.toml requirements.txt
 
 demo: $(READY)
 	@BIN=$(BIN) sh scripts/demo.sh
+
+host: $(READY)
+	@BIN=$(BIN) sh scripts/host.sh
 
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(TESTS)

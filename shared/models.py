@@ -279,12 +279,18 @@ class RunKind(StrEnum):
 
 
 class RunState(StrEnum):
-    """Where a run stands. Every state but `running` is final."""
+    """Where a run stands. Every state but the first two is final."""
 
     RUNNING = "running"
+    AWAITING_APPROVAL = "awaiting_approval"
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing more comes."""
+        return self not in (RunState.RUNNING, RunState.AWAITING_APPROVAL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -11,6 +11,17 @@ from shared.errors import SettingsError
 
 PUBLIC_ARM = "https://management.azure.com"
 
+_TABLE_HOSTS = {
+    "management.azure.com": "table.core.windows.net",
+    "management.usgovcloudapi.net": "table.core.usgovcloudapi.net",
+    "management.chinacloudapi.cn": "table.core.chinacloudapi.cn",
+}
+# What `UseDevelopmentStorage=true` stands for: the account and key that Microsoft publishes for the emulator.
+_DEVELOPMENT_STORAGE = (
+    "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;"
+    "AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;"
+    "TableEndpoint=http://127.0.0.1:10002/devstoreaccount1;"
+)
 # The token audience of each cloud's Resource Manager is the endpoint itself, but for the public cloud's
 # historical one, which every tenant accepts.
 _AUTHORITIES = {
@@ -42,6 +53,8 @@ class Settings:
     # A restarted kubelet has this long to become healthy, and must then stay so for this long.
     restart_seconds: int = 90
     settle_seconds: int = 10
+    # How long a fix that wants an approval waits for one.
+    approval_hours: float = 24.0
 
     @property
     def arm_scope(self) -> str:
@@ -83,14 +96,14 @@ def _bool(text: str) -> bool:
     return value in {"true", "1"}
 
 
-def _seconds(low: float, high: float) -> Callable[[str], float]:
+def _number(low: float, high: float, unit: str = "seconds") -> Callable[[str], float]:
     def parse(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = float("nan")
         if not low <= value <= high:
-            raise ValueError(f"must be a number of seconds from {low:g} to {high:g}")
+            raise ValueError(f"must be a number of {unit} from {low:g} to {high:g}")
         return value
 
     return parse
@@ -124,11 +137,13 @@ _PARSERS: dict[str, tuple[str, Callable[[str], object]]] = {
     "GUARD_MODE": ("mode", _mode),
     "GUARD_SCHEDULE": ("schedule", _schedule),
     "GUARD_STORE": ("store", str.strip),
-    "GUARD_COMMAND_SECONDS": ("command_seconds", _seconds(0.1, 300)),
-    "GUARD_COMMAND_DEADLINE_SECONDS": ("command_deadline_seconds", _seconds(5, 5400)),
-    "GUARD_BUSY_WAIT_SECONDS": ("busy_wait_seconds", _seconds(0, 3600)),
+    "GUARD_COMMAND_SECONDS": ("command_seconds", _number(0.1, 300)),
+    "GUARD_COMMAND_DEADLINE_SECONDS": ("command_deadline_seconds", _number(5, 5400)),
+    "GUARD_BUSY_WAIT_SECONDS": ("busy_wait_seconds", _number(0, 3600)),
     "GUARD_RESTART_SECONDS": ("restart_seconds", _whole_seconds(5, 100)),
     "GUARD_SETTLE_SECONDS": ("settle_seconds", _whole_seconds(1, 60)),
+    # The storage that Durable Functions keeps its timers in takes none of more than six days.
+    "GUARD_APPROVAL_HOURS": ("approval_hours", _number(0.001, 120, "hours")),
 }
 
 
@@ -154,3 +169,36 @@ def load(environ: Mapping[str, str]) -> Settings:
     if wrong:
         raise SettingsError("bad setting: " + "; ".join(wrong))
     return Settings(**values)  # type: ignore[arg-type]
+
+
+def load_for_host(environ: Mapping[str, str]) -> Settings:
+    """Settings of the serverless app: as `load`; without GUARD_STORE runs are kept in the Functions host's storage.
+
+    Raises SettingsError, also where there is no storage at all, and where the scheduled run is a fix and fixes are not
+    allowed.
+    """
+    settings = load(environ)
+    if settings.mode == "fix" and not settings.allow_fix:
+        raise SettingsError(
+            "bad setting: GUARD_MODE='fix' needs GUARD_ALLOW_FIX=true besides; set it, or another GUARD_MODE"
+        )
+    return settings if settings.store else replace(settings, store=_host_store(environ, settings.arm_endpoint))
+
+
+def _host_store(environ: Mapping[str, str], arm_endpoint: str) -> str:
+    """The table service of the host's storage, by the Functions' own conventions: an identity's address, an account's
+    name, or a connection string ("Connecting to host storage with an identity", Azure Functions reference)."""
+    if url := environ.get("AzureWebJobsStorage__tableServiceUri", "").strip():
+        return url
+    if account := environ.get("AzureWebJobsStorage__accountName", "").strip():
+        host = _TABLE_HOSTS.get(urlsplit(arm_endpoint).hostname or "", _TABLE_HOSTS["management.azure.com"])
+        return f"https://{account}.{host}"
+    text = environ.get("AzureWebJobsStorage", "").strip()
+    if text.rstrip(";").lower() == "usedevelopmentstorage=true":
+        return _DEVELOPMENT_STORAGE
+    if not text:
+        raise SettingsError(
+            "no storage: set AzureWebJobsStorage__tableServiceUri (or AzureWebJobsStorage__accountName, or the"
+            " connection string AzureWebJobsStorage), or GUARD_STORE"
+        )
+    return text

@@ -103,6 +103,8 @@ resource alerts 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [
       evaluationFrequency: rule.frequency
       windowSize: rule.window
       autoMitigate: true
+      // A rule is made before its tables are known: validating the query at once can fail a first deployment.
+      skipQueryValidation: true
       criteria: {
         allOf: [
           {

@@ -57,7 +57,7 @@ class FileEdit:
 
 
 class ApplyOutcome(StrEnum):
-    """What the script did: `changed_meanwhile`, `busy` and `not_ready` touched nothing, `rolled_back` left the node as it was."""
+    """What the script did: after `changed_meanwhile`, `busy`, `not_ready` and `rolled_back` the node is as it was."""
 
     APPLIED = "applied"
     CHANGED_MEANWHILE = "changed_meanwhile"
@@ -123,7 +123,8 @@ def apply_script(
 
     Without edits it restarts only; `running_pid` then says which process is to end, so that doing it twice restarts
     once. `present` and `absent` are whole arguments that the new process must and must not have; it has `limit_seconds`
-    (at most MAX_LIMIT_SECONDS) to come up and must stay up for `settle_seconds`. The script's stdout ends in part 1 of the evidence after it (`frames.parse`), its stderr in the report (`parse_report`).
+    (at most MAX_LIMIT_SECONDS) to come up and must stay up for `settle_seconds`. The script's stdout ends in part 1 of
+    the evidence after it (`frames.parse`), its stderr in the report (`parse_report`).
     Raises CannotApply where an edit is malformed or the script too long for run command.
     """
     if not 1 <= settle_seconds < limit_seconds <= MAX_LIMIT_SECONDS:

@@ -14,10 +14,11 @@ from itertools import groupby
 
 from shared.azure import SubscriptionError
 from shared.models import Cluster, Finding, Node, ScopeProblem
-from shared.runs import documents, findings
+from shared.runs import documents, findings, lifecycle, stopping
 from shared.runs.auditing import audit_batch
 from shared.runs.context import Json
 from shared.runs.fixing import fix_wave, gather, leave_wave
+from shared.runs.leaving import CANCELLED, fail_batch, fail_lane, fail_wave, leave_nodes
 from shared.runs.request import FixRequest
 from shared.runs.services import Services
 
@@ -107,14 +108,42 @@ async def record_problems(services: Services, job: Json) -> Json:
     ]
     await services.store.save_findings(made)
     services.on_findings(made)
-    return _count(made)
+    return {"statuses": _count(made)}
 
 
 def _count(made: list[Finding]) -> dict[str, int]:
     return dict(Counter(str(finding.status) for finding in made))
 
 
+async def audit_or_leave(services: Services, job: Json) -> Json:
+    """Audit a batch, or leave its nodes where the run was cancelled. Gives findings by status, and `cancelled`."""
+    if await stopping.cancelled(services.store, stopping.root(job)):
+        return {**await leave_nodes(services, job, CANCELLED), "cancelled": True}
+    return {"statuses": await audit_batch(services, job), "cancelled": False}
+
+
+async def fix_or_leave(services: Services, job: Json) -> Json:
+    """Fix a wave, or leave its nodes where the run was cancelled. See `fix_wave`."""
+    if await stopping.cancelled(services.store, stopping.root(job)):
+        reason = "the run was cancelled"
+        return {**await leave_wave(services, {**job, "reason": reason}), "stop": reason}
+    return await fix_wave(services, job)
+
+
 ACTIVITIES: dict[str, Callable[[Services, Json], Awaitable[Json]]] = {
-    activity.__name__: activity
-    for activity in (scope, discover, record_problems, audit_batch, gather, fix_wave, leave_wave)
+    "scope": scope,
+    "discover": discover,
+    "record_problems": record_problems,
+    "audit_batch": audit_or_leave,
+    "fail_batch": fail_batch,
+    "fail_lane": fail_lane,
+    "gather": gather,
+    "fix_wave": fix_or_leave,
+    "leave_wave": leave_wave,
+    "fail_wave": fail_wave,
+    "begin": lifecycle.begin,
+    "ask_approval": lifecycle.ask_approval,
+    "approval": lifecycle.approval,
+    "stopped": lifecycle.stopped,
+    "finish": lifecycle.finish,
 }

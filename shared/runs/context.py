@@ -7,20 +7,31 @@ through the context.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from datetime import datetime
 from typing import Any, Protocol
+
+from shared.errors import GuardError
 
 Json = Any
 """What travels between orchestrators and activities: only what JSON can say."""
 
 
 class Task(Protocol):
-    """Something that an orchestrator can wait for by yielding it."""
+    """Something that an orchestrator can wait for by yielding it; it begins when it is first yielded."""
 
     @property
     def result(self) -> Json:
         """The result, once completed."""
+
+
+class Timer(Task, Protocol):
+    """A task that is done when its time has come."""
+
+    @property
+    def is_completed(self) -> bool: ...
+
+    def cancel(self) -> None: ...
 
 
 class Context(Protocol):
@@ -38,27 +49,62 @@ class Context(Protocol):
 
     def call_sub_orchestrator(self, name: str, input_: Json = None, instance_id: str | None = None) -> Task: ...
 
-    def create_timer(self, fire_at: datetime) -> Task: ...
+    def create_timer(self, fire_at: datetime) -> Timer: ...
 
     def task_all(self, activities: list[Any]) -> Task: ...
 
     def task_any(self, activities: list[Any]) -> Task: ...
 
-    def set_custom_status(self, status: Json) -> None: ...
+    def continue_as_new(self, input_: Json) -> None: ...
+
+
+class EventContext(Context, Protocol):
+    """A context whose orchestration can be woken from outside."""
+
+    def wait_for_external_event(self, name: str) -> Task: ...
 
 
 Orchestrator = Generator[Task, Any, Json]
 
 
-def wait_all(context: Context, tasks: Sequence[Task]) -> Generator[Task, Any, list[Json]]:
-    """The results of all tasks, in order. (`task_all([])` would give None: FACTS, section 9.)"""
-    if not tasks:
+def let_go(timer: Timer) -> None:
+    """Cancel a timer, if it still runs: an orchestration is not over while its timers run."""
+    if not timer.is_completed:
+        timer.cancel()
+
+
+def attempt(task: Task) -> Generator[Task, Any, Json]:
+    """The task's result; `{"failed": why}` where it failed.
+
+    What concerns the whole run and reaches a person as it is (GuardError) is raised: in this process, that is. Durable
+    Functions brings any failure as a bare Exception.
+    """
+    try:
+        result = yield task
+    except GuardError:
+        raise
+    except Exception as error:
+        return {"failed": first_line(error)}
+    return result
+
+
+def attempt_all(context: Context, tasks: Sequence[Task]) -> Generator[Task, Any, list[Json]]:
+    """The results of all tasks as `attempt` gives them: one that fails leaves the others going."""
+    if not tasks:  # Durable Functions' `task_all([])` gives None
         return []
-    results: list[Json] = yield context.task_all(list(tasks))
+    try:
+        # A task starts when it is yielded: all at once. One failure ends this wait, not the other tasks.
+        yield context.task_all(list(tasks))
+    except GuardError:
+        raise
+    except Exception:  # noqa: S110 - each task's own failure is asked for below
+        pass
+    results = []
+    for task in tasks:
+        results.append((yield from attempt(task)))
     return results
 
 
-def activity(context: Context, name: str, input_: Mapping[str, Json]) -> Generator[Task, Any, Json]:
-    """One activity's result."""
-    result = yield context.call_activity(name, dict(input_))
-    return result
+def first_line(error: object) -> str:
+    """What an exception says, short enough for a history."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

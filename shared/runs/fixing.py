@@ -169,6 +169,7 @@ async def _apply(
         absent=plan.absent,
         settle_seconds=services.settings.settle_seconds,
         limit_seconds=services.settings.restart_seconds,
+        running_pid=None if plan.edits else plan.running_pid,
     )
     result = await run_script(services, job["run_id"], plan.node, "fix", script)
     if isinstance(result, Problem):
@@ -212,6 +213,7 @@ _OUTCOMES = {
     ApplyOutcome.ROLLED_BACK: Outcome.ROLLED_BACK,
     ApplyOutcome.FAILED: Outcome.FAILED,
     ApplyOutcome.BUSY: Outcome.NOT_TRIED,
+    ApplyOutcome.NOT_READY: Outcome.NOT_TRIED,
 }
 
 

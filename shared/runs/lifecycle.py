@@ -5,20 +5,17 @@ Idempotent: a record that is final stays as it is.
 
 from __future__ import annotations
 
-import json
-import logging
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from shared import telemetry
 from shared.models import Outcome, Run, RunKind, RunState, RunSummary, Status
 from shared.runs import stopping
 from shared.runs.context import Json
 from shared.runs.progress import standing
 from shared.runs.services import Services
 from shared.store import FindingQuery
-
-events = logging.getLogger("kubelet_guard.events")
 
 
 async def begin(services: Services, job: Json) -> Json:
@@ -90,15 +87,9 @@ async def finish(services: Services, job: Json) -> Json:
         summary=summary,
         error=job.get("error") or job.get("ended") or "",
     )
-    tell(run)
+    telemetry.tell_run(run)
     await services.store.save_run(run)
     return {"state": state}
-
-
-def tell(run: Run) -> None:
-    """Say in the log that a run ended (infra/queries read it)."""
-    event = {"event": "run", "run_id": run.id, "kind": run.kind, "state": run.state, "error": run.error}
-    events.info("%s", json.dumps(event))
 
 
 async def _run(services: Services, job: Json) -> Run:

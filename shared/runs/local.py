@@ -46,7 +46,7 @@ class LocalContext:
         self._host = host
         self._input = _json(input_)
         self.instance_id = instance_id
-        self.custom_status: Json = None
+        self.next_input: Json = None
         self._children = 0
 
     @property
@@ -56,8 +56,8 @@ class LocalContext:
     def get_input(self) -> Json:
         return self._input
 
-    def set_custom_status(self, status: Json) -> None:
-        self.custom_status = _json(status)
+    def continue_as_new(self, input_: Json) -> None:
+        self.next_input = _json(input_)
 
     def call_activity(self, name: str, input_: Json = None) -> LocalTask:
         async def work() -> Json:
@@ -97,14 +97,19 @@ class LocalHost:
 
     async def run(self, name: str, input_: Json, instance_id: str) -> Json:
         """The orchestrator's result. Raises what it raises."""
-        generator = self.orchestrators[name](LocalContext(self, instance_id, input_))
+        context = LocalContext(self, instance_id, input_)
+        generator = self.orchestrators[name](context)
         value: Any = None
         failure: Exception | None = None
         while True:
             try:
                 task = generator.send(value) if failure is None else generator.throw(failure)
             except StopIteration as stop:
-                return _json(stop.value)
+                if context.next_input is None:
+                    return _json(stop.value)
+                context = LocalContext(self, instance_id, context.next_input)
+                generator, value, failure = self.orchestrators[name](context), None, None
+                continue
             assert isinstance(task, LocalTask)  # our own context made it
             value = failure = None
             try:

@@ -11,8 +11,8 @@ from pydantic import TypeAdapter
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """What one part of a run (a lane's discovery, a batch, a wave) came to so far.
+class Progress:
+    """What one part of a run (a lane's discovery, a batch, a wave), or all of it, came to so far.
 
     `found` nodes were found in it and `done` nodes have their findings; `waves` fix waves are over. `until` is when the
     last of what was found is expected to be done. The last three are what it cost (see `shared.azure.Stats`).
@@ -29,21 +29,18 @@ class Part:
     throttled_seconds: float = 0.0
 
 
-Standing = Part
-"""The sum of a run's parts."""
-
-PART: TypeAdapter[Part] = TypeAdapter(Part)
+PROGRESS: TypeAdapter[Progress] = TypeAdapter(Progress)
 
 
-def standing(rows: Mapping[str, Mapping[str, object]]) -> Standing:
+def standing(rows: Mapping[str, Mapping[str, object]]) -> Progress:
     """The sum of the parts that `Store.progress` gave (pure)."""
-    parts = [PART.validate_python(row) for row in rows.values()]
+    parts = [PROGRESS.validate_python(row) for row in rows.values()]
     statuses: Counter[str] = Counter()
     outcomes: Counter[str] = Counter()
     for part in parts:
         statuses.update(part.statuses)
         outcomes.update(part.outcomes)
-    return Part(
+    return Progress(
         found=sum(part.found for part in parts),
         done=sum(part.done for part in parts),
         waves=sum(part.waves for part in parts),

@@ -27,6 +27,15 @@ def _unique(values: tuple[str, ...]) -> tuple[str, ...]:
 ClusterName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9]$|^[a-zA-Z0-9][-_a-zA-Z0-9]{0,61}[a-zA-Z0-9]$")]
 PoolName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{0,11}$")]
 Names = AfterValidator(_unique)
+# The extras are for the OpenAPI document: what the validators ask for, said in a schema's words.
+SubscriptionId = Annotated[
+    str,
+    AfterValidator(subscription_id),
+    Field(json_schema_extra={"pattern": "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"}),
+]
+ControlId = Annotated[
+    str, AfterValidator(_control), Field(json_schema_extra={"enum": [entry.id for entry in CONTROLS]})
+]
 
 
 class RunRequest(BaseModel):
@@ -38,10 +47,10 @@ class RunRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    subscriptions: Annotated[tuple[Annotated[str, AfterValidator(subscription_id)], ...], Names] = ()
+    subscriptions: Annotated[tuple[SubscriptionId, ...], Names] = ()
     clusters: Annotated[tuple[ClusterName, ...], Names] = ()
     node_pools: Annotated[tuple[PoolName, ...], Names] = ()
-    controls: Annotated[tuple[Annotated[str, AfterValidator(_control)], ...], Names] = ()
+    controls: Annotated[tuple[ControlId, ...], Names] = ()
 
     @property
     def control_ids(self) -> tuple[str, ...]:

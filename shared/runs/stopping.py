@@ -1,4 +1,7 @@
-"""What is said to a run from outside while it goes: stop, and yes or no to its plan. Kept in the store, first word wins."""
+"""What is said to a run from outside while it goes: stop, and yes or no to its plan.
+
+Kept in the store; the first word wins.
+"""
 
 from __future__ import annotations
 

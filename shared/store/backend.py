@@ -38,6 +38,7 @@ class Table(StrEnum):
     COMMANDS = "commands"
     DOCUMENTS = "documents"
     CLAIMS = "claims"
+    PROGRESS = "progress"
 
 
 @dataclass(frozen=True, slots=True)

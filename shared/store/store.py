@@ -2,7 +2,8 @@
 
 Layout (table: partition / row): runs: one partition / newest first; findings: run / digest of `Finding.key`; history:
 subscription / digest of the node's key and the control; commands: run / digest of node and step; documents: run /
-digest of the name, then a head or the parts of one version; claims: one partition / digest of the name.
+digest of the name, then a head or the parts of one version; progress: run / part; claims: one partition / digest of
+the name.
 """
 
 from __future__ import annotations
@@ -262,6 +263,19 @@ class Store:
     async def _document_head(self, run_id: str, name: str) -> _Head | None:
         stored = await self._backend.get(Table.DOCUMENTS, run_id, f"{digest(name)}.{_HEAD}")
         return None if stored is None else decode(_Head, stored.data, f"the document {name!r}")
+
+    # Progress
+
+    async def save_progress(self, run_id: str, part: str, data: Mapping[str, object]) -> None:
+        """Save how far a part of a run (a lane, a batch, a wave) is, replacing what was said of that part before."""
+        await self._backend.put(Table.PROGRESS, run_id, {part: Row(encode(dict(data)))})
+
+    async def progress(self, run_id: str) -> Mapping[str, Mapping[str, object]]:
+        """What the parts of a run said last, by part."""
+        return {
+            stored.row: decode(dict[str, object], stored.data, f"the progress {stored.row}")
+            async for stored in self._scan(Table.PROGRESS, run_id, {})
+        }
 
     # Claims
 

@@ -21,6 +21,9 @@ LEFT = {
     "GUARD_COMMAND_SECONDS": "measured: the default is right for Azure, other values are for tests",
     "GUARD_COMMAND_DEADLINE_SECONDS": "the default ends inside what Azure needs to end a command",
     "GUARD_BUSY_WAIT_SECONDS": "the default is a matter of the engine, not of an installation",
+    "GUARD_RESTART_SECONDS": "the default leaves room for a rollback inside what node auto-repair allows",
+    "GUARD_SETTLE_SECONDS": "the default is a matter of the kubelet, not of an installation",
+    "GUARD_APPROVAL_HOURS": "a day; who wants another time sets it on the app",
     "GUARD_STORE": "the app derives it from AzureWebJobsStorage__tableServiceUri: one place says where the tables are",
 }
 # Settings that the Functions host itself reads in our name.

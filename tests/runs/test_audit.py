@@ -15,6 +15,7 @@ from shared.azure import Azure
 from shared.errors import CredentialError, EndpointError, UsageError
 from shared.models import Finding, Problem, RunKind, RunState, Status
 from shared.runs import RunRequest, collecting
+from shared.runs.activities import ACTIVITIES
 from tests.runs.conftest import BenchFactory, environment, one_pool
 
 PASS, FAIL, ERROR, SKIPPED = Status.PASS, Status.FAIL, Status.ERROR, Status.SKIPPED
@@ -202,7 +203,7 @@ async def test_a_repeated_batch_looks_at_no_node_twice(bench: BenchFactory) -> N
             "subscription": "5f1d6c1e-8a4b-4d0e-9a53-3c2b7f60a9d1",
             "batch": 0,
         }
-        again = await runs.ACTIVITIES["audit_batch"](b.services, job)
+        again = await ACTIVITIES["audit_batch"](b.services, job)
         assert again == {"statuses": {"pass": 1, "fail": 1}, "cancelled": False}
         assert b.box.stats()["calls"] == before
 

@@ -291,4 +291,6 @@ async def test_the_tables_have_the_names_that_are_documented(azurite: Azurite) -
     account = await _made(azurite)
     async with TableServiceClient.from_connection_string(account) as service:
         names = {table.name async for table in service.list_tables()}
-    assert names == {PREFIX + name for name in ("runs", "findings", "history", "commands", "documents", "claims")}
+    assert names == {
+        PREFIX + name for name in ("runs", "findings", "history", "commands", "documents", "progress", "claims")
+    }

@@ -1,0 +1,124 @@
+"""The serverless app: its triggers, thin. Each validates, then calls shared/.
+
+Settings are read here once; a bad one stops the app at its start with a message that names it. The Azure SDK is
+imported by the first function that needs it, not while functions are indexed. The Functions worker looks at the
+annotations of functions, and refuses to load one whose annotation is text or a generic type.
+"""
+
+import logging
+import os
+from typing import Any
+
+import azure.durable_functions as df
+import azure.functions as func
+
+from shared import settings as settings_module
+from shared.api import routes
+from shared.api.bodies import ProblemBody
+from shared.api.openapi import as_text
+from shared.api.operations import Answer, Caller
+from shared.models import RunKind
+from shared.runs import orchestrators
+from shared.runs.activities import ACTIVITIES
+from shared.runs.hosting import Connections, carry_out
+from shared.runs.request import FixRequest, RunRequest
+
+log = logging.getLogger(__name__)
+
+settings = settings_module.load_for_host(os.environ)
+connections = Connections(settings)
+app = df.DFApp(http_auth_level=func.AuthLevel.FUNCTION)
+
+
+class _Durable:
+    """The Durable Functions client of one call, as `shared.runs.starting.Orchestrations`."""
+
+    def __init__(self, client: df.DurableOrchestrationClient) -> None:
+        self._client = client
+
+    async def start(self, run_id: str, job: Any) -> None:
+        await self._client.start_new("run", run_id, job)
+
+    async def wake(self, run_id: str) -> None:
+        if await self.going(run_id):
+            await self._client.raise_event(run_id, orchestrators.WAKE)
+
+    async def going(self, run_id: str) -> bool:
+        status = await self._client.get_status(run_id)
+        return bool(status) and status.runtime_status in (
+            df.OrchestrationRuntimeStatus.Running,
+            df.OrchestrationRuntimeStatus.Pending,
+            df.OrchestrationRuntimeStatus.ContinuedAsNew,
+            df.OrchestrationRuntimeStatus.Suspended,
+        )
+
+
+def _http(operation: routes.Operation) -> None:
+    @app.function_name(operation.name)
+    @app.route(operation.path, methods=[operation.method])
+    @app.durable_client_input(client_name="client")
+    async def answer(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+        async def connect() -> Caller:
+            return Caller(await connections.services(), _Durable(client))
+
+        return _response(
+            await routes.carry_out(
+                operation,
+                connect,
+                parts=req.route_params,
+                query=req.params,
+                body=req.get_body(),
+                content_type=req.headers.get("content-type", ""),
+            )
+        )
+
+
+def _response(answer: Answer) -> func.HttpResponse:
+    kind = "application/problem+json" if isinstance(answer.body, ProblemBody) else "application/json"
+    return func.HttpResponse(
+        answer.body.model_dump_json(), status_code=answer.status, headers=dict(answer.headers), mimetype=kind
+    )
+
+
+def _activity(name: str) -> None:
+    @app.function_name(name)
+    @app.activity_trigger(input_name="job")
+    async def activity(job: dict) -> dict:  # type: ignore[type-arg]  # the worker takes plain types only
+        result: dict[str, Any] = await carry_out(connections, name, job)
+        return result
+
+
+for _operation in routes.OPERATIONS:
+    _http(_operation)
+for _name in ACTIVITIES:
+    _activity(_name)
+for _orchestrator in (orchestrators.run, *orchestrators.ORCHESTRATORS.values()):
+    app.orchestration_trigger(context_name="context")(_orchestrator)
+
+
+@app.function_name("openapi")
+@app.route("openapi.json", methods=["GET"])
+async def openapi(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the binding's name
+    """The document of this API."""
+    return func.HttpResponse(as_text(), mimetype="application/json")
+
+
+@app.function_name("scheduled_run")
+@app.timer_trigger(
+    # An unset name would leave the function without a schedule, and so out of the index.
+    schedule="%GUARD_SCHEDULE%" if os.environ.get("GUARD_SCHEDULE", "").strip() else settings.schedule,
+    arg_name="timer",
+)
+@app.durable_client_input(client_name="client")
+async def scheduled_run(timer: func.TimerRequest, client: df.DurableOrchestrationClient) -> None:
+    """Start the scheduled run (GUARD_MODE), unless it is going."""
+    from shared.runs import starting
+
+    kind = RunKind(settings.mode)
+    request = RunRequest() if kind is RunKind.AUDIT else FixRequest()
+    try:
+        run = await starting.start(await connections.services(), _Durable(client), kind, request, by="timer")
+    except starting.GoingError as error:
+        log.warning("the scheduled run was not started: %s", error)
+    else:
+        log.info("the scheduled run %s (%s) was started%s", run.id, kind, ", late" if timer.past_due else "")

@@ -1,0 +1,202 @@
+"""What comes in over HTTP and what goes out, as models; the OpenAPI document is made of them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.models import Finding, RunKind, RunState, Status
+from shared.runs.request import FixRequest, RunRequest
+
+Continuation = Annotated[str, Field(max_length=2048, description="Where the page before ended, as it said itself.")]
+Text = Annotated[str, Field(max_length=256)]
+
+
+class AuditBody(RunRequest):
+    """What to audit. An empty list means no restriction."""
+
+
+class FixBody(FixRequest):
+    """What to fix, and how. With `approval` manual, the run waits for a yes to its plan before it changes a node."""
+
+    approval: Literal["auto", "manual"] = "manual"
+
+
+class ApproveBody(BaseModel):
+    """Yes or no to the plan with this digest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    approve: Annotated[bool, Field(strict=True)] = True
+
+
+class NoQuery(BaseModel):
+    """An operation without query parameters."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RunsQuery(NoQuery):
+    """Which runs."""
+
+    kind: RunKind | None = None
+    state: RunState | None = None
+    limit: Annotated[int, Field(ge=1, le=200)] = 20
+    continuation: Continuation | None = None
+
+
+class FindingsQuery(NoQuery):
+    """Which findings; of the newest run where none is named. Names are compared without regard to case."""
+
+    run_id: Text | None = None
+    status: Status | None = None
+    control: Text | None = None
+    subscription: Text | None = None
+    cluster: Text | None = None
+    node_pool: Text | None = None
+    node: Text | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    continuation: Continuation | None = None
+
+
+class PlanQuery(NoQuery):
+    """Which page of a plan."""
+
+    continuation: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+
+
+class Links(BaseModel):
+    """Where to go from a run, as paths on this host."""
+
+    self: str
+    findings: str
+    cancel: str | None = None
+    approve: str | None = None
+    plan: str | None = None
+
+
+class ProgressView(BaseModel):
+    """How far a run is. `waves` of a fix are over; `expected_end` is an estimate by Azure's published limits."""
+
+    nodes_found: int
+    nodes_done: int
+    statuses: dict[str, int]
+    outcomes: dict[str, int]
+    waves: int
+    azure_calls: int
+    throttle_waits: int
+    throttled_seconds: float
+    expected_end: datetime | None
+
+
+class ApprovalView(BaseModel):
+    """The plan that waits to be approved, by its digest, and until when."""
+
+    digest: str
+    expires: datetime
+
+
+class SummaryView(BaseModel):
+    """What a run came to."""
+
+    statuses: dict[str, int]
+    outcomes: dict[str, int]
+    nodes: int
+    azure_calls: int
+    throttled_seconds: float
+
+
+class RunView(BaseModel):
+    """A run. `summary` and `finished` are null while it goes, `error` says why it failed or ended early."""
+
+    id: str
+    kind: RunKind
+    state: RunState
+    started: datetime
+    finished: datetime | None
+    request: dict[str, Any]
+    summary: SummaryView | None
+    error: str
+    links: Links
+
+
+class RunDetail(RunView):
+    """A run with its progress; for a fix also that of its planning run, and what waits to be approved."""
+
+    progress: ProgressView
+    planning: ProgressView | None = None
+    approval: ApprovalView | None = None
+
+
+class RunList(BaseModel):
+    """A page of runs, newest first; `continuation` is null on the last."""
+
+    runs: list[RunView]
+    continuation: str | None
+
+
+class FindingList(BaseModel):
+    """A page of findings in a stable order; `continuation` is null on the last."""
+
+    findings: list[Finding]
+    continuation: str | None
+
+
+class NodePlanView(BaseModel):
+    """What would be done to one node, or `refused`: why nothing is."""
+
+    subscription: str
+    resource_group: str
+    cluster: str
+    node_pool: str
+    node: str
+    controls: list[str]
+    steps: list[str]
+    diff: str
+    refused: str
+
+
+class PlanView(BaseModel):
+    """A page of the plan of a run; `digest` (of the whole) is what an approval names."""
+
+    run_id: str
+    digest: str | None
+    nodes: list[NodePlanView]
+    continuation: int | None
+
+
+class Check(BaseModel):
+    """One thing that the app needs: whether it is well, and what it said."""
+
+    ok: bool
+    detail: str
+
+
+class Health(BaseModel):
+    """The app's health. `settings` holds no secret."""
+
+    ok: bool
+    version: str
+    settings: dict[str, Any]
+    storage: Check
+    identity: Check
+
+
+class FieldError(BaseModel):
+    """What is wrong with one field of the request."""
+
+    field: str
+    message: str
+
+
+class ProblemBody(BaseModel):
+    """An answer that is not what was asked for (RFC 9457, application/problem+json)."""
+
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldError] = []
+    run: RunView | None = None

@@ -1,0 +1,310 @@
+"""What each operation of the HTTP API does: from a validated request to an answer."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel
+
+from shared import __version__
+from shared.api.bodies import (
+    ApprovalView,
+    ApproveBody,
+    AuditBody,
+    Check,
+    FieldError,
+    FindingList,
+    FindingsQuery,
+    FixBody,
+    Health,
+    Links,
+    NodePlanView,
+    PlanQuery,
+    PlanView,
+    ProblemBody,
+    ProgressView,
+    RunDetail,
+    RunList,
+    RunsQuery,
+    RunView,
+    SummaryView,
+)
+from shared.errors import GuardError, UsageError
+from shared.models import Run, RunKind, RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Mapping, Sequence
+
+    from shared.runs.services import Services
+    from shared.runs.starting import Orchestrations
+
+RETRY_AFTER = {"Retry-After": "10"}
+_HEALTH_SECONDS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is sent back."""
+
+    status: int
+    body: BaseModel
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """What operations work with: the connections, and the Durable Functions client of this call."""
+
+    services: Services
+    orchestrations: Orchestrations
+
+
+def problem(
+    status: int, title: str, detail: str, errors: Sequence[FieldError] = (), run: Run | None = None, **headers: str
+) -> Answer:
+    """An answer that says what is wrong."""
+    view = None if run is None else view_of(run)
+    body = ProblemBody(title=title, status=status, detail=detail, errors=list(errors), run=view)
+    return Answer(status, body, {name.replace("_", "-"): value for name, value in headers.items()})
+
+
+async def start_audit(caller: Caller, body: AuditBody) -> Answer:
+    """Start an audit: look at every node in scope, judge it and record the findings."""
+    from shared.runs.request import RunRequest
+
+    return await _start(caller, RunKind.AUDIT, RunRequest.model_validate(body.model_dump()), "auto")
+
+
+async def start_fix(caller: Caller, body: FixBody) -> Answer:
+    """Start a fix: plan, wait for an approval where it is manual, and change failing nodes in waves."""
+    from shared.runs.request import FixRequest
+
+    request = FixRequest.model_validate(body.model_dump(exclude={"approval"}))
+    return await _start(caller, RunKind.FIX, request, body.approval)
+
+
+async def _start(caller: Caller, kind: RunKind, request: Any, approval: Any) -> Answer:
+    from shared.runs import starting
+
+    try:
+        run = await starting.start(caller.services, caller.orchestrations, kind, request, by="http", approval=approval)
+    except starting.NotAllowedError as error:
+        return problem(403, "Fixing is not allowed here", str(error))
+    except starting.GoingError as error:
+        links = view_of(error.run).links
+        return problem(409, "A run on the same scope is going", str(error), run=error.run, Location=links.self)
+    except starting.CrowdedError as error:
+        return problem(503, "Busy", str(error), Retry_After="10")
+    view = view_of(run)
+    return Answer(202, view, {"Location": view.links.self, **RETRY_AFTER})
+
+
+async def list_runs(caller: Caller, query: RunsQuery) -> Answer:
+    """List runs, newest first."""
+    page = await caller.services.store.runs(query.limit, query.continuation, kind=query.kind, state=query.state)
+    return Answer(200, RunList(runs=[view_of(run) for run in page.runs], continuation=page.continuation))
+
+
+async def get_run(caller: Caller, run_id: str) -> Answer:
+    """Show a run and how far it is."""
+    from shared.runs.progress import standing
+
+    store = caller.services.store
+    run = await _run(caller, run_id)
+    if run is None:
+        return _unknown(run_id)
+    progress = _progress(standing(await store.progress(run.id)), run)
+    planning = None
+    plan_run = run.request.get("plan_run")
+    if isinstance(plan_run, str):
+        planning = _progress(standing(await store.progress(plan_run)), run)
+    approval = None
+    if run.state is RunState.AWAITING_APPROVAL:
+        approval = ApprovalView.model_validate(
+            {"digest": run.request["digest"], "expires": run.request["approval_expires"]}
+        )
+    detail = RunDetail(**dict(view_of(run)), progress=progress, planning=planning, approval=approval)
+    return Answer(200, detail, {} if run.state.final else RETRY_AFTER)
+
+
+async def cancel_run(caller: Caller, run_id: str) -> Answer:
+    """Cancel a run: nodes in hand are finished, the others are recorded as skipped."""
+    from shared.runs import starting, stopping
+
+    run = await _run(caller, run_id)
+    if run is None:
+        return _unknown(run_id)
+    if run.state.final:
+        return problem(409, "The run is over", f"the run {run.id} is {run.state}", run=run)
+    if not await starting.alive(caller.orchestrations, run, datetime.now(UTC)):
+        await starting.give_up(caller.services.store, run, "the app lost this run: its orchestration is not there")
+        return problem(409, "The run is over", f"the run {run.id} was lost, and is recorded as failed now", run=run)
+    await stopping.cancel(caller.services.store, run.id)
+    # Read again: whoever waits for an approval since then may have looked before the word was there.
+    run = await caller.services.store.run(run.id) or run
+    if run.state is RunState.AWAITING_APPROVAL:
+        await caller.orchestrations.wake(run.id)
+    return Answer(202, view_of(run), {"Location": view_of(run).links.self, **RETRY_AFTER})
+
+
+async def approve_run(caller: Caller, run_id: str, body: ApproveBody) -> Answer:
+    """Approve or refuse the plan that a fix waits with, named by its digest."""
+    from shared.runs import stopping
+
+    run = await _run(caller, run_id)
+    if run is None:
+        return _unknown(run_id)
+    if run.state is not RunState.AWAITING_APPROVAL:
+        return problem(409, "Nothing to approve", f"the run {run.id} is {run.state}: it waits for no approval", run=run)
+    if body.digest != run.request["digest"]:
+        detail = (
+            f"the plan of the run {run.id} has the digest {run.request['digest']}, not {body.digest}: look at it again"
+        )
+        return problem(409, "Not this plan", detail, run=run)
+    said = stopping.Decision.APPROVED if body.approve else stopping.Decision.REFUSED
+    if not await stopping.decide(caller.services.store, run.id, said):
+        return problem(409, "Already decided", f"the plan of the run {run.id} was already decided on", run=run)
+    await caller.orchestrations.wake(run.id)
+    return Answer(202, view_of(run), {"Location": view_of(run).links.self, **RETRY_AFTER})
+
+
+async def get_plan(caller: Caller, run_id: str, query: PlanQuery) -> Answer:
+    """Show the plan of a fix, or of a run that plans: what would be changed on each failing node."""
+    from shared.runs import documents
+
+    store = caller.services.store
+    run = await _run(caller, run_id)
+    if run is None:
+        return _unknown(run_id)
+    planner = await store.run(str(run.request["plan_run"])) if "plan_run" in run.request else run
+    batches = planner.request.get("batches") if planner is not None and planner.kind is RunKind.PLAN else None
+    if planner is None or not isinstance(batches, dict):
+        return problem(404, "No plan", f"the run {run.id} ({run.kind}) has no plan, or none yet")
+    places = [f"plans/{subscription}/{number}" for subscription, count in batches.items() for number in range(count)]
+    place = places[query.continuation : query.continuation + 1]
+    plans = await documents.load(store, planner.id, place[0], documents.PLANS) if place else []
+    more = query.continuation + 1 < len(places)
+    digest = run.request.get("digest")
+    view = PlanView(
+        run_id=run.id,
+        digest=str(digest) if digest else None,
+        nodes=[
+            NodePlanView(
+                subscription=plan.node.subscription,
+                resource_group=plan.node.resource_group,
+                cluster=plan.node.cluster,
+                node_pool=plan.node.node_pool,
+                node=plan.node.name,
+                controls=list(plan.controls),
+                steps=list(plan.steps),
+                diff=plan.diff,
+                refused=plan.refused,
+            )
+            for plan in plans
+        ],
+        continuation=query.continuation + 1 if more else None,
+    )
+    return Answer(200, view)
+
+
+async def list_findings(caller: Caller, query: FindingsQuery) -> Answer:
+    """List findings: of the newest run, or of the one named."""
+    from shared.store import FindingQuery
+
+    store = caller.services.store
+    run_id = query.run_id
+    if run_id is None:
+        latest = await store.latest_run()
+        if latest is None:
+            return Answer(200, FindingList(findings=[], continuation=None))
+        run_id = latest.id
+    elif await _run(caller, run_id) is None:
+        return _unknown(run_id)
+    names = {"status", "control", "subscription", "cluster", "node_pool", "node"}
+    wanted = FindingQuery(run_id=run_id, **query.model_dump(include=names))
+    page = await store.findings(wanted, query.limit, query.continuation)
+    return Answer(200, FindingList(findings=list(page.findings), continuation=page.continuation))
+
+
+async def health(caller: Caller) -> Answer:
+    """Say whether the app has what it needs: its storage and its identity."""
+    services = caller.services
+    storage, identity = await asyncio.gather(
+        _check(services.store.latest_run(), "the store answers"),
+        _check(services.azure.subscriptions(), "the identity sees {} subscriptions"),
+    )
+    settings = {**asdict(services.settings), "store": _place(services.settings.store)}
+    well = storage.ok and identity.ok
+    body = Health(ok=well, version=__version__, settings=settings, storage=storage, identity=identity)
+    return Answer(200 if well else 503, body)
+
+
+async def _check(asked: Awaitable[Any], well: str) -> Check:
+    try:
+        answer = await asyncio.wait_for(asked, _HEALTH_SECONDS)
+    except GuardError as error:
+        return Check(ok=False, detail=str(error))
+    except TimeoutError:
+        return Check(ok=False, detail=f"no answer within {_HEALTH_SECONDS} seconds")
+    return Check(ok=True, detail=well.format(len(answer)) if isinstance(answer, list) else well)
+
+
+def _place(store: str) -> str:
+    """Where the store is, without what signs in to it."""
+    if ";" in store or "=" in store:
+        pairs = dict(part.split("=", 1) for part in store.split(";") if "=" in part)
+        return f"account {pairs.get('AccountName', 'of a connection string')}"
+    parts = urlsplit(store)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.netloc else store
+
+
+async def _run(caller: Caller, run_id: str) -> Run | None:
+    try:
+        return await caller.services.store.run(run_id)
+    except UsageError:
+        return None  # not even the form of a run id: there is none
+
+
+def _unknown(run_id: str) -> Answer:
+    return problem(404, "No such run", f"there is no run {run_id[:60]!r}; GET /api/runs lists them")
+
+
+def view_of(run: Run) -> RunView:
+    """A run as it is shown."""
+    here = f"/api/runs/{run.id}"
+    waits = run.state is RunState.AWAITING_APPROVAL
+    return RunView(
+        id=run.id,
+        kind=run.kind,
+        state=run.state,
+        started=run.started,
+        finished=run.finished,
+        request=dict(run.request),
+        summary=None if run.summary is None else SummaryView.model_validate(asdict(run.summary)),
+        error=run.error,
+        links=Links(
+            self=here,
+            findings=f"/api/findings?run_id={run.id}",
+            cancel=None if run.state.final else f"{here}/cancel",
+            approve=f"{here}/approve" if waits else None,
+            plan=None if run.kind is RunKind.AUDIT else f"{here}/plan",
+        ),
+    )
+
+
+def _progress(so_far: Any, run: Run) -> ProgressView:
+    return ProgressView(
+        nodes_found=so_far.found,
+        nodes_done=so_far.done,
+        statuses=dict(so_far.statuses),
+        outcomes=dict(so_far.outcomes),
+        waves=so_far.waves,
+        azure_calls=so_far.azure_calls,
+        throttle_waits=so_far.throttle_waits,
+        throttled_seconds=so_far.throttled_seconds,
+        expected_end=so_far.until if run.state is RunState.RUNNING else None,
+    )

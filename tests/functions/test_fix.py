@@ -1,0 +1,235 @@
+"""Fixes in the app: planned, approved or not, in waves, killed at every turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from shared.models import Outcome, RunState, Status
+from shared.runs import activities, hosting
+from tests.functions.conftest import Cloud, CloudFactory
+from tests.functions.host import Host
+from tests.functions.test_audit import start
+from tests.runs.conftest import one_pool
+
+ALLOWED = {"GUARD_ALLOW_FIX": "true", "GUARD_RESTART_SECONDS": "20"}
+AUTO: dict[str, Any] = {"approval": "auto", "pause_seconds": 0}
+FAILING = one_pool("false_file", "false_flag", "compliant_default")
+
+
+async def outcomes(c: Cloud, run_id: str) -> Counter[Outcome | None]:
+    """What became of the nodes, after seeing that the summary says the same."""
+    run, findings = await c.run(run_id), await c.findings(run_id)
+    counted = Counter(finding.outcome for finding in findings)
+    assert run.summary is not None
+    assert counted == Counter(run.summary.outcomes)
+    assert run.summary.nodes == len(findings)
+    return counted
+
+
+async def awaiting(host: Host, run_id: str) -> Any:
+    """The run, once it waits for its approval."""
+    async with asyncio.timeout(30):
+        while True:
+            shown = (await host.http("GET", f"/api/runs/{run_id}")).json()
+            if shown["state"] != "running":
+                return shown
+            await asyncio.sleep(0.05)
+
+
+async def test_a_whole_fix(cloud: CloudFactory) -> None:
+    async with cloud(FAILING, **ALLOWED) as c, c.host() as host:
+        run_id = await start(host, AUTO, "/api/fixes")
+        instance = await host.finish(run_id)
+        assert instance.output == {"state": "completed"}, instance.error
+        assert await outcomes(c, run_id) == {Outcome.FIXED: 2}
+        shown = (await host.http("GET", f"/api/runs/{run_id}")).json()
+        assert (shown["progress"]["waves"], shown["progress"]["outcomes"]) == (2, {"fixed": 2})
+        assert shown["planning"]["nodes_done"] == 3
+        planned = await c.run(shown["request"]["plan_run"])
+        assert (planned.kind, planned.state) == ("plan", "completed")
+        audit = await start(host)
+        await host.finish(audit)
+        assert {finding.status for finding in await c.findings(audit)} == {Status.PASS}
+
+
+async def test_killed_after_every_single_event(cloud: CloudFactory) -> None:
+    """One fix over as many hosts as it has events: each dies after one more."""
+    async with cloud(FAILING, **ALLOWED) as c:
+        async with c.host(die_after=1) as host:
+            run_id = await start(host, AUTO, "/api/fixes")
+            await host.finish(run_id)
+        lives = 1
+        while not c.hub.instances[run_id].over:
+            async with c.host(die_after=c.hub.episodes + 1) as host:
+                await host.finish(run_id)
+            lives += 1
+        assert lives > 15
+        assert await outcomes(c, run_id) == {Outcome.FIXED: 2}
+        # One command to look at each node, one to fix each failing one.
+        assert sorted(c.box.stats()["commands"].values()) == [1, 2, 2]
+
+
+async def test_every_activity_is_carried_out_twice(cloud: CloudFactory) -> None:
+    """Every host but each second one dies with the first activity done and its result not kept."""
+    async with cloud(one_pool("false_file", "compliant_default"), **ALLOWED) as c:
+        async with c.host(die_after=1) as host:
+            run_id = await start(host, AUTO, "/api/fixes")
+            await host.finish(run_id)
+        again = []
+        while not c.hub.instances[run_id].over:
+            async with c.host(lose_result=1) as host:
+                await host.finish(run_id)
+                again += host.activities
+            async with c.host(die_after=c.hub.episodes + 1) as host:
+                await host.finish(run_id)
+        assert {"audit_batch", "gather", "fix_wave", "finish"} <= set(again)
+        assert await outcomes(c, run_id) == {Outcome.FIXED: 1}
+        assert sorted(c.box.stats()["commands"].values()) == [1, 2]
+
+
+async def test_killed_while_a_node_is_fixed(cloud: CloudFactory) -> None:
+    async with cloud(one_pool("false_file"), **ALLOWED) as c:
+        async with c.host() as host:
+            run_id = await start(host, AUTO, "/api/fixes")
+            await host.until(lambda: sum(c.box.stats()["commands"].values()) == 2)
+            await asyncio.sleep(0.3)
+        async with c.host() as host:
+            await host.finish(run_id)
+        assert await outcomes(c, run_id) == {Outcome.FIXED: 1}
+        assert list(c.box.stats()["commands"].values()) == [2]
+
+
+async def test_a_plan_that_is_approved(cloud: CloudFactory) -> None:
+    async with cloud(FAILING, **ALLOWED) as c, c.host() as host:
+        run_id = await start(host, {"pause_seconds": 0}, "/api/fixes")
+        shown = await awaiting(host, run_id)
+        assert shown["state"] == "awaiting_approval"
+        digest = shown["approval"]["digest"]
+        plan = (await host.http("GET", shown["links"]["plan"])).json()
+        assert plan["digest"] == digest
+        assert len(plan["nodes"]) == 2
+        assert all("makeIPTablesUtilChains" in node["diff"] or "iptables" in node["diff"] for node in plan["nodes"])
+        assert sum(c.box.stats()["commands"].values()) == 3, "nothing but looking so far"
+
+        wrong = await host.http("POST", shown["links"]["approve"], {"digest": "0" * 64})
+        assert (wrong.status, wrong.json()["title"]) == (409, "Not this plan")
+        approved = await host.http("POST", shown["links"]["approve"], {"digest": digest})
+        assert approved.status == 202
+        await host.finish(run_id)
+        assert await outcomes(c, run_id) == {Outcome.FIXED: 2}
+        late = await host.http("POST", f"/api/runs/{run_id}/approve", {"digest": digest})
+        assert (late.status, late.json()["title"]) == (409, "Nothing to approve")
+
+
+async def test_an_approval_that_was_given_while_no_host_was_up(cloud: CloudFactory) -> None:
+    async with cloud(one_pool("false_file"), **ALLOWED) as c:
+        async with c.host() as host:
+            run_id = await start(host, {}, "/api/fixes")
+            shown = await awaiting(host, run_id)
+            await host.http("POST", shown["links"]["approve"], {"digest": shown["approval"]["digest"]})
+        async with c.host() as host:
+            await host.finish(run_id)
+        assert await outcomes(c, run_id) == {Outcome.FIXED: 1}
+
+
+@pytest.mark.parametrize("how", ["refused", "cancelled", "expired"])
+async def test_a_plan_that_is_not_approved(how: str, cloud: CloudFactory) -> None:
+    hours = "0.001" if how == "expired" else "24"
+    async with cloud(FAILING, **ALLOWED, GUARD_APPROVAL_HOURS=hours) as c, c.host() as host:
+        run_id = await start(host, {}, "/api/fixes")
+        shown = await awaiting(host, run_id)
+        if how == "refused":
+            body = {"digest": shown["approval"]["digest"], "approve": False}
+            assert (await host.http("POST", shown["links"]["approve"], body)).status == 202
+            again = await host.http("POST", shown["links"]["approve"], {**body, "approve": True})
+            assert again.status == 409
+        elif how == "cancelled":
+            assert (await host.http("POST", shown["links"]["cancel"])).status == 202
+        await host.finish(run_id)
+        run = await c.run(run_id)
+        assert run.state is RunState.CANCELLED
+        assert (
+            run.error
+            == {
+                "refused": "the plan was refused",
+                "cancelled": "the run was cancelled",
+                "expired": "nobody approved the plan in time",
+            }[how]
+        )
+        assert await outcomes(c, run_id) == {Outcome.NOT_TRIED: 2}
+        assert set(c.box.stats()["commands"].values()) == {1}
+        assert not [item for item in c.hub.instances.values() if item.open and not item.over], "no timer is left"
+
+
+async def test_cancelled_between_two_waves(cloud: CloudFactory) -> None:
+    async with cloud(one_pool(*["false_file"] * 3), **ALLOWED) as c, c.host() as host:
+        run_id = await start(host, {**AUTO, "pause_seconds": 2}, "/api/fixes")
+        await host.until(lambda: host.activities.count("fix_wave") == 1)
+        await host.http("POST", f"/api/runs/{run_id}/cancel")
+        await host.finish(run_id)
+        assert (await c.run(run_id)).state is RunState.CANCELLED
+        counted = await outcomes(c, run_id)
+        assert counted == {Outcome.FIXED: 1, Outcome.NOT_TRIED: 2} or counted == {Outcome.NOT_TRIED: 3}
+
+
+async def test_cancelled_while_planning(cloud: CloudFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activities, "BATCH", 1)
+    monkeypatch.setattr("shared.runs.orchestrators.WINDOW", 1)
+    async with cloud(one_pool(*["false_file"] * 4), **ALLOWED) as c, c.host() as host:
+        run_id = await start(host, AUTO, "/api/fixes")
+        await host.until(lambda: c.box.stats()["commands"])
+        await host.http("POST", f"/api/runs/{run_id}/cancel")
+        await host.finish(run_id)
+        run = await c.run(run_id)
+        assert run.state is RunState.CANCELLED
+        planned = await c.run(str(run.request["plan_run"]))
+        assert planned.state is RunState.CANCELLED
+        assert planned.summary is not None
+        assert sum(planned.summary.statuses.values()) == 4
+        assert set(await outcomes(c, run_id)) <= {Outcome.NOT_TRIED}
+
+
+async def test_a_wave_that_fails(cloud: CloudFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(services: Any, job: Any) -> Any:
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(hosting, "_BACK_OFF_SECONDS", 0.01)
+    async with cloud(FAILING, **ALLOWED) as c, c.host() as host:
+        monkeypatch.setitem(activities.ACTIVITIES, "fix_wave", broken)
+        run_id = await start(host, AUTO, "/api/fixes")
+        await host.finish(run_id)
+        assert await outcomes(c, run_id) == {Outcome.NOT_TRIED: 2}
+        assert "out of luck" in (await c.findings(run_id))[0].reason
+
+
+async def test_fixing_wants_both_keys(cloud: CloudFactory) -> None:
+    async with cloud(FAILING) as c, c.host() as host:
+        answer = await host.http("POST", "/api/fixes", AUTO)
+        assert answer.status == 403
+        assert "GUARD_ALLOW_FIX" in answer.json()["detail"]
+        assert c.hub.instances == {}
+
+
+async def test_fixes_of_overlapping_subscriptions_exclude_each_other(cloud: CloudFactory) -> None:
+    async with cloud(FAILING, **ALLOWED) as c, c.host() as host:
+        run_id = await start(host, {}, "/api/fixes")
+        other = {"subscriptions": ["5f1d6c1e-8a4b-4d0e-9a53-3c2b7f60a9d1"], "clusters": ["aks-test"]}
+        answer = await host.http("POST", "/api/fixes", other)
+        assert (answer.status, answer.json()["run"]["id"]) == (409, run_id)
+        await awaiting(host, run_id)
+        assert (await host.http("POST", "/api/fixes", other)).status == 409
+        await host.http("POST", f"/api/runs/{run_id}/cancel")
+        await host.finish(run_id)
+        assert (await host.http("POST", "/api/fixes", other)).status == 202
+
+
+async def test_the_schedule_can_fix(cloud: CloudFactory) -> None:
+    async with cloud(one_pool("false_file"), **ALLOWED, GUARD_MODE="fix") as c, c.host() as host:
+        await host.tick()
+        (run,) = (await host.http("GET", "/api/runs?kind=fix")).json()["runs"]
+        await host.finish(run["id"])
+        assert await outcomes(c, run["id"]) == {Outcome.FIXED: 1}

@@ -1,0 +1,147 @@
+"""Indexing: what the host learns of the app, how fast, and what it says where a setting is bad."""
+
+from __future__ import annotations
+
+import abc
+import inspect
+import json
+import os
+import subprocess
+import sys
+import time
+import typing
+from pathlib import Path
+
+import pytest
+
+from shared.errors import SettingsError
+from shared.runs.activities import ACTIVITIES, BATCH
+from shared.runs.orchestrators import ORCHESTRATORS
+from shared.settings import NAMES, load, load_for_host
+from tests.functions.host import load_app
+from tests.runs.conftest import environment
+
+ROOT = Path(__file__).parents[2]
+STORAGE = {"AzureWebJobsStorage": "UseDevelopmentStorage=true"}
+HTTP = {
+    "start_audit": ("POST", "audits"),
+    "start_fix": ("POST", "fixes"),
+    "list_runs": ("GET", "runs"),
+    "get_run": ("GET", "runs/{run_id}"),
+    "get_plan": ("GET", "runs/{run_id}/plan"),
+    "cancel_run": ("POST", "runs/{run_id}/cancel"),
+    "approve_run": ("POST", "runs/{run_id}/approve"),
+    "list_findings": ("GET", "findings"),
+    "health": ("GET", "health"),
+    "openapi": ("GET", "openapi.json"),
+}
+
+
+def test_the_functions() -> None:
+    with environment(STORAGE):
+        _, functions = load_app()
+    triggers = {name: function.get_trigger() for name, function in functions.items()}
+    http = {
+        name: (str(trigger.methods[0].value), trigger.route)
+        for name, trigger in triggers.items()
+        if trigger.type == "httpTrigger"
+    }
+    assert http == HTTP
+    assert {triggers[name].auth_level.name for name in HTTP} == {"FUNCTION"}
+    activities = {name for name, trigger in triggers.items() if trigger.type == "activityTrigger"}
+    assert activities == set(ACTIVITIES)
+    orchestrators = {name for name, trigger in triggers.items() if trigger.type == "orchestrationTrigger"}
+    assert orchestrators == {"run", *ORCHESTRATORS}
+    assert triggers["scheduled_run"].schedule == "0 0 2 * * *"
+
+
+def test_the_worker_can_load_every_function() -> None:
+    """The checks of the Python worker (azure_functions_worker/functions.py) that an SDK does not make."""
+    with environment(STORAGE):
+        _, functions = load_app()
+    for name, function in functions.items():
+        called = function.get_user_function()
+        bound = {binding.name for binding in function.get_bindings()} - {"$return"}
+        assert set(inspect.signature(called).parameters) == bound, name
+        for parameter, annotation in typing.get_type_hints(called).items():
+            assert type(annotation) is type or isinstance(annotation, abc.ABCMeta), f"{name}: {parameter}: {annotation}"
+
+
+def test_the_schedule_is_the_host_s_to_read_where_it_is_set() -> None:
+    with environment({**STORAGE, "GUARD_SCHEDULE": "0 30 3 * * *"}):
+        _, functions = load_app()
+    assert functions["scheduled_run"].get_trigger().schedule == "%GUARD_SCHEDULE%"
+
+
+def test_the_cold_start() -> None:
+    """From the start of a process to the index, without any of the Azure SDK but the Functions' own."""
+    code = (
+        "import function_app, json, sys; functions = function_app.app.get_functions();"
+        "print(json.dumps([name for name in sys.modules if name.startswith(('azure.', 'rich', 'aiosqlite', 'msal'))]))"
+    )
+    variables = {**os.environ, **STORAGE}
+    took = []
+    for _ in range(3):
+        began = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, env=variables, capture_output=True, text=True, check=True
+        )
+        took.append(time.perf_counter() - began)
+    imported = {".".join(name.split(".")[:2]) for name in json.loads(done.stdout)}
+    assert imported == {"azure.functions", "azure.durable_functions"}
+    assert min(took) < 2.5, f"{min(took):.2f} s; the aim is 1 s on an idle machine"
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        (
+            {"GUARD_MODE": "destroy", "GUARD_ALLOW_FIX": "perhaps"},
+            ["GUARD_MODE='destroy'", "GUARD_ALLOW_FIX='perhaps'"],
+        ),
+        ({"GUARD_MODE": "fix"}, ["GUARD_ALLOW_FIX=true"]),
+        ({"GUARD_APPROVAL_HOURS": "500"}, ["from 0.001 to 120"]),
+        ({"GUARD_SCHEDULE": "daily"}, ["NCRONTAB"]),
+        ({"AzureWebJobsStorage": ""}, ["AzureWebJobsStorage__tableServiceUri", "GUARD_STORE"]),
+    ],
+)
+def test_a_bad_setting_stops_the_app(variables: dict[str, str], said: list[str]) -> None:
+    with environment({**STORAGE, **variables}), pytest.raises(SettingsError) as raised:
+        load_app()
+    assert all(part in str(raised.value) for part in said), raised.value
+
+
+@pytest.mark.parametrize(
+    ("variables", "store"),
+    [
+        ({"GUARD_STORE": "runs.db", **STORAGE}, "runs.db"),
+        ({"AzureWebJobsStorage__tableServiceUri": "https://a.table.core.usgovcloudapi.net/"}, None),
+        ({"AzureWebJobsStorage__accountName": "acc"}, "https://acc.table.core.windows.net"),
+        (
+            {"AzureWebJobsStorage__accountName": "acc", "GUARD_ARM_ENDPOINT": "https://management.usgovcloudapi.net"},
+            "https://acc.table.core.usgovcloudapi.net",
+        ),
+        ({"AzureWebJobsStorage": "AccountName=acc;AccountKey=YQ=="}, "AccountName=acc;AccountKey=YQ=="),
+    ],
+)
+def test_where_runs_are_kept(variables: dict[str, str], store: str | None) -> None:
+    assert load_for_host(variables).store == (store or variables["AzureWebJobsStorage__tableServiceUri"])
+
+
+def test_host_json_fits_the_code() -> None:
+    # A comment in it makes the Durable SDK's import fail.
+    host = json.loads((ROOT / "host.json").read_text())
+    assert host["extensionBundle"]["version"] == "[4.*, 5.0.0)"
+    assert host["extensions"]["http"]["routePrefix"] == "api"
+    hours, minutes, seconds = map(int, host["functionTimeout"].split(":"))
+    longest = load({}).busy_wait_seconds + 6 * load({}).command_deadline_seconds
+    assert hours * 3600 + minutes * 60 + seconds > longest, "a batch: all its nodes side by side, a few commands each"
+    assert BATCH * host["extensions"]["durableTask"]["maxConcurrentActivityFunctions"] <= 500
+    sampling = host["logging"]["applicationInsights"]["samplingSettings"]
+    assert "Trace" in sampling["excludedTypes"].split(";"), "our events are traces"
+
+
+def test_the_example_of_local_settings_is_valid() -> None:
+    values = json.loads((ROOT / "local.settings.json.example").read_text())["Values"]
+    assert load_for_host(values).mode == "audit"
+    assert {name for name in values if name.startswith("GUARD_")} <= set(NAMES)
