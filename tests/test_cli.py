@@ -69,7 +69,7 @@ async def test_audit_then_findings(terminal: Terminal) -> None:
     assert len(findings) == 21
     assert again.stderr == ""
     place = "subscription resource_group cluster node_pool scale_set instance_id node"
-    keys = {*place.split(), *"control status actual expected source reason".split()}
+    keys = {*place.split(), *["control", "status", "actual", "expected", "source", "reason"]}
     assert all(keys <= set(finding) for finding in findings)
 
     some = await terminal("findings", "--status", "pass", "--cluster", "AKS-retail-prod-weu", "--output", "csv")
