@@ -202,7 +202,6 @@ class Finding:
     regressed: bool = False
     last_right: datetime | None = None
     reimaged_since: bool | None = None
-    plan_digest: str | None = None
 
     @property
     def key(self) -> str:

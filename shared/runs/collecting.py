@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from pydantic import TypeAdapter
 
 from shared.azure import CommandResult, Started
@@ -12,23 +14,42 @@ from shared.runs.services import Services
 # A frame that arrives broken is asked for once more; a node that changes while its parts are fetched, too.
 _ATTEMPTS = 2
 
+# Starting takes a second or two, longer where the node is busy or Azure slows us down.
+_CLAIM_SECONDS = 10
+
 _STARTED = TypeAdapter(Started)
 
 
 async def run_script(services: Services, run_id: str, node: Node, step: str, script: str) -> CommandResult | Problem:
     """Run `script` on the node once: where to ask for its result is stored before it is waited for.
 
-    A restarted host that comes here again for the same run, node and step waits for the command that was started,
-    and starts no second one.
+    Whoever comes here again for the same run, node and step (a restarted host, a delivery twice) waits for the command
+    that was started, and starts no second one. Only where a host died between Azure's yes and the note of it does
+    nobody know: then it is started again, which the scripts bear (one reads, the other is compare and swap).
     """
-    known = await services.store.command(run_id, node.key, step)
-    if known is not None:
-        return await services.azure.wait(node, _STARTED.validate_python(known))
+    if not await services.store.claim_command(run_id, node.key, step, {}):
+        known = await _started_by_another(services, run_id, node, step)
+        if known is not None:
+            return await services.azure.wait(node, known)
     started = await services.azure.start(node, script)
     if isinstance(started, Problem):
+        await services.store.delete_command(run_id, node.key, step)
         return started
     await services.store.save_command(run_id, node.key, step, _STARTED.dump_python(started, mode="json"))
     return await services.azure.wait(node, started)
+
+
+async def _started_by_another(services: Services, run_id: str, node: Node, step: str) -> Started | None:
+    """The command that another one claimed, once it has noted where to ask; None where it did not."""
+    patience = _CLAIM_SECONDS
+    while (known := await services.store.command(run_id, node.key, step)) is not None:
+        if known:
+            return _STARTED.validate_python(known)
+        if patience <= 0:
+            break
+        patience -= 1
+        await asyncio.sleep(1)
+    return None
 
 
 async def collect(services: Services, run_id: str, node: Node) -> Evidence | Problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections import Counter
 from dataclasses import replace
@@ -190,6 +191,29 @@ async def test_a_started_command_is_waited_for_and_not_started_again(bench: Benc
         ]
         assert not isinstance(results[0], Problem)
         assert results[0] == results[1], "the second one asked for the first one's result"
+
+
+async def test_two_deliveries_at_once_start_one_command(bench: BenchFactory) -> None:
+    async with bench(one_pool("compliant_default")) as b:
+        (cluster,) = await b.services.azure.clusters("5f1d6c1e-8a4b-4d0e-9a53-3c2b7f60a9d1")
+        (node,), _ = await b.services.azure.nodes(cluster)
+        results = await asyncio.gather(
+            *(collecting.run_script(b.services, "run", node, "step", "echo $$ $(date +%N)") for _ in range(3))
+        )
+        assert not isinstance(results[0], Problem)
+        assert results[0] == results[1] == results[2]
+        assert b.box.stats()["commands"][node.name] == 1
+
+
+async def test_a_claim_of_a_host_that_died_is_taken_over(bench: BenchFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collecting, "_CLAIM_SECONDS", 1)
+    async with bench(one_pool("compliant_default")) as b:
+        (cluster,) = await b.services.azure.clusters("5f1d6c1e-8a4b-4d0e-9a53-3c2b7f60a9d1")
+        (node,), _ = await b.services.azure.nodes(cluster)
+        await b.services.store.claim_command("run", node.key, "step", {})
+        result = await collecting.run_script(b.services, "run", node, "step", "echo here")
+        assert not isinstance(result, Problem)
+        assert result.stdout == "here\n"
 
 
 async def test_a_repeated_batch_looks_at_no_node_twice(bench: BenchFactory) -> None:
