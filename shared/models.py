@@ -132,12 +132,14 @@ class Problem:
 
     `status` is `error`, `skipped` or `not_applicable`; `reason` says what was met, `hint` what a person can do.
     `code` is Azure's error code or a short word of our own (`no_output`, `deadline`), for telemetry and tests.
+    `may_have_run` says that a command may have been carried out although its result is not known.
     """
 
     status: Status
     code: str
     reason: str
     hint: str
+    may_have_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,7 +168,13 @@ def load(environ: Mapping[str, str]) -> Settings:
             wrong.append(f"{name}={text!r}: {error}")
     if wrong:
         raise SettingsError("bad setting: " + "; ".join(wrong))
-    return Settings(**values)  # type: ignore[arg-type]
+    settings = Settings(**values)  # type: ignore[arg-type]
+    if settings.settle_seconds >= settings.restart_seconds:
+        raise SettingsError(
+            f"bad setting: GUARD_SETTLE_SECONDS ({settings.settle_seconds}) must be less than GUARD_RESTART_SECONDS"
+            f" ({settings.restart_seconds}), within which the kubelet must come up and settle"
+        )
+    return settings
 
 
 def load_for_host(environ: Mapping[str, str]) -> Settings:

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from shared.controls import plain_path
+from shared.kubelet import config_paths
 from shared.models import Evidence, File
 from shared.systemd import start_command
 
@@ -65,7 +67,13 @@ def evidence(
         units=(UNIT,),
         environments=(ENVIRONMENT,),
         files={path: file(path, text) for path, text in texts.items()},
+        directories=dict.fromkeys(_directories(argv), 0),
     )
+
+
+def _directories(argv: Sequence[str]) -> list[str]:
+    named = config_paths(argv).config_dir
+    return [plain_path(named)] if named else []
 
 
 def edited(seen: Evidence, path: str, text: str) -> Evidence:

@@ -65,6 +65,13 @@ def test_bad_values(name: str, value: str, says: str) -> None:
     assert caught.value.exit_code == 64
 
 
+def test_values_that_exclude_each_other() -> None:
+    with pytest.raises(
+        SettingsError, match=r"GUARD_SETTLE_SECONDS \(10\) must be less than GUARD_RESTART_SECONDS \(5\)"
+    ):
+        settings.load({"GUARD_RESTART_SECONDS": "5"})
+
+
 def test_all_bad_values_at_once() -> None:
     with pytest.raises(SettingsError, match=r"GUARD_ALLOW_FIX.*GUARD_MODE"):
         settings.load({"GUARD_ALLOW_FIX": "x", "GUARD_MODE": "y"})

@@ -96,7 +96,9 @@ def _start_problem(fault: Fault, target: Target) -> Problem:
     """Judge a refused start; say so where the command may have been started although no answer says it."""
     problem = judge(fault, target)
     if word(fault) in {"connection_lost", "server_error", "malformed"}:
-        return replace(problem, reason=f"{problem.reason} The command may have been started all the same.")
+        return replace(
+            problem, reason=f"{problem.reason} The command may have been started all the same.", may_have_run=True
+        )
     return problem
 
 

@@ -1,23 +1,27 @@
 """Judging a control by what a node showed (pure).
 
 Two things are looked at: what the running kubelet has in effect, and what it would have after a restart with what is on
-disk now. Only a control that holds in both passes; what cannot be proved is never a pass (DESIGN, promises 1 and 2).
+disk now. A pass is proved for the running process, and never given where a restart would fail or break it; where the
+units alone cannot tell what a restart would run, the pass says so (DESIGN, promises 1 and 2).
 """
 
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shared.controls.benchmark import Control
 from shared.kubelet import Resolution, config_paths, resolve
 from shared.models import Evidence, Status
-from shared.systemd import StartCommand, UnitError, start_command
+from shared.systemd import StartCommand, UnitError, UnknownToUs, start_command
 
 # A file that was changed more than this many seconds after the process started is not what the process read: change
 # times and the boot time are whole seconds, and a kubelet reads its configuration at once.
 _READ_WITHIN = 1
+
+_ENVIRONMENT_FILE = re.compile(r"(?m)^[ \t]*EnvironmentFile[ \t]*=[ \t]*-?(/[^\s*?\[%\\]+)[ \t]*\r?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +45,14 @@ class Verdict:
 class OnDisk:
     """What a restart would run: the command line that systemd would start and what the kubelet would make of it.
 
-    `resolution` and `command` are None where that cannot be told; `problem` then says why.
+    `resolution` is None where there is none; `problem` then says why, and `fails` whether the start would fail for
+    certain (else it is only not known here).
     """
 
     command: StartCommand | None
     resolution: Resolution | None
     problem: str
+    fails: bool = False
 
 
 def on_disk(evidence: Evidence, version: str | None) -> OnDisk:
@@ -55,16 +61,19 @@ def on_disk(evidence: Evidence, version: str | None) -> OnDisk:
         return OnDisk(None, None, "systemd names no unit file for the kubelet")
     fragment, *dropins = evidence.units
     missing = [path for path in evidence.units if path not in evidence.files]
+    missing += [path for path in _environment_files(evidence) if path not in {*evidence.files, *evidence.gone}]
     if missing:
-        return OnDisk(None, None, f"{missing[0]} could not be read")
+        return OnDisk(None, None, f"{missing[0]} was not collected")
     try:
         command = start_command(fragment, dropins, evidence.texts, systemd_version=evidence.systemd_version)
-    except UnitError as error:
+    except UnknownToUs as error:
         return OnDisk(None, None, str(error))
+    except UnitError as error:
+        return OnDisk(None, None, str(error), fails=True)
     argv = [argument.text for argument in command.argv]
-    incomplete = _incomplete(evidence, argv)
+    incomplete, gone = _incomplete(evidence, argv)
     if incomplete:
-        return OnDisk(command, None, incomplete)
+        return OnDisk(command, None, incomplete, fails=gone)
     return OnDisk(command, resolved(argv, evidence, version), "")
 
 
@@ -73,8 +82,19 @@ def resolved(argv: Sequence[str], evidence: Evidence, version: str | None) -> Re
 
     Label values are masked in evidence, and a masked one stands for a valid one: the kubelet runs with it.
     """
-    arguments = [argument.replace("*", "x") if argument.startswith("--node-labels=") else argument for argument in argv]
+    arguments = list(argv)
+    for index, argument in enumerate(arguments):
+        name, has_value, _ = argument.partition("=")
+        if name.replace("_", "-") == "--node-labels":
+            at = index if has_value else index + 1
+            arguments[at : at + 1] = [value.replace("*", "x") for value in arguments[at : at + 1]]
     return resolve(arguments, evidence.texts, version=version)
+
+
+def _environment_files(evidence: Evidence) -> set[str]:
+    """The plain paths that the units name as environment files; a superset of what systemd reads does no harm."""
+    texts = [evidence.files[path].text for path in evidence.units if path in evidence.files]
+    return {path for text in texts for path in _ENVIRONMENT_FILE.findall(text)}
 
 
 def judge(control: Control, evidence: Evidence, version: str | None = None) -> Verdict:
@@ -90,7 +110,7 @@ def judge(control: Control, evidence: Evidence, version: str | None = None) -> V
             f"the unit's main process is {evidence.argv[0]!r}, not a kubelet",
             "Look at the unit with `systemctl cat kubelet`: what it starts must be the kubelet itself.",
         )
-    incomplete = _incomplete(evidence, evidence.argv)
+    incomplete, _ = _incomplete(evidence, evidence.argv)
     if incomplete:
         return _error("config_unreadable", incomplete, "A restart would fail or differ. Restore the file.")
     running = resolved(evidence.argv, evidence, version)
@@ -117,6 +137,16 @@ def _proved(control: Control, evidence: Evidence, value: object, source: str, di
     right = control.complies(value)
     actual = value if isinstance(value, bool | int | str) else None
     setting = f"{control.setting} is {_show(value)} ({source})"
+    if disk.resolution is None and disk.fails:
+        return Verdict(
+            Status.ERROR,
+            "next_start_refused",
+            actual,
+            source,
+            f"{setting} now, but the kubelet could not be started again: {disk.problem}",
+            "Correct what is on disk before anything restarts the kubelet.",
+            restart_pending=True,
+        )
     if disk.resolution is None:
         note = f"; what a restart would run cannot be told: {disk.problem}" if disk.problem else ""
         if right:
@@ -239,28 +269,39 @@ def _not_running(evidence: Evidence, disk: OnDisk) -> Verdict:
     )
 
 
-def _incomplete(evidence: Evidence, argv: list[str] | tuple[str, ...]) -> str:
-    """Why the files that this command line names are not all there in whole; empty where they are."""
+def _incomplete(evidence: Evidence, argv: Sequence[str]) -> tuple[str, bool]:
+    """Why the files that this command line names are not all there in whole ('' where they are), and whether one of
+    them is known to be gone, so that a start would fail."""
     named = config_paths(argv)
-    if named.config and named.config not in evidence.files:
-        return f"the config file {named.config} that the command line names is not there, or cannot be read"
-    if named.config_dir and named.config_dir.rstrip("/") in evidence.gone:
-        return f"the directory {named.config_dir} that the command line names is not there, or cannot be read"
+    for noun, path, there in (
+        ("config file", named.config, evidence.files.keys()),
+        ("directory", named.config_dir, evidence.directories.keys()),
+    ):
+        if path and plain_path(path) not in there:
+            gone = plain_path(path) in evidence.gone
+            why = "is not there, or cannot be read" if gone else "was not collected"
+            return f"the {noun} {path} that the command line names {why}", gone
     for path, file in evidence.files.items():
-        inside = named.config_dir and path.startswith(named.config_dir.rstrip("/") + "/")
-        if (path == named.config or inside) and not file.whole:
-            return f"{path} is too large to collect ({file.size:,} bytes), or not text"
-    return ""
+        inside = named.config_dir and path.startswith(plain_path(named.config_dir) + "/")
+        if (path == plain_path(named.config or "") or inside) and not file.whole:
+            return f"{path} is too large to collect ({file.size:,} bytes), or not text", False
+    return "", False
+
+
+def plain_path(path: str) -> str:
+    """A path in the form in which evidence has it: absolute (the kubelet starts in `/`), without doubled slashes."""
+    return posixpath.normpath("/" + path.lstrip("/"))
 
 
 def _changed_since_start(evidence: Evidence, resolution: Resolution, started: float) -> str:
     """The first configuration file or directory that was changed after the process had read it, or ''."""
     limit = started + _READ_WITHIN
     for path in resolution.files_read:
-        if evidence.files[path].changed > limit:
+        if evidence.files[plain_path(path)].changed > limit:
             return path
     # A file that was removed from a configuration directory shows only in the directory itself.
-    root = (config_paths(evidence.argv).config_dir or "").rstrip("/")
+    directory = config_paths(evidence.argv).config_dir
+    root = plain_path(directory) if directory else ""
     for path, changed in evidence.directories.items():
         if root and (path == root or path.startswith(root + "/")) and changed > limit:
             return path

@@ -14,12 +14,13 @@ max_files=64
 nl='
 '
 
-# Values that no control needs leave the node masked, one character for one, so that offsets stay true:
-# credentials in URLs, environment variables that the unit does not name (`keep` has those that it does),
-# and node label values (both as `name=value,…`).
-mask() { # mask text|environment|arguments
+# Values that no control needs leave the node masked, one character for one, so that offsets stay true: credentials in
+# URLs, environment variables that the unit does not name (`keep` has those that it does; in environment files and in
+# the units' own Environment=), node label values (both as `name=value,…`), and headers for static pods.
+mask() { # mask config|unit|environment|arguments
     awk -v kind="$1" -v keep="$keep" '
-        function stars(s,   t) { t = s; gsub(/[^"'"'"'\\ \t,]/, "*", t); return t }
+        function stars(s) { gsub(/[^"'"'"'\\ \t\r,]/, "*", s); return s }
+        function letters(s) { gsub(/[A-Za-z0-9]/, "x", s); return s }
         function labels(s,   out, n, i, part, at) {
             n = split(s, part, ",")
             for (i = 1; i <= n; i++) {
@@ -28,25 +29,69 @@ mask() { # mask text|environment|arguments
             }
             return out
         }
-        function urls(s,   out) {
-            while (match(s, /:\/\/[^\/@ \t"]+@/)) {
+        function urls(s,   out) { # up to the last @ of a word: a password may have one
+            while (match(s, /:\/\/[^ \t"'"'"']+@/)) {
                 out = out substr(s, 1, RSTART + 2) stars(substr(s, RSTART + 3, RLENGTH - 4)) "@"
                 s = substr(s, RSTART + RLENGTH)
             }
             return out s
         }
-        kind == "environment" && match($0, /^[ \t]*[A-Za-z_][A-Za-z0-9_]*=/) {
-            name = substr($0, 1, RLENGTH - 1); sub(/^[ \t]*/, "", name)
-            value = substr($0, RLENGTH + 1)
-            hidden = index(keep, " " name " ") == 0
-            if (hidden) value = stars(value)
-            else if (name ~ /NODE_LABELS$/) value = labels(value)
-            print urls(substr($0, 1, RLENGTH) value); next
+        function needed(name) { return index(keep, " " name " ") > 0 }
+        # Whether `s`, begun within the quote `open`, ends within one, or in a backslash: then the next line belongs to it.
+        function unfinished(s,   i, c) {
+            for (i = 1; i <= length(s); i++) {
+                c = substr(s, i, 1)
+                if (c == "\\" && open != "'"'"'") i++
+                else if (open == "") { if (c == "\"" || c == "'"'"'") open = c }
+                else if (c == open) open = ""
+            }
+            return open != "" || s ~ /(^|[^\\])(\\\\)*\\$/
         }
-        kind == "environment" && hidden && $0 !~ /^[ \t]*[#;]/ { print stars($0); next }
-        kind == "arguments" && was_labels { print labels($0); was_labels = 0; next }
+        function assignments(s,   out, i, c, name, hide) { # the words of Environment=: NAME=VALUE, quoted or not
+            name = ""; hide = word_hidden
+            for (i = 1; i <= length(s); i++) {
+                c = substr(s, i, 1)
+                if (open == "" && (c == " " || c == "\t")) { in_value = hide = 0; name = "" }
+                else if (c == "\"" || c == "'"'"'") {
+                    if (open == "") open = c; else if (open == c) open = ""
+                } else if (in_value) { if (hide && c !~ /[\\\r]/) c = "*" }
+                else if (c == "=") { in_value = 1; hide = !needed(name) }
+                else name = name c
+                out = out c
+            }
+            word_hidden = hide
+            return out
+        }
+        kind == "environment" && more {
+            more = unfinished($0)
+            print urls(hidden ? stars($0) : name ~ /NODE_LABELS$/ ? labels($0) : $0); next
+        }
+        kind == "environment" && /^[ \t]*[#;]/ { print urls($0); next }
+        kind == "environment" && match($0, /^[ \t]*[A-Za-z_][A-Za-z0-9_]*[ \t]*=/) {
+            name = substr($0, 1, RLENGTH - 1); gsub(/[ \t]/, "", name)
+            head = substr($0, 1, RLENGTH); value = substr($0, RLENGTH + 1)
+            open = ""; more = unfinished(value); hidden = !needed(name)
+            print urls(head (hidden ? stars(value) : name ~ /NODE_LABELS$/ ? labels(value) : value)); next
+        }
+        kind == "environment" { print stars($0); next }
+        kind == "unit" && (more || match($0, /^[ \t]*Environment[ \t]*=/)) {
+            if (!more) { open = ""; in_value = word_hidden = 0; head = substr($0, 1, RLENGTH) } else head = ""
+            rest = substr($0, length(head) + 1)
+            more = rest ~ /\\[ \t]*$/
+            print urls(head assignments(rest)); next
+        }
+        kind == "arguments" && was { print was == "labels" ? labels($0) : stars($0); was = ""; next }
         kind == "arguments" && /^--node[-_]labels=/ { print "--node-labels=" labels(substr($0, 15)); next }
-        kind == "arguments" { was_labels = ($0 ~ /^--node[-_]labels$/) }
+        kind == "arguments" && /^--manifest[-_]url[-_]header=/ { print substr($0, 1, 22) stars(substr($0, 23)); next }
+        kind == "arguments" {
+            was = $0 ~ /^--node[-_]labels$/ ? "labels" : $0 ~ /^--manifest[-_]url[-_]header$/ ? "header" : ""
+        }
+        kind == "config" && header && ($0 ~ /^[ \t]*$/ || match($0, /[^ \t]/) > header) { print letters($0); next }
+        kind == "config" { header = 0 }
+        kind == "config" && (at = index(tolower($0), "staticpodurlheader")) {
+            header = match($0, /[^ \t]/)
+            print substr($0, 1, at + 17) letters(substr($0, at + 18)); next
+        }
         { print urls($0) }'
 }
 
@@ -80,7 +125,17 @@ file() { # file PATH KIND
     printf 'file %s %s %s %s\n%s' "$meta" "${#masked}" "$digest" "$1" "$masked"
 }
 
-# Every path that follows --config or --config-dir in the text: more than the kubelet takes is harmless.
+# Paths in their plain form; such as lead upwards are left out, and the verdict says that they are missing.
+plain() {
+    sed 's#^\([^/]\)#/\1#; s#//*#/#g; s#/\(\./\)*#/#g; s#\(.\)/$#\1#' | grep -v '/\.\.\(/\|$\)'
+}
+
+# Every path that follows --config or --config-dir: of arguments, one a line, exactly; in a text, word by word. More
+# than the kubelet takes is harmless.
+argument_paths() {
+    awk '/^--config([-_]dir)?=/ { sub(/^[^=]*=/, ""); print; next }
+        was { print } { was = /^--config([-_]dir)?$/ }'
+}
 config_paths() {
     tr '\n"'"'" '   ' | awk '{
         for (i = 1; i <= NF; i++) {
@@ -88,7 +143,7 @@ config_paths() {
             if ($i ~ /^--config([-_]dir)?=/) { sub(/^[^=]*=/, "", $i); print $i }
             else if ($i ~ /^--config([-_]dir)?$/ && i < NF) print $(i + 1)
         }
-    }' | sort -u
+    }'
 }
 
 # The drop-ins on disk in the order in which systemd applies them: by name, the first directory of a name wins
@@ -123,7 +178,15 @@ collect() {
         # As loaded; where systemd knows that the disk has others by now, as a daemon-reload would load them.
         if [ "$(property NeedDaemonReload)" = yes ]; then dropins; else property DropInPaths | tr ' ' '\n'; fi
     )"
-    environments=$(property EnvironmentFiles | sed 's/ (ignore_errors=[a-z]*)$//')
+    # As loaded, and as the units on disk name them.
+    environments=$(
+        {
+            property EnvironmentFiles | sed 's/ (ignore_errors=[a-z]*)$//'
+            printf '%s\n' "$units" | while IFS= read -r path; do
+                [ -f "$root$path" ] && sed -n 's/^[ \t]*EnvironmentFile[ \t]*=[ \t]*-\{0,1\}\(\/[^*?[]*[^*?[ \t]\)[ \t]*$/\1/p' "$root$path"
+            done
+        } | plain | awk '!seen[$0]++'
+    )
     # A variable that a unit expands is needed; every other stays on the node.
     keep=" $(printf '%s\n' "$units" | while IFS= read -r path; do [ -f "$root$path" ] && cat "$root$path"; done |
         grep -o '\$[{]*[A-Za-z_][A-Za-z0-9_]*' | sed 's/[^A-Za-z0-9_]//g' | sort -u | tr '\n' ' ')"
@@ -142,15 +205,15 @@ collect() {
     printf '%s\n' "$environments" | while IFS= read -r path; do [ -n "$path" ] && printf 'environment %s\n' "$path"; done
     paths=$(
         {
-            printf '%s\n' "$args"
+            printf '%s\n' "$args" | argument_paths
             printf '%s\n%s\n' "$units" "$environments" | while IFS= read -r path; do
-                [ -f "$root$path" ] && head -c "$max_bytes" "$root$path"
+                [ -f "$root$path" ] && head -c "$max_bytes" "$root$path" | config_paths
             done
-        } | config_paths
+        } | plain | sort -u
     )
     # Here-documents, not pipes: the loops count files in this shell.
     while IFS= read -r path; do
-        [ -n "$path" ] && file "$path" text
+        [ -n "$path" ] && file "$path" unit
     done <<EOF
 $units
 EOF
@@ -160,10 +223,11 @@ EOF
 $environments
 EOF
     while IFS= read -r path; do
-        case $path in /*) file "$path" text ;; *) continue ;; esac
+        [ -n "$path" ] || continue
+        file "$path" config
         if [ -d "$root$path" ]; then
             while IFS= read -r inner; do
-                [ -n "$inner" ] && file "${inner#"$root"}" text
+                [ -n "$inner" ] && file "${inner#"$root"}" config
             done <<EOF
 $(find "$root$path" \( -name '*.conf' -o -type d \) ! -path "$root$path" | sort | head -n "$max_files")
 EOF

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from shared.controls import Control, OnDisk, on_disk, resolved
+from shared.controls import Control, OnDisk, on_disk, plain_path, resolved
 from shared.kubelet import Assignment, Resolution, config_paths
 from shared.kubelet.edit import EditError, add_setting, config_text, replace_value
 from shared.models import Evidence
@@ -127,8 +127,9 @@ def _correct(control: Control, wrong: Assignment, disk: OnDisk, evidence: Eviden
     source, value = wrong.source, config_text(control.expected)
     if source.kind == "file":
         assert wrong.span is not None  # a file's assignment has its place
-        text = replace_value(evidence.files[source.path].text, wrong.span, control.expected)
-        return {source.path: text}, f"set {control.setting} to {value} in {source.path}, line {source.line}"
+        path = plain_path(source.path)
+        text = replace_value(evidence.files[path].text, wrong.span, control.expected)
+        return {path: text}, f"set {control.setting} to {value} in {source.path}, line {source.line}"
     assert disk.command is not None  # there was a command line to resolve
     name = source.text.split("=", 1)[0].split(" ", 1)[0]
     index, new = (source.position + 1, value) if source.words == 2 else (source.position, f"{name}={value}")
@@ -142,7 +143,8 @@ def _correct(control: Control, wrong: Assignment, disk: OnDisk, evidence: Eviden
 def _add(control: Control, method: Method, disk: OnDisk, evidence: Evidence) -> tuple[Mapping[str, str], str]:
     """Write the setting explicitly where nothing writes it yet."""
     assert disk.command is not None  # there was a command line to resolve
-    config = config_paths([argument.text for argument in disk.command.argv]).config
+    named = config_paths([argument.text for argument in disk.command.argv]).config
+    config = plain_path(named) if named else ""
     value = config_text(control.expected)
     if method == "config" and not config:
         raise CannotPlan("this kubelet reads no config file; use the method flags")

@@ -22,6 +22,8 @@ restore() { # restore NUMBER OLD NEW TARGET
     # Across file systems it takes a copy; there the label is safer from the target, which had it from the original.
     ln "$backup/$1" "$staged" || { cp -a "$4" "$staged" && cat "$backup/$1" >"$staged" && sync "$staged"; }
     if [ "$(digest_of "$staged")" = "$2" ] && mv -f "$staged" "$4" && sync "${4%/*}"; then
+        # Its second name would move the change time of what is restored when it went, after the restart.
+        rm -f "$backup/$1"
         say restored "$4"
     else
         rm -f "$staged"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from pydantic import TypeAdapter
 
@@ -30,13 +31,18 @@ async def run_script(services: Services, run_id: str, node: Node, step: str, scr
     if not await services.store.claim_command(run_id, node.key, step, {}):
         known = await _started_by_another(services, run_id, node, step)
         if known is not None:
-            return await services.azure.wait(node, known)
+            return await _result(services, node, known)
     started = await services.azure.start(node, script)
     if isinstance(started, Problem):
         await services.store.delete_command(run_id, node.key, step)
         return started
     await services.store.save_command(run_id, node.key, step, _STARTED.dump_python(started, mode="json"))
-    return await services.azure.wait(node, started)
+    return await _result(services, node, started)
+
+
+async def _result(services: Services, node: Node, started: Started) -> CommandResult | Problem:
+    result = await services.azure.wait(node, started)
+    return replace(result, may_have_run=True) if isinstance(result, Problem) else result
 
 
 async def _started_by_another(services: Services, run_id: str, node: Node, step: str) -> Started | None:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from shared.azure import SubscriptionError, precheck
 from shared.models import Evidence, Finding, Node, Outcome, Problem, Status
 from shared.node.evidence import EvidenceError, read
-from shared.node.fixing import ApplyOutcome, apply_script, parse_report
+from shared.node.fixing import ApplyOutcome, CannotApply, apply_script, parse_report
 from shared.node.frames import FrameError, parse, unpack
 from shared.runs import documents, findings
 from shared.runs.auditing import examine, internal
@@ -163,17 +163,21 @@ async def _apply(
     problem = precheck(current) or _not_ready(current)
     if problem is not None:
         return Outcome.NOT_TRIED, problem.reason, problem
-    script = apply_script(
-        plan.edits,
-        present=plan.present,
-        absent=plan.absent,
-        settle_seconds=services.settings.settle_seconds,
-        limit_seconds=services.settings.restart_seconds,
-        running_pid=None if plan.edits else plan.running_pid,
-    )
+    try:
+        script = apply_script(
+            plan.edits,
+            present=plan.present,
+            absent=plan.absent,
+            settle_seconds=services.settings.settle_seconds,
+            limit_seconds=services.settings.restart_seconds,
+            running_pid=None if plan.edits else plan.running_pid,
+        )
+    except CannotApply as error:
+        refused = Problem(Status.ERROR, "cannot_apply", f"the plan cannot be sent: {error}", "Plan again.")
+        return Outcome.NOT_TRIED, refused.reason, refused
     result = await run_script(services, job["run_id"], plan.node, "fix", script)
     if isinstance(result, Problem):
-        outcome = Outcome.FAILED if result.code in _MAY_HAVE_RUN else Outcome.NOT_TRIED
+        outcome = Outcome.FAILED if result.may_have_run else Outcome.NOT_TRIED
         return outcome, result.reason, result
     try:
         report = parse_report(result.stderr)
@@ -203,9 +207,6 @@ def _not_ready(node: Node) -> Problem | None:
         )
     return None
 
-
-# The command may have been carried out although no result came.
-_MAY_HAVE_RUN = frozenset({"deadline", "connection_lost", "server_error", "malformed", "no_output", "did_not_finish"})
 
 _OUTCOMES = {
     ApplyOutcome.APPLIED: Outcome.FIXED,

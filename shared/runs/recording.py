@@ -21,7 +21,8 @@ async def record(services: Services, node: Node, made: Sequence[Finding], known:
     """Save a node's findings and what they teach; gives them as saved."""
     marked = [history.with_history(finding, known.get((node.key, finding.control))) for finding in made]
     lessons = [history.after(finding, node.key, known.get((node.key, finding.control))) for finding in marked]
-    await services.store.save_findings(marked)
+    # In this order: a node with findings is done, and would not be remembered after an interruption between the two.
     await services.store.save_history([lesson for lesson in lessons if lesson is not None])
+    await services.store.save_findings(marked)
     services.on_findings(marked)
     return marked

@@ -136,6 +136,42 @@ def test_an_unknown_unit_leaves_the_running_value_standing() -> None:
 
 
 @pytest.mark.parametrize(
+    "seen",
+    [
+        replace(
+            evidence(),
+            files={k: v for k, v in evidence().files.items() if k != ENVIRONMENT},
+            gone=frozenset({ENVIRONMENT}),
+        ),
+        edited(evidence(), UNIT, AKS_UNIT.replace("ExecStart=", "ExecStart=\nExecStop=")),
+        edited(evidence(), UNIT, AKS_UNIT.replace("--enable-server", '"--enable-server')),
+        replace(
+            edited(evidence(), UNIT, AKS_UNIT.replace("kubeletconfig.json", "other.json")),
+            gone=frozenset({"/etc/default/other.json"}),
+        ),
+    ],
+)
+def test_what_could_not_be_started_again_is_no_pass(seen: Evidence) -> None:
+    verdict = judge(CONTROL, seen)
+    assert (verdict.status, verdict.code, verdict.restart_pending) == (Status.ERROR, "next_start_refused", True)
+
+
+def test_an_environment_file_that_was_not_collected_is_not_taken_for_absent() -> None:
+    unit = AKS_UNIT.replace("ExecStart=", "EnvironmentFile=-/etc/default/extra\nExecStart=")
+    verdict = judge(CONTROL, edited(evidence(), UNIT, unit))
+    assert (verdict.status, "/etc/default/extra was not collected" in verdict.reason) == (Status.PASS, True)
+    there = edited(edited(evidence(), UNIT, unit), "/etc/default/extra", f"KUBELET_FLAGS={FALSE}\n")
+    assert judge(CONTROL, there).status is Status.FAIL
+
+
+@pytest.mark.parametrize(
+    "flag", ["--node-labels=a=**", "--node_labels=a=**", "--node-labels a=**", "--node_labels a=*"]
+)
+def test_masked_labels_in_every_spelling(flag: str) -> None:
+    assert judge(CONTROL, evidence(flag)).status is Status.PASS
+
+
+@pytest.mark.parametrize(
     ("seen", "code"),
     [
         (replace(evidence(), argv=(), started=None, pid=0, sub_state="auto-restart"), "kubelet_not_running"),
@@ -143,7 +179,7 @@ def test_an_unknown_unit_leaves_the_running_value_standing() -> None:
         (replace(evidence(), argv=("/bin/sh", "/start-kubelet.sh")), "not_a_kubelet"),
         (replace(evidence(), overflow=True), "too_many_files"),
         (replace(evidence(), files={k: v for k, v in evidence().files.items() if k != CONFIG}), "config_unreadable"),
-        (replace(evidence("--config-dir=/etc/k.d"), gone=frozenset({"/etc/k.d"})), "config_unreadable"),
+        (replace(evidence("--config-dir=/etc/k.d"), directories={}), "config_unreadable"),
         (
             replace(evidence(), files={**evidence().files, CONFIG: replace(evidence().files[CONFIG], whole=False)}),
             "config_unreadable",

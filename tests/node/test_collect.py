@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from shared.controls import control, judge
 from shared.node import frames
 from tests.node.conftest import BOOT, FolderNode
 from tests.require import require
@@ -178,3 +181,67 @@ def test_is_clean_posix_sh(tmp_path: Path) -> None:
     script.write_text(frames.collect_script())
     done = subprocess.run([str(checker), "-s", "sh", str(script)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_secrets_stay_on_the_node(folder_node: FolderNode, shell: tuple[tuple[str, ...], str]) -> None:
+    command, path = shell
+    dropin = "/etc/systemd/system/kubelet.service.d/20-x.conf"
+    text = (
+        '[Service]\nEnvironment="API_TOKEN=SECRET1" KUBELET_FLAGS=--kept=1\r\n'
+        "Environment=HTTP_PROXY=http://user:pa@SECRET2@proxy:1\nEnvironment=P2=http://user:pa/SECRET3@proxy:1\n"
+        "Environment='A=one SECRET4' \\\n  \"B=SECRET5\"\n"
+    )
+    folder_node.write(dropin, text)
+    folder_node.unit(f"/etc/systemd/system/kubelet.service.d/10-componentconfig.conf {dropin}")
+    environment = 'KUBELET_FLAGS=--v=2\nPEM="-----BEGIN\nSECRET6=abc\n#SECRET7\n"\nAFTER=SECRET8\n'
+    folder_node.write("/etc/default/kubelet", environment)
+    folder_node.process("kubelet", "--manifest-url-header=Authorization:SECRET9", "--manifest-url-header", "A:SECRET10")
+    config = '{\n  "staticPodURLHeader": {\n    "Authorization": ["SECRET11"]\n  },\n  "maxPods": 110\n}'
+    folder_node.write("/etc/default/kubeletconfig.json", config)
+    folder_node.write("/etc/k.d/1.conf", "staticPodURLHeader:\n  Authorization: [SECRET12]\nmaxPods: 5\n")
+    folder_node.process(
+        *("kubelet", "--config=/etc/default/kubeletconfig.json", "--config-dir=/etc/k.d"),
+        *("--manifest-url-header=Authorization:SECRET9", "--manifest-url-header", "A:SECRET10"),
+    )
+    seen = folder_node.collect(*command, path=path)
+    everything = repr(seen.argv) + "".join(file.text for file in seen.files.values())
+    assert "SECRET" not in everything
+    assert "KUBELET_FLAGS=--kept=1\r\n" in seen.files[dropin].text
+    assert len(seen.files[dropin].text) == len(text)
+    assert json.loads(seen.files["/etc/default/kubeletconfig.json"].text)["maxPods"] == 110
+    assert seen.files["/etc/k.d/1.conf"].text.endswith("maxPods: 5\n")
+    assert len(seen.files["/etc/default/kubelet"].text) == len(environment)
+
+
+@pytest.mark.parametrize(
+    "given", ["/etc/kubernetes/kubelet.d/", "//etc//kubernetes/./kubelet.d", "etc/kubernetes/kubelet.d", "/etc/my dir"]
+)
+@pytest.mark.parametrize("words", [1, 2])
+def test_directories_in_every_spelling(folder_node: FolderNode, given: str, words: int) -> None:
+    plain = "/etc/my dir" if " " in given else "/etc/kubernetes/kubelet.d"
+    text = '{"kind":"KubeletConfiguration","apiVersion":"kubelet.config.k8s.io/v1beta1","makeIPTablesUtilChains":false}'
+    folder_node.write(f"{plain}/10.conf", text)
+    flag = [f"--config-dir={given}"] if words == 1 else ["--config-dir", given]
+    folder_node.process("/opt/bin/kubelet", "--config", "/etc/default/kubeletconfig.json", *flag)
+    seen = replace(folder_node.collect(), started=2e10)
+    assert plain in seen.directories
+    verdict = judge(control("3.2.6"), seen)
+    assert (verdict.status, verdict.actual) == ("fail", False), verdict
+
+
+def test_a_directory_that_leads_upwards_is_said_to_be_missing(folder_node: FolderNode) -> None:
+    folder_node.process("/opt/bin/kubelet", "--config-dir=/etc/../etc/k.d")
+    verdict = judge(control("3.2.6"), folder_node.collect())
+    assert (verdict.status, verdict.code) == ("error", "config_unreadable")
+
+
+def test_environment_files_that_wait_for_daemon_reload_are_read(folder_node: FolderNode) -> None:
+    folder_node.write("/etc/default/extra", "KUBELET_FLAGS=--make-iptables-util-chains=false\n")
+    folder_node.write(
+        "/etc/systemd/system/kubelet.service.d/20-e.conf", "[Service]\nEnvironmentFile=-/etc/default/extra\n"
+    )
+    folder_node.unit("/etc/systemd/system/kubelet.service.d/10-componentconfig.conf", NeedDaemonReload="yes")
+    seen = replace(folder_node.collect(), started=2e10)
+    assert "/etc/default/extra" in seen.files
+    verdict = judge(control("3.2.6"), seen)
+    assert (verdict.status, verdict.code) == ("fail", "wrong_after_restart"), verdict

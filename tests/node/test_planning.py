@@ -135,7 +135,7 @@ def test_a_method_writes_the_setting_explicitly(method: Method, path: str, text:
         (evidence("--no-such-flag"), "would refuse to start"),
         (evidence(unit=AKS_UNIT.replace("--enable-server", "--x=%b"), argv=["/opt/bin/kubelet"]), "cannot be told"),
         (replace(evidence(FALSE), units=()), "names no unit file"),
-        (replace(evidence(FALSE), files={}), "could not be read"),
+        (replace(evidence(FALSE), files={}), "was not collected"),
     ],
 )
 def test_what_cannot_be_planned_says_so(seen: Evidence, says: str) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from unittest.mock import patch
 
 import pytest
 
@@ -242,3 +243,40 @@ async def test_a_pool_whose_other_nodes_go_down_is_left(bench: BenchFactory) -> 
         found = sorted(await b.findings(run.id), key=lambda item: item.instance_id)
     assert [item.outcome for item in found] == [Outcome.FIXED, Outcome.NOT_TRIED]
     assert "nodes of the pool that ran before do not now" in found[1].reason
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "code"),
+    [
+        ("operations.get", 404, "NotFound"),
+        ("operations.get", 409, "VMExtensionProvisioningError"),
+        ("runCommand", 500, "InternalServerError"),
+    ],
+)
+async def test_a_fix_that_may_have_run_stops_the_pool(bench: BenchFactory, kind: str, status: int, code: str) -> None:
+    async with bench(one_pool("false_file", "false_file"), **FAST) as b:
+        made = await plans(b)
+        b.box.inject(sandbox.Fault(kind, count=50, status=status, code=code))
+        _, found = await fix(b, made)
+    assert [item.outcome for item in found] == [Outcome.FAILED, Outcome.NOT_TRIED], found
+    assert "more than the 0 allowed" in found[1].reason
+
+
+async def test_after_a_roll_back_the_audit_says_the_plain_truth(bench: BenchFactory) -> None:
+    async with bench(one_pool("unhealthy_when_fixed"), **FAST) as b:
+        await fix(b, await plans(b))
+        run = await runs.survey_here(b.services, RunKind.AUDIT, RunRequest())
+        (finding,) = await b.findings(run.id)
+    assert (finding.status, finding.code, finding.actual) == (Status.FAIL, "wrong", False), finding
+
+
+async def test_a_cut_between_history_and_findings_forgets_nothing(bench: BenchFactory) -> None:
+    async with bench(one_pool("false_file"), **FAST) as b:
+        made = await plans(b)
+        store = b.services.store
+        with patch.object(store, "save_findings", side_effect=OSError("the disk is full")):
+            await fix(b, made)
+        stopped = await store.latest_run()
+        assert stopped is not None
+        history = await store.history([made[0].node.key])
+        assert history[made[0].node.key, "3.2.6"].last_fixed is not None
