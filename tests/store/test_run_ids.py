@@ -11,13 +11,15 @@ from shared.errors import UsageError
 from shared.store import new_run_id
 from shared.store.run_ids import newest_first_key
 
-SECONDS = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)).map(
-    lambda time: time.replace(microsecond=0)
+MOMENTS = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)).map(
+    lambda time: time.replace(microsecond=time.microsecond // 1000 * 1000)
 )
+CLOSE = st.tuples(MOMENTS, st.integers(1, 2000)).map(lambda pair: (pair[0], pair[0] + timedelta(milliseconds=pair[1])))
 
 
-@given(SECONDS, SECONDS)
-def test_ids_sort_by_time_and_keys_the_other_way(one: datetime, two: datetime) -> None:
+@given(st.tuples(MOMENTS, MOMENTS) | CLOSE)
+def test_ids_sort_by_time_to_the_millisecond_and_keys_the_other_way(moments: tuple[datetime, datetime]) -> None:
+    one, two = moments
     ids = new_run_id(one), new_run_id(two)
     assert all(re.fullmatch(r"\d{8}T\d{6}Z-[0-9a-f]{6}", run_id) for run_id in ids)
     if one < two:
