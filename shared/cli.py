@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import shlex
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -22,8 +23,8 @@ from shared.settings import Settings
 
 # What a command needs is imported by the command: `--help` and a wrong option answer at once.
 if TYPE_CHECKING:
-    from shared.models import Finding
-    from shared.runs import NodePlan, Services
+    from shared.models import Finding, Run
+    from shared.runs import OnBegun, Services
     from shared.runs.request import Request
     from shared.store import Store
 
@@ -35,6 +36,21 @@ AKS's support policy: changes made to nodes through the IaaS APIs, scale-set run
 cluster unsupportable. AKS also documents manual changes to a node as lost at its next upgrade, reimage or scaling:
 a fixed node can come back as it was. Each fix restarts that node's kubelet, which can show it NotReady for a moment;
 running pods stay."""
+
+# The options that say what is to be fixed and how, by the name that they have in a request.
+_SCOPE = {
+    "subscriptions": "--subscription",
+    "clusters": "--cluster",
+    "node_pools": "--node-pool",
+    "controls": "--control",
+    "method": "--method",
+}
+_WAVES = {
+    "max_unavailable": "--max-unavailable",
+    "max_failures": "--max-failures",
+    "canary": "--no-canary",
+    "pause_seconds": "--pause",
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -85,25 +101,32 @@ def _command(
     return parser
 
 
+# An option that is not given leaves no trace: the default is the request's, and what was given can be told.
 def _scope_options(parser: argparse.ArgumentParser) -> None:
-    scope = parser.add_argument_group("scope (each may be given several times; the default is everything)")
-    scope.add_argument("--subscription", metavar="ID", dest="subscriptions", action="append", default=[])
-    scope.add_argument("--cluster", metavar="NAME", dest="clusters", action="append", default=[])
-    scope.add_argument("--node-pool", metavar="NAME", dest="node_pools", action="append", default=[])
-    scope.add_argument("--control", metavar="ID", dest="controls", action="append", default=[])
+    scope = parser.add_argument_group(
+        "scope (each may be given several times; the default is everything)", argument_default=argparse.SUPPRESS
+    )
+    scope.add_argument("--subscription", metavar="ID", dest="subscriptions", action="append")
+    scope.add_argument("--cluster", metavar="NAME", dest="clusters", action="append")
+    scope.add_argument("--node-pool", metavar="NAME", dest="node_pools", action="append")
+    scope.add_argument("--control", metavar="ID", dest="controls", action="append")
 
 
 def _fix_options(parser: argparse.ArgumentParser) -> None:
-    how = parser.add_argument_group("how to fix")
-    how.add_argument("--method", choices=["auto", "config", "flags"], default="auto", help="default: auto")
-    how.add_argument("--max-unavailable", metavar="N|P%", default="1", help="nodes of a pool at once (default: 1)")
+    how = parser.add_argument_group("how to fix", argument_default=argparse.SUPPRESS)
+    how.add_argument("--method", choices=["auto", "config", "flags"], help="default: auto")
+    how.add_argument("--max-unavailable", metavar="N|P%", help="nodes of a pool at once (default: 1)")
     how.add_argument(
-        "--max-failures", metavar="N", default=0, type=int, help="failed fixes in a pool before it is left (default: 0)"
+        "--max-failures", metavar="N", type=int, help="failed fixes in a pool before it is left (default: 0)"
     )
-    how.add_argument("--no-canary", dest="canary", action="store_false", help="no first wave of one node")
     how.add_argument(
-        "--pause", metavar="SECONDS", dest="pause_seconds", default=15, type=int, help="between waves (default: 15)"
+        "--no-canary",
+        dest="canary",
+        action="store_false",
+        default=argparse.SUPPRESS,
+        help="no first wave of one node",
     )
+    how.add_argument("--pause", metavar="SECONDS", dest="pause_seconds", type=int, help="between waves (default: 15)")
 
 
 def _output_options(parser: argparse.ArgumentParser) -> None:
@@ -128,7 +151,24 @@ def _default_store() -> str:
 def _request(kind: type[Request], arguments: argparse.Namespace) -> Request:
     from shared.runs.request import parse_request
 
-    return parse_request(kind, {name: getattr(arguments, name) for name in kind.model_fields})
+    given = vars(arguments)
+    return parse_request(kind, {name: given[name] for name in kind.model_fields if name in given})
+
+
+def _refuse_together(arguments: argparse.Namespace) -> None:
+    """Raises UsageError where options are given besides `--plan` or `--resume` that these would not heed."""
+    given = vars(arguments)
+    if arguments.resume is not None:
+        what, why = "--resume", "a fix that was broken off goes on as it was asked for"
+        options = {"plan": "--plan", **_SCOPE, **_WAVES} if arguments.plan is not None else {**_SCOPE, **_WAVES}
+    elif arguments.plan is not None:
+        what, why = "--plan", "the plan says which nodes are changed, and how (kubelet-guard plan makes another)"
+        options = _SCOPE
+    else:
+        return
+    wrong = [option for name, option in options.items() if name in given]
+    if wrong:
+        raise UsageError(f"{what} does not go together with {', '.join(wrong)}: {why}")
 
 
 @asynccontextmanager
@@ -141,15 +181,39 @@ async def _store(arguments: argparse.Namespace, settings: Settings) -> AsyncIter
 
 
 @asynccontextmanager
-async def _services(arguments: argparse.Namespace, settings: Settings) -> AsyncIterator[Services]:
-    """The store and Azure, with progress shown on stderr."""
+async def _services(arguments: argparse.Namespace, settings: Settings) -> AsyncIterator[tuple[Services, OnBegun]]:
+    """The store and Azure, and whom to tell of the run: its id, its progress and its interruption go to stderr."""
     from shared.azure import Azure
     from shared.progress import meter
     from shared.runs import Services
 
-    async with _store(arguments, settings) as store, Azure(settings) as azure:
-        with meter() as shown:
-            yield Services(azure, store, settings, shown.on_found, shown.on_findings)
+    run: Run | None = None
+
+    def begun(started: Run) -> None:
+        nonlocal run
+        run = started
+        _say(f"run {run.id}")
+
+    try:
+        async with _store(arguments, settings) as store, Azure(settings) as azure:
+            with meter() as shown:
+                yield Services(azure, store, settings, shown.on_found, shown.on_findings), begun
+    except asyncio.CancelledError:
+        _say(f"kubelet-guard: {_interrupted(arguments, run)}")
+        raise
+
+
+def _interrupted(arguments: argparse.Namespace, run: Run | None) -> str:
+    """What Ctrl-C has left behind, and how to go on."""
+    from shared.models import RunKind
+
+    if run is None:
+        return "interrupted before anything was done"
+    store = f" --store {shlex.quote(arguments.store)}" if arguments.store else ""
+    show = f"kubelet-guard findings --run {run.id}{store}"
+    if run.kind is not RunKind.FIX:
+        return f"interrupted; what the run {run.id} found so far: {show}"
+    return f"interrupted; the fix {run.id} goes on with: kubelet-guard fix --resume {run.id}{store}\nso far: {show}"
 
 
 async def _findings(store: Store, run_id: str, **narrower: str | None) -> list[Finding]:
@@ -167,8 +231,8 @@ async def audit_command(arguments: argparse.Namespace, settings: Settings) -> in
     from shared.runs import RunRequest, survey_here
 
     request = _request(RunRequest, arguments)
-    async with _services(arguments, settings) as services:
-        run = await survey_here(services, RunKind.AUDIT, request)
+    async with _services(arguments, settings) as (services, begun):
+        run = await survey_here(services, RunKind.AUDIT, request, begun)
         findings = await _findings(services.store, run.id)
     return _show(findings, arguments.output)
 
@@ -185,8 +249,8 @@ async def plan_command(arguments: argparse.Namespace, settings: Settings) -> int
     from shared.runs.plans import PlanFile, digest
 
     request = _request(FixRequest, arguments)
-    async with _services(arguments, settings) as services:
-        run = await survey_here(services, RunKind.PLAN, request)
+    async with _services(arguments, settings) as (services, begun):
+        run = await survey_here(services, RunKind.PLAN, request, begun)
         plans = await plans_of(services, run)
         findings = await _findings(services.store, run.id)
     render.plans_as_text(plans, sys.stdout)
@@ -204,65 +268,99 @@ async def fix_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """
     from shared import render
     from shared.models import RunKind
-    from shared.runs import FixRequest, fix_here, plans_of, resume_fix_here, survey_here
+    from shared.runs import FixRequest, fix_here, plans_of, survey_here
     from shared.runs.plans import read_plan_file
 
+    _refuse_together(arguments)
     if not settings.allow_fix:
         raise UsageError(
             "fixing is not allowed here: it needs a second key besides this command."
             " Where you may, set GUARD_ALLOW_FIX=true"
         )
+    if arguments.resume is not None:
+        return await _resume(arguments, settings)
     request = _request(FixRequest, arguments)
-    plans: list[NodePlan] = []
-    if arguments.plan:
+    surveyed: list[Finding] = []
+    if arguments.plan is not None:
         plans = list(read_plan_file(_read(Path(arguments.plan)), arguments.plan).nodes)
-    elif not arguments.resume:
-        async with _services(arguments, settings) as services:
-            surveyed = await survey_here(services, RunKind.PLAN, request)
-            plans = await plans_of(services, surveyed)
-    if not arguments.resume:
-        render.plans_as_text(plans, sys.stderr)
-        if not any(not plan.refused for plan in plans):
-            _say("there is nothing to fix")
+    else:
+        async with _services(arguments, settings) as (services, begun):
+            survey = await survey_here(services, RunKind.PLAN, request, begun)
+            plans = await plans_of(services, survey)
+            surveyed = await _findings(services.store, survey.id)
+    render.plans_as_text(plans, sys.stderr)
+    planned = sum(not plan.refused for plan in plans)
+    if not planned:
+        _say("there is nothing to fix")
+        if arguments.plan is not None:
             return 1 if plans else 0
-        _ask(arguments, sum(not plan.refused for plan in plans))
-    async with _services(arguments, settings) as services:
-        if arguments.resume:
-            run = await resume_fix_here(services, arguments.resume)
-        else:
-            run = await fix_here(services, request, plans)
+        return _show(surveyed, arguments.output)
+    _ask(arguments, planned)
+    async with _services(arguments, settings) as (services, begun):
+        run = await fix_here(services, request, plans, begun)
+        fixed = await _findings(services.store, run.id)
+    # What the survey found elsewhere is as true as before: a node that could not be looked at must not vanish.
+    known = {finding.key for finding in fixed}
+    return _show([*fixed, *(finding for finding in surveyed if finding.key not in known)], arguments.output)
+
+
+async def _resume(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Go on with a fix that was broken off, after the same question as before it."""
+    from shared import render
+    from shared.runs import left_to_fix, resume_fix_here
+
+    async with _services(arguments, settings) as (services, _):
+        left = await left_to_fix(services, arguments.resume)
+    render.plans_as_text(left, sys.stderr)
+    if left:
+        _ask(arguments, len(left))
+    async with _services(arguments, settings) as (services, begun):
+        run = await resume_fix_here(services, arguments.resume, begun)
         findings = await _findings(services.store, run.id)
     return _show(findings, arguments.output)
 
 
 async def findings_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Show the findings of an earlier run from the store. The exit status is that of the findings shown."""
+    """Show the findings of an earlier run from the store.
+
+    The exit status is that of the findings shown; but 2 instead of 0 where the run was not carried out to its end.
+    """
+    from shared.models import RunState
+
+    names = ("status", "subscription", "cluster", "node_pool", "node", "control")
+    narrower = {name: getattr(arguments, name) for name in names}
     async with _store(arguments, settings) as store:
-        latest = await store.latest_run() if arguments.run_id is None else await store.run(arguments.run_id)
-        if latest is None:
+        run = await store.latest_run() if arguments.run_id is None else await store.run(arguments.run_id)
+        if run is None:
             wanted = f"run {arguments.run_id}" if arguments.run_id else "run yet; make one with: kubelet-guard audit"
             raise UsageError(f"the store holds no {wanted}")
-        findings = await _findings(
-            store,
-            latest.id,
-            status=arguments.status,
-            subscription=arguments.subscription,
-            cluster=arguments.cluster,
-            node_pool=arguments.node_pool,
-            node=arguments.node,
-            control=arguments.control,
-        )
-    return _show(findings, arguments.output)
+        findings = await _findings(store, run.id, **narrower)
+    whole = run.state is RunState.COMPLETED
+    if not whole:
+        why = f" ({run.error})" if run.error else ""
+        _say(f"the run {run.id} is {run.state.replace('_', ' ')}{why}: findings may be missing")
+    if not findings and (not whole or any(narrower.values())):
+        _say("no finding matches" if any(narrower.values()) else "it has no finding")
+        _print(findings, arguments.output)
+        return 0 if whole else 2
+    code = _show(findings, arguments.output)
+    return code if whole else code or 2
 
 
 def _show(findings: Sequence[Finding], output: str) -> int:
     """Findings on stdout; gives the exit status that they stand for."""
     from shared import render
 
-    {"json": render.as_json, "csv": render.as_csv, "table": render.as_table}[output](findings, sys.stdout)
+    _print(findings, output)
     if not findings:
         _say("there is no finding: no AKS node is in scope")
     return render.exit_code(findings)
+
+
+def _print(findings: Sequence[Finding], output: str) -> None:
+    from shared import render
+
+    {"json": render.as_json, "csv": render.as_csv, "table": render.as_table}[output](findings, sys.stdout)
 
 
 def _ask(arguments: argparse.Namespace, nodes: int) -> None:
@@ -309,7 +407,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(f"kubelet-guard: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        _say("kubelet-guard: interrupted; what was found so far is in the store")
+        _say("kubelet-guard: interrupted")
         return INTERRUPTED
 
 

@@ -7,17 +7,22 @@ import csv
 import io
 import json
 import os
+import shlex
+import signal
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 import sandbox
-from tests.runs.conftest import DEMO, one_pool
+from shared import cli
+from shared.models import Finding, Run, RunState
+from shared.store import FindingQuery, open_store
+from tests.runs.conftest import DEMO, environment, one_pool
 
 
 class Terminal:
@@ -47,6 +52,33 @@ class Terminal:
             check=False,
         )
 
+    async def interrupted(
+        self, when: Callable[[Run, list[Finding]], bool], *arguments: str, **environ: str
+    ) -> tuple[int | None, str]:
+        """Ctrl-C, once what is in the store is so: exit status and stderr."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "shared", *arguments),
+            env={**self.environ, **environ},
+            cwd=Path(__file__).parent.parent,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        async with asyncio.timeout(60), open_store(str(self.store)) as store:
+            while True:
+                run = await store.latest_run()
+                if run is not None:
+                    found = [item async for item in store.all_findings(FindingQuery(run_id=run.id))]
+                    if when(run, found):
+                        break
+                await asyncio.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, stderr = await process.communicate()
+        return process.returncode, stderr.decode()
+
+    @property
+    def store(self) -> Path:
+        return self.home / ".local/state/kubelet-guard/runs.db"
+
 
 @pytest_asyncio.fixture
 async def terminal(tmp_path: Path) -> AsyncIterator[Terminal]:
@@ -60,14 +92,14 @@ async def test_audit_then_findings(terminal: Terminal) -> None:
     assert "19 nodes · 7 pass · 5 fail · 3 error · 4 skipped · 2 n/a" in done.stdout
     assert "19 of 19 nodes" in done.stderr
     assert "\x1b" not in done.stdout, "no colours where nobody looks"
-    store = terminal.home / ".local/state/kubelet-guard/runs.db"
-    assert stat.S_IMODE(store.stat().st_mode) == 0o600
+    assert stat.S_IMODE(terminal.store.stat().st_mode) == 0o600
 
     again = await terminal("findings", "--output", "json")
     findings = json.loads(again.stdout)
     assert again.returncode == 1
     assert len(findings) == 21
     assert again.stderr == ""
+    assert f"run {findings[0]['run_id']}\n" in done.stderr
     place = "subscription resource_group cluster node_pool scale_set instance_id node"
     keys = {*place.split(), *["control", "status", "actual", "expected", "source", "reason"]}
     assert all(keys <= set(finding) for finding in findings)
@@ -83,6 +115,9 @@ async def test_audit_as_json_within_a_scope(terminal: Terminal) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert [(item["status"], item["actual"]) for item in json.loads(done.stdout)] == [("pass", True)] * 3
+    none = await terminal("findings", "--status", "fail", "--output", "json")
+    assert (none.returncode, json.loads(none.stdout)) == (0, [])
+    assert none.stderr == "no finding matches\n"
     locked = await terminal("audit", "--cluster", "aks-payments-frc", "--store", str(terminal.home / "other.db"))
     assert locked.returncode == 2
     assert (terminal.home / "other.db").exists()
@@ -184,3 +219,94 @@ async def test_a_plan_file_that_was_changed_is_refused(tmp_path: Path) -> None:
             done = await terminal("fix", "--plan", str(plan), "--yes", GUARD_ALLOW_FIX="true")
             assert (done.returncode, done.stdout) == (64, "")
             assert says in done.stderr
+
+
+SCOPE = ("--subscription", "--cluster", "--node-pool", "--control")
+WAVES = ("--max-unavailable", "--max-failures", "--pause")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        *((("--plan", "plan.json"), (option, "1")) for option in SCOPE),
+        (("--plan", "plan.json"), ("--method", "auto")),
+        *((("--resume", "20260101T000000Z-abcdef"), (option, "1")) for option in (*SCOPE, *WAVES)),
+        (("--resume", "20260101T000000Z-abcdef"), ("--method", "auto")),
+        (("--resume", "20260101T000000Z-abcdef"), ("--no-canary",)),
+        (("--resume", "20260101T000000Z-abcdef"), ("--plan", "plan.json")),
+    ],
+)
+def test_options_that_do_not_go_together(
+    first: tuple[str, str], second: tuple[str, ...], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with environment({"GUARD_ALLOW_FIX": "true", "HOME": str(tmp_path), "GUARD_ARM_ENDPOINT": "https://localhost:9"}):
+        assert cli.main(["fix", "--yes", *second, *first]) == 64
+    shown = capsys.readouterr()
+    assert f"{first[0]} does not go together with {second[0]}: " in shown.err
+    assert shown.out == ""
+    assert list(tmp_path.iterdir()) == [], "no store was made"
+
+
+async def test_fix_shows_what_it_did_not_touch(tmp_path: Path) -> None:
+    async with sandbox.serve(sandbox.parse(one_pool("false_flag", "garbled", "compliant_default"))) as box:
+        terminal = Terminal(box, tmp_path)
+        done = await terminal("fix", "--yes", "--pause", "0", "--output", "json", GUARD_ALLOW_FIX="true")
+        assert done.returncode == 2, done.stderr
+        shown = sorted(json.loads(done.stdout), key=lambda item: str(item["instance_id"]))
+        assert [(item["status"], item["outcome"]) for item in shown] == [
+            ("pass", "fixed"),
+            ("error", None),
+            ("pass", None),
+        ]
+        again = await terminal("fix", "--output", "json", GUARD_ALLOW_FIX="true")
+        assert again.returncode == 2, again.stderr
+        assert "there is nothing to fix" in again.stderr
+        assert sorted(item["status"] for item in json.loads(again.stdout)) == ["error", "pass", "pass"]
+
+
+async def test_an_interrupted_audit_can_be_read(tmp_path: Path) -> None:
+    async with sandbox.serve(sandbox.parse(one_pool("compliant_default", "hang"))) as box:
+        terminal = Terminal(box, tmp_path)
+        seen: list[Run] = []
+
+        def one_is_done(run: Run, found: list[Finding]) -> bool:
+            seen.append(run)
+            return bool(found)
+
+        code, said = await terminal.interrupted(one_is_done, "audit")
+        assert seen[-1].state is RunState.RUNNING
+        run_id = seen[-1].id
+        assert code == cli.INTERRUPTED
+        assert f"run {run_id}\n" in said
+        assert f"what the run {run_id} found so far: kubelet-guard findings --run {run_id}" in said
+        assert "Traceback" not in said
+        done = await terminal("findings", "--output", "json")
+        assert [item["status"] for item in json.loads(done.stdout)] == ["pass"]
+        assert done.returncode == 2, "half an audit proves nothing"
+        assert f"the run {run_id} is cancelled" in done.stderr
+
+
+async def test_an_interrupted_fix_goes_on_as_it_says(tmp_path: Path) -> None:
+    async with sandbox.serve(sandbox.parse(one_pool("false_flag", "false_file"))) as box:
+        terminal = Terminal(box, tmp_path)
+        terminal_key = {"GUARD_ALLOW_FIX": "true"}
+        code, said = await terminal.interrupted(
+            lambda run, found: run.kind == "fix" and bool(found), "fix", "--yes", "--pause", "8", **terminal_key
+        )
+        assert code == cli.INTERRUPTED
+        assert "Traceback" not in said
+        command = said.split("goes on with: kubelet-guard ")[1].splitlines()[0]
+        again = shlex.split(command)
+        assert again[:2] == ["fix", "--resume"]
+        assert (await terminal("findings", "--run", again[2])).returncode == 2
+
+        unsure = await terminal(*again, **terminal_key)
+        assert unsure.returncode == 64, unsure.stderr
+        assert "support policy" in unsure.stderr
+        assert "1 nodes would be changed" in unsure.stderr
+        done = await terminal(*again, "--yes", "--output", "json", **terminal_key)
+        assert done.returncode == 0, done.stderr
+        assert [item["outcome"] for item in json.loads(done.stdout)] == ["fixed"] * 2
+        over = await terminal(*again, "--yes", **terminal_key)
+        assert over.returncode == 64
+        assert "is complete" in over.stderr

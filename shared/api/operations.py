@@ -140,7 +140,7 @@ async def cancel_run(caller: Caller, run_id: str) -> Answer:
         return _unknown(run_id)
     if run.state.final:
         return problem(409, "The run is over", f"the run {run.id} is {run.state}", run=run)
-    if not await starting.alive(caller.orchestrations, run, datetime.now(UTC)):
+    if not await starting.alive(caller.services.store, caller.orchestrations, run, datetime.now(UTC)):
         await starting.give_up(caller.services.store, run, "the app lost this run: its orchestration is not there")
         return problem(409, "The run is over", f"the run {run.id} was lost, and is recorded as failed now", run=run)
     await stopping.cancel(caller.services.store, run.id)

@@ -28,8 +28,8 @@ _TURN_SECONDS = 30.0
 _TURN_TRIES = 40
 # A run may be recorded this long before its orchestration is there.
 _BIRTH = timedelta(minutes=2)
-# A fix from a terminal says nothing of itself while it goes; after this long it is not believed to.
-_TERMINAL_FIX = timedelta(days=1)
+# An audit from a terminal says nothing of itself while it goes; after this long it is not believed to.
+_TERMINAL_AUDIT = timedelta(days=1)
 
 
 class Orchestrations(Protocol):
@@ -83,11 +83,11 @@ async def start(
         job |= {"plan_run": new_run_id(now), "approval": approval}
         record |= {"plan_run": job["plan_run"], "approval": approval}
     run = Run(new_run_id(now), kind, RunState.RUNNING, now, request=record)
-    async with _turn(services.store, run.id):
+    async with turn(services.store, run.id):
         for other in await going(services.store):
             if not same_scope(run, other, services.settings.subscriptions):
                 continue
-            if await alive(orchestrations, other, now):
+            if await alive(services.store, orchestrations, other, now):
                 raise GoingError(other)
             await give_up(services.store, other, "the app lost this run: its orchestration is not there any more")
         await services.store.save_run(run)
@@ -135,7 +135,7 @@ def _scope(run: Run) -> Mapping[str, object]:
 
 
 @asynccontextmanager
-async def _turn(store: Store, owner: str) -> AsyncIterator[None]:
+async def turn(store: Store, owner: str) -> AsyncIterator[None]:
     """One start at a time, over all instances of the app. Raises CrowdedError."""
     for _ in range(_TURN_TRIES):
         if await store.claim("start", owner, _TURN_SECONDS):
@@ -149,11 +149,18 @@ async def _turn(store: Store, owner: str) -> AsyncIterator[None]:
         await store.release("start", owner)
 
 
-async def alive(orchestrations: Orchestrations, run: Run, now: datetime) -> bool:
-    """Whether a run that is recorded as going is."""
+async def alive(store: Store, orchestrations: Orchestrations, run: Run, now: datetime) -> bool:
+    """Whether a run that is recorded as going is: the app's by its orchestration, a terminal's fix by its lease."""
     if "by" not in run.request:
-        return now - run.started < _TERMINAL_FIX
+        if run.kind is RunKind.FIX:
+            return await store.holder(lease(run.id)) is not None
+        return now - run.started < _TERMINAL_AUDIT
     return now - run.started < _BIRTH or await orchestrations.going(run.id)
+
+
+def lease(run_id: str) -> str:
+    """The claim that a terminal holds while it carries out this fix (exclusive.py)."""
+    return f"fix/{run_id}"
 
 
 async def give_up(store: Store, run: Run, why: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import pairwise
 from unittest.mock import patch
 
@@ -13,10 +14,13 @@ import pytest
 
 import sandbox
 from shared import runs
-from shared.errors import UsageError
-from shared.models import Finding, Outcome, Run, RunKind, RunState, Status
+from shared.azure import Azure
+from shared.errors import GuardError, UsageError
+from shared.models import Finding, Outcome, Run, RunKind, RunState, Status, Subscription
 from shared.node.planning import Method
-from shared.runs import FixRequest, NodePlan, RunRequest
+from shared.runs import FixRequest, NodePlan, RunRequest, exclusive, starting
+from shared.runs.context import Json
+from shared.store import new_run_id
 from tests.runs.conftest import Bench, BenchFactory, one_pool
 
 FAST = {"allow_fix": True, "restart_seconds": 8, "command_deadline_seconds": 90.0}
@@ -274,9 +278,173 @@ async def test_a_cut_between_history_and_findings_forgets_nothing(bench: BenchFa
     async with bench(one_pool("false_file"), **FAST) as b:
         made = await plans(b)
         store = b.services.store
-        with patch.object(store, "save_findings", side_effect=OSError("the disk is full")):
+        full = patch.object(store, "save_findings", side_effect=OSError("the disk is full"))
+        with full, pytest.raises(GuardError, match="not everything could be recorded"):
             await fix(b, made)
         stopped = await store.latest_run()
         assert stopped is not None
         history = await store.history([made[0].node.key])
         assert history[made[0].node.key, "3.2.6"].last_fixed is not None
+
+
+class App:
+    """The app's orchestrations: all that were started go on for ever."""
+
+    async def start(self, run_id: str, job: Json) -> None:
+        pass
+
+    async def wake(self, run_id: str) -> None:
+        pass
+
+    async def going(self, run_id: str) -> bool:
+        return True
+
+
+async def test_one_run_fixes_a_subscription_at_a_time(bench: BenchFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Short, so that the first fix has to renew its lease more than once.
+    monkeypatch.setattr(exclusive, "_LEASE_SECONDS", 1.2)
+    async with bench(one_pool("false_file", "false_flag"), **FAST) as b:
+        made = await plans(b)
+        begun: asyncio.Queue[Run] = asyncio.Queue()
+        first = asyncio.create_task(
+            runs.fix_here(b.services, FixRequest(pause_seconds=4), made, begun.put_nowait), name="first"
+        )
+        going = await asyncio.wait_for(begun.get(), 60)
+        await asyncio.sleep(2)
+        with pytest.raises(
+            UsageError, match=rf"the fix {going.id} is going on the same subscriptions: .*, process \d+"
+        ):
+            await fix(b, made)
+        with pytest.raises(UsageError, match=f"the fix {going.id} is going"):
+            await runs.resume_fix_here(b.services, going.id)
+        with pytest.raises(starting.GoingError, match=going.id):
+            await starting.start(b.services, App(), RunKind.FIX, FixRequest(), by="http")
+        # Elsewhere another one may.
+        away = [
+            plan.model_copy(update={"node": replace(plan.node, subscription="11111111-1111-1111-1111-111111111111")})
+            for plan in made
+        ]
+        elsewhere, _ = await fix(b, away)
+        assert elsewhere.state is RunState.COMPLETED
+        assert not first.done()
+        done = await first
+        assert (done.id, done.state) == (going.id, RunState.COMPLETED)
+        assert [run.id for run in (await b.services.store.runs(kind=RunKind.FIX)).runs] == [elsewhere.id, going.id]
+        again, _ = await fix(b, made)
+        assert again.state is RunState.COMPLETED, "the lease was given back"
+
+
+async def test_a_fix_of_the_app_is_waited_for(bench: BenchFactory) -> None:
+    async with bench(one_pool("false_file"), **FAST) as b:
+        made = await plans(b)
+        other = await starting.start(b.services, App(), RunKind.FIX, FixRequest(), by="http", approval="manual")
+        commands = dict(b.box.stats()["commands"])
+        with pytest.raises(
+            UsageError, match=f"the fix {other.id} of the app is running .* /api/runs/{other.id}/cancel"
+        ):
+            await fix(b, made)
+        assert b.box.stats()["commands"] == commands
+        assert len((await b.services.store.runs(kind=RunKind.FIX)).runs) == 1
+
+
+async def test_a_fix_whose_process_was_killed_is_in_nobodys_way(bench: BenchFactory) -> None:
+    async with bench(one_pool("false_file"), **FAST) as b:
+        made = await plans(b)
+        started = datetime.now(UTC)
+        killed = Run(new_run_id(started), RunKind.FIX, RunState.RUNNING, started, request={"subscriptions": []})
+        await b.services.store.save_run(killed)
+        _, (finding,) = await fix(b, made)
+        assert finding.outcome is Outcome.FIXED
+        after = await b.services.store.run(killed.id)
+        assert after is not None
+        assert (after.state, after.error) == (RunState.FAILED, "its terminal went away before it was over")
+
+
+async def test_a_lost_lease_ends_the_fix(bench: BenchFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exclusive, "_LEASE_SECONDS", 1.2)
+    async with bench(one_pool("false_file", "false_flag"), **FAST) as b:
+        made = await plans(b)
+        begun: asyncio.Queue[Run] = asyncio.Queue()
+        first = asyncio.create_task(
+            runs.fix_here(b.services, FixRequest(pause_seconds=60), made, begun.put_nowait), name="first"
+        )
+        run = await asyncio.wait_for(begun.get(), 60)
+        store, lease = b.services.store, f"fix/{run.id}"
+        held = await store.holder(lease)
+        assert held is not None
+        await store.release(lease, held)
+        assert await store.claim(lease, "another", 60)
+        with pytest.raises(GuardError, match="was taken over by another"):
+            await asyncio.wait_for(first, 30)
+        assert await store.holder(lease) == "another"
+        after = await store.run(run.id)
+        assert after is not None
+        assert after.state is RunState.CANCELLED
+
+
+async def test_a_fix_that_cannot_record_is_not_complete(bench: BenchFactory) -> None:
+    async with bench(one_pool("false_file"), **FAST) as b:
+        made = await plans(b)
+
+        def broken(_: list[Finding]) -> None:
+            raise RuntimeError("no room")
+
+        with pytest.raises(
+            GuardError, match=r"not everything could be recorded: no room; go on with: .* --resume"
+        ) as no:
+            await runs.fix_here(replace(b.services, on_findings=broken), FixRequest(), made)
+        assert no.value.exit_code == 2
+        run = await b.services.store.latest_run()
+        assert run is not None
+        assert (run.state, run.error) == (RunState.FAILED, "not everything could be recorded: no room")
+        done = await runs.resume_fix_here(b.services, run.id)
+        assert (done.state, done.error) == (RunState.COMPLETED, "")
+
+
+async def test_a_survey_that_fails_is_no_wrong_usage(bench: BenchFactory) -> None:
+    def broken(_: list[Finding]) -> None:
+        raise RuntimeError("no room")
+
+    class Unforeseen(Azure):
+        async def subscriptions(self) -> list[Subscription]:
+            raise RuntimeError("unforeseen")
+
+    async with bench(one_pool("compliant_default"), **FAST) as b:
+        unforeseen = replace(b.services, azure=Unforeseen(b.services.settings))
+        for services, error in (
+            (replace(b.services, on_findings=broken), "not everything could be recorded: no room"),
+            (unforeseen, "unforeseen"),
+        ):
+            with pytest.raises(GuardError, match=error) as no:
+                await runs.survey_here(services, RunKind.AUDIT, RunRequest(clusters=("aks-test",)))
+            assert no.value.exit_code == 2
+            run = await b.services.store.latest_run()
+            assert run is not None
+            assert (run.state, run.error) == (RunState.FAILED, error)
+            assert run.id in str(no.value)
+
+
+async def test_a_cancelled_audit_keeps_what_it_found(bench: BenchFactory) -> None:
+    async with bench(one_pool("compliant_default", "hang"), **FAST) as b:
+        begun: list[Run] = []
+
+        def stop(found: list[Finding]) -> None:
+            if found:
+                auditing.cancel()
+
+        auditing = asyncio.create_task(
+            runs.survey_here(
+                replace(b.services, on_findings=stop),
+                RunKind.AUDIT,
+                RunRequest(),
+                begun.append,
+            )
+        )
+        with pytest.raises(asyncio.CancelledError):
+            await auditing
+        (run,) = begun
+        after = await b.services.store.run(run.id)
+        assert after is not None
+        assert after.state is RunState.CANCELLED
+        assert after.finished is not None
+        assert [item.status for item in await b.findings(run.id)] == [Status.PASS]
