@@ -62,6 +62,8 @@ class Terminal:
             cwd=Path(__file__).parent.parent,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
+            # A run in the background of a shell ignores Ctrl-C, and its children would too.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         async with asyncio.timeout(60), open_store(str(self.store)) as store:
             while True:
