@@ -22,7 +22,7 @@ import sandbox
 from shared import cli
 from shared.models import Finding, Run, RunState
 from shared.store import FindingQuery, open_store
-from tests.runs.conftest import DEMO, environment, one_pool
+from tests.support.bench import DEMO, environment, one_pool
 
 
 class Terminal:

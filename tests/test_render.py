@@ -13,7 +13,7 @@ from shared import render
 from shared.models import Finding, Outcome, Status
 from shared.runs.findings import plain
 from shared.runs.plans import NodePlan
-from tests.runs.test_pure import finding, node
+from tests.support.findings import finding, node
 
 PASS, FAIL, ERROR, SKIPPED = Status.PASS, Status.FAIL, Status.ERROR, Status.SKIPPED
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trustme
@@ -13,7 +11,7 @@ import trustme
 from shared.azure import Azure
 from shared.models import Node
 from shared.settings import Settings
-from tests.azure.arm import GROUP, SCALE_SET, SUBSCRIPTION, Arm, Token, serve
+from tests.support.arm import Arm, Token, a_node, serve
 
 
 @pytest.fixture(scope="session")
@@ -49,27 +47,3 @@ async def azure(settings: Settings, token: Token) -> AsyncIterator[Azure]:
 @pytest.fixture
 def node() -> Node:
     return a_node()
-
-
-def a_node(**changes: Any) -> Node:
-    base = Node(
-        subscription=SUBSCRIPTION,
-        resource_group="rg-shop",
-        cluster="shop",
-        location="westeurope",
-        node_pool="pool1",
-        node_resource_group=GROUP,
-        scale_set=SCALE_SET,
-        instance_id="0",
-        name=f"{SCALE_SET}000000",
-        os="Linux",
-        power="running",
-        provisioning="Succeeded",
-        kubernetes_version="1.33.3",
-        node_image_version=None,
-        created=None,
-        cluster_provisioning="Succeeded",
-        pool_provisioning="Succeeded",
-        locked=False,
-    )
-    return replace(base, **changes)

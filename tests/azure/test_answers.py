@@ -12,7 +12,7 @@ from shared.azure.pipeline import same_service
 from shared.azure.problems import _TABLE, Fault, Target, judge, passing, response_fault, tidy, word
 from shared.azure.runcommand import STREAM_LIMIT, CommandResult, read_answer, split_message
 from shared.models import Status
-from tests.azure.arm import message, result
+from tests.support.arm import message, result
 
 TARGET = Target("node n1", "Some/action", "/subscriptions/x")
 

@@ -12,9 +12,21 @@ from shared.azure import Azure, SubscriptionError, precheck
 from shared.errors import CredentialError, EndpointError
 from shared.models import Cluster, NodePool, Status, Subscription
 from shared.settings import Settings
-from tests.azure import arm as far
-from tests.azure.arm import GROUP, SCALE_SET, SUBSCRIPTION, Answer, Arm, Seen, Token, error, instance, pool, scale_set
-from tests.azure.conftest import a_node
+from tests.support import arm as far
+from tests.support.arm import (
+    GROUP,
+    SCALE_SET,
+    SUBSCRIPTION,
+    Answer,
+    Arm,
+    Seen,
+    Token,
+    a_node,
+    error,
+    instance,
+    pool,
+    scale_set,
+)
 
 CLUSTERS = "/managedclusters"
 SETS = "/virtualmachinescalesets"

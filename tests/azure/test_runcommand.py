@@ -10,7 +10,7 @@ import pytest
 from shared.azure import Azure, CommandResult, Started
 from shared.models import Node, Problem, Status
 from shared.settings import Settings
-from tests.azure.arm import SUBSCRIPTION, Answer, Arm, Seen, Token, accepted, error, message, result
+from tests.support.arm import SUBSCRIPTION, Answer, Arm, Seen, Token, accepted, error, message, result
 
 BUSY = error(
     "Conflict",

@@ -8,7 +8,7 @@ import pytest
 
 from shared.controls import CONTROLS, control, judge
 from shared.models import Evidence, Status
-from tests.evidence import AKS_UNIT, CONFIG, ENVIRONMENT, STARTED, UNIT, config, edited, evidence
+from tests.support.evidence import AKS_UNIT, CONFIG, ENVIRONMENT, STARTED, UNIT, config, edited, evidence
 
 CONTROL = control("3.2.6")
 FALSE = "--make-iptables-util-chains=false"

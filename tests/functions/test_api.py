@@ -14,11 +14,9 @@ from schemathesis import GenerationMode
 from schemathesis.core.result import Ok
 
 from shared.api.openapi import as_text, document
-from tests.functions.conftest import CloudFactory
-from tests.functions.host import KEY, ROOT, Host
-from tests.functions.test_audit import start
-from tests.functions.test_fix import ALLOWED, awaiting
-from tests.runs.conftest import one_pool
+from tests.support.bench import one_pool
+from tests.support.cloud import ALLOWED, CloudFactory, awaiting, start
+from tests.support.host import KEY, ROOT, Host
 
 SMALL = one_pool("compliant_default", "false_file", "false_flag")
 RUN = "20260101T000000Z-000000"

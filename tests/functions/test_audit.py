@@ -16,10 +16,9 @@ import pytest
 from sandbox import Fault
 from shared.models import Finding, RunState, Status
 from shared.runs import activities, hosting, orchestrators
-from tests.functions.conftest import Cloud, CloudFactory
-from tests.functions.host import Host
-from tests.functions.hub import Hub
-from tests.runs.conftest import one_pool
+from tests.support.bench import one_pool
+from tests.support.cloud import Cloud, CloudFactory, start
+from tests.support.hub import Hub
 
 DEMO = Path(__file__).parents[2] / "fleets" / "demo.yaml"
 ONE, TWO = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
@@ -33,13 +32,6 @@ def two_subscriptions() -> str:
         one_pool("compliant_default", "false_flag", subscription=TWO),
     )
     return first + second.partition("subscriptions:\n")[2].replace("rg-test", "rg-two").replace("aks-test", "aks-two")
-
-
-async def start(host: Host, body: Any = None, path: str = "/api/audits") -> str:
-    """Start a run; its id."""
-    answer = await host.http("POST", path, body or {})
-    assert answer.status == 202, answer.body
-    return str(answer.json()["id"])
 
 
 def told(findings: list[Finding]) -> list[tuple[str, Status, str]]:

@@ -10,12 +10,9 @@ import pytest
 
 from shared.models import Outcome, RunState, Status
 from shared.runs import activities, hosting
-from tests.functions.conftest import Cloud, CloudFactory
-from tests.functions.host import Host
-from tests.functions.test_audit import start
-from tests.runs.conftest import one_pool
+from tests.support.bench import one_pool
+from tests.support.cloud import ALLOWED, Cloud, CloudFactory, awaiting, start
 
-ALLOWED = {"GUARD_ALLOW_FIX": "true", "GUARD_RESTART_SECONDS": "20"}
 AUTO: dict[str, Any] = {"approval": "auto", "pause_seconds": 0}
 FAILING = one_pool("false_file", "false_flag", "compliant_default")
 
@@ -28,16 +25,6 @@ async def outcomes(c: Cloud, run_id: str) -> Counter[Outcome | None]:
     assert counted == Counter(run.summary.outcomes)
     assert run.summary.nodes == len(findings)
     return counted
-
-
-async def awaiting(host: Host, run_id: str) -> Any:
-    """The run, once it waits for its approval."""
-    async with asyncio.timeout(30):
-        while True:
-            shown = (await host.http("GET", f"/api/runs/{run_id}")).json()
-            if shown["state"] != "running":
-                return shown
-            await asyncio.sleep(0.05)
 
 
 async def test_a_whole_fix(cloud: CloudFactory) -> None:

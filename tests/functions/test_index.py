@@ -18,8 +18,8 @@ from shared.errors import SettingsError
 from shared.runs.activities import ACTIVITIES, BATCH
 from shared.runs.orchestrators import ORCHESTRATORS
 from shared.settings import NAMES, load, load_for_host
-from tests.functions.host import load_app
-from tests.runs.conftest import environment
+from tests.support.bench import environment
+from tests.support.host import load_app
 
 ROOT = Path(__file__).parents[2]
 STORAGE = {"AzureWebJobsStorage": "UseDevelopmentStorage=true"}

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.infra.bicep import INFRA, at, keys, objects, read, text_of
+from tests.support.bicep import INFRA, at, keys, objects, read, text_of
 
 ROOT = INFRA.parent
 # Reading the result of an asynchronous Compute operation, whose address Azure gives.

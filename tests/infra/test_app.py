@@ -9,7 +9,7 @@ import yaml
 from tree_sitter import Node
 
 import shared.settings
-from tests.infra.bicep import INFRA, at, files, keys, literal, objects, read, text_of
+from tests.support.bicep import INFRA, at, files, keys, literal, objects, read, text_of
 
 APP = read(INFRA / "modules" / "app.bicep")
 STORAGE = read(INFRA / "modules" / "storage.bicep")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pycep
 import pytest
 
-from tests.infra.bicep import INFRA, File, files, keys, literal, read
+from tests.support.bicep import INFRA, File, files, keys, literal, read
 
 FILES = files()
 MODULES = sorted((INFRA / "modules").glob("*.bicep"))

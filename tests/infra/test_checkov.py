@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.infra.bicep import INFRA, files
-from tests.require import require
+from tests.support.bicep import INFRA, files
+from tests.support.require import require
 
 # checkov reads Bicep with an older grammar than the language has. What that does not know is written in an older form
 # first: an equivalent one, or one that its rules, which look at properties of resources, do not look at.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from shared.models import Finding
-from tests.infra.bicep import INFRA, read
+from tests.support.bicep import INFRA, read
 
 FIELDS = {
     "finding": {field.name for field in dataclasses.fields(Finding)},

@@ -10,7 +10,7 @@ from shared.kubelet import config_paths, resolve
 from shared.kubelet.flags import FLAGS, flag_set
 from shared.kubelet.pflag import parse_flags
 from shared.kubelet.schema import split_path
-from tests.kubelet.samples import CONFIG, KIND
+from tests.support.configs import CONFIG, KIND
 
 
 def value(path: str, *arguments: str) -> object:

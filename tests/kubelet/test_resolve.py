@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from shared.kubelet import Assignment, Resolution, resolve
 from shared.kubelet.flags import FLAGS
 from shared.kubelet.schema import KUBELET_CONFIGURATION, split_path
-from tests.kubelet.samples import CONFIG, DROPINS, JSON_KIND, KIND
+from tests.support.configs import CONFIG, DROPINS, JSON_KIND, KIND
 
 
 def with_config(text: str, *arguments: str, version: str | None = None) -> Resolution:

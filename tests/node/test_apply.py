@@ -35,11 +35,8 @@ from shared.node.fixing import (
     parse_report,
 )
 from shared.node.frames import FrameError
-from tests.node.conftest import PID, FolderNode, folder_node
-from tests.node.test_collect import shell
-from tests.require import require
-
-__all__ = ["folder_node", "shell"]
+from tests.support.folder_node import PID, FolderNode
+from tests.support.require import require
 
 CONFIG = "/etc/default/kubeletconfig.json"
 ENVIRONMENT = "/etc/default/kubelet"

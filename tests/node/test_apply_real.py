@@ -18,8 +18,8 @@ from shared.models import Evidence, File
 from shared.node import evidence, frames
 from shared.node.fixing import FileEdit, Report, Splice, apply_script, file_edit, parse_report
 from shared.node.planning import plan
-from tests.node import kubelet_standin
-from tests.nspawn import (
+from tests.support import kubelet_standin
+from tests.support.nspawn import (
     CONFIG,
     CONFIG_PATH,
     DROPIN_DIRECTORY,

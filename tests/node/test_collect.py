@@ -14,25 +14,8 @@ import pytest
 
 from shared.controls import control, judge
 from shared.node import frames
-from tests.node.conftest import BOOT, FolderNode
-from tests.require import require
-
-
-@pytest.fixture(params=["sh", "dash", "bash", "busybox"])
-def shell(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[tuple[str, ...], str]:
-    """A shell command and the PATH with the tools that go with it (all of busybox's own for busybox)."""
-    name: str = request.param
-    found = shutil.which(name)
-    require(found is not None, f"{name} is not installed")
-    assert found is not None
-    if name != "busybox":
-        return (found,), os.environ["PATH"]
-    applets = tmp_path / "applets"
-    applets.mkdir()
-    subprocess.run([found, "--install", "-s", str(applets)], check=True)
-    for standin in ("systemctl", "curl"):
-        (applets / standin).unlink(missing_ok=True)
-    return (found, "sh"), str(applets)
+from tests.support.folder_node import BOOT, FolderNode
+from tests.support.require import require
 
 
 def test_reads_what_the_kubelet_runs_with(folder_node: FolderNode, shell: tuple[tuple[str, ...], str]) -> None:

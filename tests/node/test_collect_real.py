@@ -11,8 +11,8 @@ import pytest
 from shared.controls import Verdict, control, judge
 from shared.models import Evidence, Status
 from shared.node import evidence, frames
-from tests.node import kubelet_standin
-from tests.nspawn import (
+from tests.support import kubelet_standin
+from tests.support.nspawn import (
     CONFIG,
     CONFIG_PATH,
     DROPIN_DIRECTORY,

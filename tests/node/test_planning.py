@@ -17,7 +17,7 @@ from shared.kubelet.edit import EditError, add_setting, replace_value
 from shared.models import Evidence, Status
 from shared.node.planning import CannotPlan, Method, Plan, plan
 from shared.systemd import start_command
-from tests.evidence import AKS_UNIT, CONFIG, ENVIRONMENT, UNIT, config, edited, evidence, file, quoted
+from tests.support.evidence import AKS_UNIT, CONFIG, ENVIRONMENT, UNIT, config, edited, evidence, file, quoted
 
 CONTROL = control("3.2.6")
 FALSE = "--make-iptables-util-chains=false"

@@ -17,7 +17,7 @@ from shared.errors import CredentialError, EndpointError, UsageError
 from shared.models import Finding, Problem, RunKind, RunState, Status
 from shared.runs import RunRequest, collecting
 from shared.runs.activities import ACTIVITIES
-from tests.runs.conftest import BenchFactory, environment, one_pool
+from tests.support.bench import BenchFactory, environment, one_pool
 
 PASS, FAIL, ERROR, SKIPPED = Status.PASS, Status.FAIL, Status.ERROR, Status.SKIPPED
 FLAG = "flag --make-iptables-util-chains="

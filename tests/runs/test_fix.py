@@ -21,7 +21,7 @@ from shared.node.planning import Method
 from shared.runs import FixRequest, NodePlan, RunRequest, exclusive, starting
 from shared.runs.context import Json
 from shared.store import new_run_id
-from tests.runs.conftest import Bench, BenchFactory, one_pool
+from tests.support.bench import Bench, BenchFactory, one_pool
 
 FAST = {"allow_fix": True, "restart_seconds": 8, "command_deadline_seconds": 90.0}
 

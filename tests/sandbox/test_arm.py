@@ -9,7 +9,7 @@ import pytest
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError, ServiceRequestError
 
 from sandbox import Fault, parse, serve
-from tests.sandbox.support import GROUP, SUBSCRIPTION, azure, code, fleet
+from tests.support.fleets import GROUP, SUBSCRIPTION, azure, code, fleet
 
 CLUSTERS = f"/subscriptions/{SUBSCRIPTION}/providers/Microsoft.ContainerService/managedClusters"
 

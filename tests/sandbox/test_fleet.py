@@ -4,7 +4,7 @@ import pytest
 
 from sandbox.fleet import FleetError, load, members, parse
 from sandbox.states import STATES
-from tests.sandbox.support import SUBSCRIPTION, fleet
+from tests.support.fleets import SUBSCRIPTION, fleet
 
 DEMO = Path(__file__).parents[2] / "fleets" / "demo.yaml"
 

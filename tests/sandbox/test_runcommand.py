@@ -12,7 +12,7 @@ import pytest
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ServiceRequestError
 
 from sandbox import Fault, serve
-from tests.sandbox.support import azure, code, fleet, until
+from tests.support.fleets import azure, code, fleet, until
 
 BUSY = "Run command extension execution is in progress. Please wait for completion before invoking a run command."
 

@@ -11,7 +11,7 @@ import pytest
 
 from sandbox import node
 from sandbox.fleet import members
-from tests.sandbox.support import fleet
+from tests.support.fleets import fleet
 
 CONFIG = "etc/default/kubeletconfig.json"
 ENVIRONMENT = "etc/default/kubelet"

@@ -12,7 +12,7 @@ import pytest
 from sandbox import node, service
 from sandbox.fleet import members
 from sandbox.states import STATES, Command
-from tests.sandbox.support import fleet
+from tests.support.fleets import fleet
 
 
 @pytest.fixture(scope="module")

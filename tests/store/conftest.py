@@ -11,8 +11,8 @@ import pytest_asyncio
 from shared.store import Store, open_store
 from shared.store.backend import Backend
 from shared.store.sqlite import open_sqlite
-from tests.azurite import Azurite
-from tests.azurite import azurite as azurite
+from tests.support.azurite import Azurite
+from tests.support.azurite import azurite as azurite
 
 
 @pytest.fixture(params=["sqlite", "tables"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from shared.errors import StoreError
 from shared.models import Finding, History, Outcome, Run, RunKind, RunState, RunSummary, Status
 from shared.store.codec import decode, encode
-from tests.store.samples import NOON, RUN, finding, run
+from tests.support.records import NOON, RUN, finding, run
 
 TIMES = st.datetimes(min_value=datetime(1970, 1, 1), max_value=datetime(2200, 1, 1), timezones=st.just(UTC))
 STRICT = {datetime: TIMES, str: st.text(max_size=20)}

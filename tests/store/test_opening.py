@@ -9,7 +9,7 @@ import pytest
 
 from shared.errors import StoreError
 from shared.store import open_store
-from tests.store.samples import RUN, run
+from tests.support.records import RUN, run
 
 SECRET = "c2VjcmV0LWtleQ"
 

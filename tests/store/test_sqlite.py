@@ -17,7 +17,7 @@ from shared.errors import StoreError
 from shared.store import FindingQuery, open_store
 from shared.store.backend import Row, Table
 from shared.store.sqlite import SCHEMA, open_sqlite
-from tests.store.samples import RUN, finding, node_key, run
+from tests.support.records import RUN, finding, node_key, run
 
 ROWS = 20_000
 

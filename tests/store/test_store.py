@@ -13,7 +13,7 @@ from shared.models import Finding, Outcome, RunKind, RunState, RunSummary, Statu
 from shared.store import Command, FindingQuery, Store, new_run_id, open_store
 from shared.store.backend import Backend, Row, Table
 from shared.store.keys import digest
-from tests.store.samples import NOON, RUN, SUBSCRIPTION, finding, history, node_key, run
+from tests.support.records import NOON, RUN, SUBSCRIPTION, finding, history, node_key, run
 
 OTHER_SUBSCRIPTION = "99999999-2222-3333-4444-555555555555"
 

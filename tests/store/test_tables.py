@@ -24,8 +24,8 @@ from shared.errors import CredentialError, StoreError
 from shared.store import FindingQuery, open_store
 from shared.store.backend import Row, Table
 from shared.store.tables import PREFIX, TRANSACTION_BYTES, batches, open_tables, open_tables_with_key
-from tests.azurite import Azurite, running
-from tests.store.samples import RUN, finding
+from tests.support.azurite import Azurite, running
+from tests.support.records import RUN, finding
 
 
 @given(st.lists(st.integers(0, 400_000), max_size=250))
@@ -229,7 +229,7 @@ import asyncio, base64, json, sys, time
 from azure.core.credentials import AccessToken
 from shared.errors import StoreError
 from shared.store import FindingQuery, open_store
-from tests.store.samples import RUN, finding
+from tests.support.records import RUN, finding
 
 def part(value):
     return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")

@@ -17,7 +17,7 @@ from shared.systemd import (
     replace_argument,
     start_command,
 )
-from tests.nspawn import CONFIG_PATH, DROPIN_DIRECTORY, DROPINS, ENVIRONMENT, ENVIRONMENT_PATH, UNIT, UNIT_PATH
+from tests.support.nspawn import CONFIG_PATH, DROPIN_DIRECTORY, DROPINS, ENVIRONMENT, ENVIRONMENT_PATH, UNIT, UNIT_PATH
 
 GOOD = "--make-iptables-util-chains=true"
 BAD = "--make-iptables-util-chains=false"

@@ -17,8 +17,8 @@ from shared.systemd import (
     replace_argument,
     start_command,
 )
-from tests import nspawn
-from tests.nspawn import Machine, NodeFile, install_aks_node, machine
+from tests.support import nspawn
+from tests.support.nspawn import Machine, NodeFile, install_aks_node, machine
 
 __all__ = ["machine"]
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.require import require
+from tests.support.require import require
 
 PACKAGES = "systemd,systemd-sysv,dbus,procps,iptables,curl,python3,python3-yaml"
 _RECIPE = (

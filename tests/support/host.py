@@ -26,7 +26,7 @@ from aiohttp import web
 from azure.durable_functions.models.utils import http_utils
 from azure.functions._durable_functions import OrchestrationContext
 
-from tests.functions.hub import (
+from tests.support.hub import (
     ACTIVITY,
     CHILD,
     COMPLETED,

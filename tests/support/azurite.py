@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.require import require
+from tests.support.require import require
 
 VERSION = "3.35.0"
 START_SECONDS = 60

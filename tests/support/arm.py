@@ -7,13 +7,15 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
 import trustme
 from aiohttp import web
 from azure.core.credentials import AccessToken
+
+from shared.models import Node
 
 SUBSCRIPTION = "11111111-2222-3333-4444-555555555555"
 GROUP = "MC_rg_shop_westeurope"
@@ -238,3 +240,27 @@ def instance(
             **properties,
         },
     }
+
+
+def a_node(**changes: Any) -> Node:
+    base = Node(
+        subscription=SUBSCRIPTION,
+        resource_group="rg-shop",
+        cluster="shop",
+        location="westeurope",
+        node_pool="pool1",
+        node_resource_group=GROUP,
+        scale_set=SCALE_SET,
+        instance_id="0",
+        name=f"{SCALE_SET}000000",
+        os="Linux",
+        power="running",
+        provisioning="Succeeded",
+        kubernetes_version="1.33.3",
+        node_image_version=None,
+        created=None,
+        cluster_provisioning="Succeeded",
+        pool_provisioning="Succeeded",
+        locked=False,
+    )
+    return replace(base, **changes)

@@ -1,0 +1,1 @@
+"""Fakes, builders and real services that tests of more than one folder work with."""
