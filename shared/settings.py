@@ -1,4 +1,4 @@
-"""Settings: read once from the environment, validated in one place (README, "Settings")."""
+"""Settings: read once from the environment, validated in one place (docs/settings.md)."""
 
 from __future__ import annotations
 

@@ -36,11 +36,11 @@ async def scope(services: Services, job: Json) -> Json:
     if unknown:
         return {
             "error": f"no subscription {', '.join(unknown)} among the {len(visible)} that this identity can see;"
-            ' give it a role there (README, "Deploying"), or correct the id (az account list --output table)'
+            ' give it a role there (docs/deploying.md), or correct the id (az account list --output table)'
         }
     if not visible:
         return {
-            "error": 'this identity can see no subscription: give it a role on one (README, "Deploying"), or sign in'
+            "error": 'this identity can see no subscription: give it a role on one (docs/deploying.md), or sign in'
             " with another (az login)"
         }
     return {"subscriptions": list(request.subscriptions) or sorted(visible)}
