@@ -17,7 +17,19 @@ from shared.kubelet.edit import EditError, add_setting, replace_value
 from shared.models import Evidence, Status
 from shared.node.planning import CannotPlan, Method, Plan, plan
 from shared.systemd import start_command
-from tests.support.evidence import AKS_UNIT, CONFIG, ENVIRONMENT, UNIT, config, edited, evidence, file, quoted
+from tests.support.evidence import (
+    AKS_UNIT,
+    CONFIG,
+    ENVIRONMENT,
+    UNIT,
+    config,
+    edited,
+    evidence,
+    file,
+    of_process,
+    process,
+    quoted,
+)
 
 CONTROL = control("3.2.6")
 FALSE = "--make-iptables-util-chains=false"
@@ -34,7 +46,7 @@ def after(seen: Evidence, made: Plan) -> Evidence:
     files = {**seen.files, **{path: file(path, text) for path, text in made.texts.items()}}
     texts = {path: item.text for path, item in files.items()}
     argv = [argument.text for argument in start_command(seen.units[0], seen.units[1:], texts).argv]
-    return replace(seen, files=files, argv=tuple(argv))
+    return process(replace(seen, files=files), argv=tuple(argv))
 
 
 def failing_cases() -> list[dict[str, Any]]:
@@ -51,7 +63,7 @@ def test_every_measured_failing_case_can_be_fixed(method: Method) -> None:
     for case in cases:
         argv = ["/opt/bin/kubelet", *case["argv"][1:]]
         unit = "[Service]\nExecStart=" + " ".join(map(quoted, argv)) + "\n"
-        seen = replace(evidence(unit=unit, files=case["files"]), argv=tuple(argv))
+        seen = evidence(unit=unit, files=case["files"], argv=argv)
         written = resolve(argv, case["files"]).assignments("makeIPTablesUtilChains")
         in_file = config_paths(argv).config or any(item.source.kind == "file" for item in written)
         if method == "config" and not in_file:
@@ -61,7 +73,7 @@ def test_every_measured_failing_case_can_be_fixed(method: Method) -> None:
             continue
         made = planned(seen, method)
         then = after(seen, made)
-        resolution = resolve(then.argv, then.texts)
+        resolution = resolve(of_process(then).argv, then.texts)
         assert resolution.accepted, case["id"]
         assert resolution.value("makeIPTablesUtilChains") is True, case["id"]
         others = {path: value for path, value in case["effective"].items() if path != "makeIPTablesUtilChains"}
@@ -133,20 +145,20 @@ def test_a_method_writes_the_setting_explicitly(method: Method, path: str, text:
     ("seen", "says"),
     [
         (evidence("--no-such-flag"), "would refuse to start"),
-        (evidence(unit=AKS_UNIT.replace("--enable-server", "--x=%b"), argv=["/opt/bin/kubelet"]), "cannot be told"),
+        (evidence(unit=AKS_UNIT.replace("--enable-server", "--x=%b"), argv=["/opt/bin/kubelet"]), "is not known: "),
         (replace(evidence(FALSE), units=()), "names no unit file"),
         (replace(evidence(FALSE), files={}), "was not collected"),
     ],
 )
 def test_what_cannot_be_planned_says_so(seen: Evidence, says: str) -> None:
     with pytest.raises(CannotPlan, match=says):
-        planned(replace(seen, argv=("/opt/bin/kubelet",)))
+        planned(seen)
 
 
 def test_an_image_managed_unit_is_not_edited() -> None:
     path = "/usr/lib/systemd/system/kubelet.service"
     unit = f"[Service]\nExecStart=/opt/bin/kubelet {FALSE}\n"
-    seen = replace(evidence(), units=(path,), files={path: file(path, unit)}, argv=("/opt/bin/kubelet", FALSE))
+    seen = process(replace(evidence(), units=(path,), files={path: file(path, unit)}), argv=("/opt/bin/kubelet", FALSE))
     with pytest.raises(CannotPlan, match="belongs to the node image"):
         planned(seen)
 
