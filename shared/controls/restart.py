@@ -57,7 +57,7 @@ def next_start(evidence: Evidence, version: str | None) -> OnDisk | Trouble:
         # What is as it was when the kubelet started did start it.
         started = made.code is Code.NEXT_START_REFUSED and not changed and evidence.process is not None
         return _unsure(made) if started else made
-    for why in _surprises(evidence, made, changed):
+    for why in _surprises(evidence, made, version, changed):
         return Trouble(Code.UNPROVED, why)
     return made
 
@@ -155,11 +155,11 @@ def _changed(evidence: Evidence) -> bool:
     return False
 
 
-def _surprises(evidence: Evidence, made: OnDisk, changed: bool) -> Iterator[str]:
+def _surprises(evidence: Evidence, made: OnDisk, version: str | None, changed: bool) -> Iterator[str]:
     """Why a restart might come to something else than what the files come to, or to nothing."""
     yield from _not_by_hand(evidence, made.rules)
-    if not made.resolution.modelled:
-        yield "this version does not know the rules of the kubelet's version"
+    if not (version and made.resolution.modelled):
+        yield f"this version does not know the rules of {version or 'the kubelet, whose version is not known'}"
     for path in made.inputs.paths:
         if not evidence.files[path].hosted:
             yield f"the kubelet's process has another {path} than the host"

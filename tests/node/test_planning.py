@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.controls import control, judge
 from shared.kubelet import config_paths, resolve
 from shared.kubelet.edit import EditError, add_setting, replace_value
-from shared.models import Evidence, Status
+from shared.models import Condition, Evidence, Status
 from shared.node.planning import CannotPlan, Method, Plan, plan
 from shared.systemd import start_command
 from tests.support.evidence import (
     AKS_UNIT,
     CONFIG,
+    CONFIG_DIR,
+    DROPIN_FLAGS,
     ENVIRONMENT,
     UNIT,
     config,
@@ -176,6 +178,7 @@ JSON_VALUES = st.recursive(
 OBJECTS = st.dictionaries(st.text("abcxyz", min_size=1, max_size=4), JSON_VALUES, max_size=5)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the first draw builds tables, on a busy machine slowly
 @given(OBJECTS, st.sampled_from([None, 1, 2, 4, "\t"]), st.booleans(), st.sampled_from(["\n", "\r\n"]))
 def test_a_setting_is_added_to_any_json(value: dict[str, Any], indent: Any, compact: bool, newline: str) -> None:
     separators = (",", ":") if compact else None
@@ -216,3 +219,70 @@ def test_nested_yaml_and_empty_values() -> None:
     )
     assert add_setting("a: {b: 1}\n", "a.x", False) == "a: {x: false, b: 1}\n"
     assert replace_value("a:\nb: 1\n", (2, 2), True) == "a: true\nb: 1\n"
+
+
+LATIN = "M\udcfcller"
+
+
+@pytest.mark.parametrize(
+    ("seen", "path"),
+    [
+        (evidence(FALSE, files={ENVIRONMENT: f"# {LATIN}\nKUBELET_FLAGS={FALSE}\n"}), ENVIRONMENT),
+        (evidence(unit=AKS_UNIT.replace("[Service]", f"# {LATIN}\n[Service]").replace("$KUBELET_FLAGS", FALSE)), UNIT),
+        (
+            evidence(config_text=config(providerID="x", makeIPTablesUtilChains=False).replace('"x"', f'"{LATIN}"')),
+            CONFIG,
+        ),
+    ],
+)
+def test_bytes_that_are_not_utf_8_stay(seen: Evidence, path: str) -> None:
+    made = planned(seen)
+    assert set(made.texts) == {path}
+    assert made.texts[path] == seen.files[path].text.replace("false", "true")
+    assert LATIN in made.texts[path]
+    shown = made.diff(seen) + "".join(made.steps)
+    assert LATIN not in shown
+    shown.encode()
+
+
+class TestRefusals:
+    """No plan where a restart is not known to come to what the files come to, and none for another's file."""
+
+    @pytest.mark.parametrize(
+        ("seen", "says"),
+        [
+            (replace(evidence(FALSE), refuses_manual=True), "refuses to be restarted by hand"),
+            (
+                replace(evidence(FALSE), conditions=(Condition("ConditionPathExists=/x", holds=False),)),
+                "does not hold now",
+            ),
+            (evidence(unit="[Service]\nExecStart=/opt/bin/start.sh\n", argv=["/opt/bin/kubelet", FALSE]), "start.sh"),
+            (evidence(argv=["/opt/bin/kubelet", FALSE]), "other arguments than it runs with"),
+            (replace(evidence(FALSE), process=None), "no kubelet process runs"),
+            (process(evidence(FALSE), version=""), "does not know the rules"),
+            (
+                replace(
+                    evidence(FALSE),
+                    files={**evidence(FALSE).files, CONFIG: replace(file(CONFIG, config()), hosted=False)},
+                ),
+                "than the host",
+            ),
+            (
+                evidence(
+                    config_text=config(makeIPTablesUtilChains=False), links={CONFIG: "/usr/share/kubeletconfig.json"}
+                ),
+                "/usr/share/kubeletconfig.json belongs to the node image",
+            ),
+        ],
+    )
+    def test_it_says_why(self, seen: Evidence, says: str) -> None:
+        with pytest.raises(CannotPlan, match=says):
+            planned(seen)
+
+    def test_one_file_under_two_names(self) -> None:
+        """Two edits of one file would undo each other."""
+        dropin = f"{CONFIG_DIR}/10-a.conf"
+        text = config(makeIPTablesUtilChains=False)
+        seen = evidence(DROPIN_FLAGS, text, files={dropin: text}, links={dropin: CONFIG})
+        with pytest.raises(CannotPlan, match="one file would be edited under several names"):
+            planned(seen)
