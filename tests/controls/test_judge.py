@@ -513,7 +513,7 @@ def test_what_cannot_be_determined(seen: Evidence, code: str) -> None:
 
 def test_a_crash_loop_says_why() -> None:
     seen = replace(evidence(config_text=config(makeIPTablesUtilChains="yes")), process=None)
-    assert "refuses to start" in judge(CONTROL, seen).reason
+    assert "refuses to start" in judge(CONTROL, seen, "1.36.3").reason
 
 
 def test_the_process_of_the_builder_is_a_kubelet() -> None:
