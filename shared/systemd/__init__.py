@@ -5,6 +5,7 @@ Pure: texts in, values out. The rules are those of systemd.syntax(7), systemd.un
 The tests compare them with a real systemd.
 """
 
+from .budget import TooLarge
 from .command import Argument, Part, StartCommand, start_command
 from .edit import CannotEdit, append_argument, remove_argument, replace_argument
 from .environment import Variable
@@ -17,6 +18,7 @@ __all__ = [
     "Origin",
     "Part",
     "StartCommand",
+    "TooLarge",
     "UnitError",
     "UnknownToUs",
     "Variable",
