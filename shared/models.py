@@ -47,7 +47,7 @@ class NodePool:
 
     `kind` is the API's `type` (`VirtualMachineScaleSets`, `VirtualMachines`, `AvailabilitySet`), `os` is `Linux` or
     `Windows`, `power` is `Running` or `Stopped`, `count` the number of nodes it is asked to have (None where
-    Azure does not say).
+    Azure does not say), `mode` is `System`, `User`, `Gateway`, or AKS's own `ManagedSystem` and `Machines`.
     """
 
     name: str
@@ -58,6 +58,7 @@ class NodePool:
     kubernetes_version: str | None
     node_image_version: str | None
     count: int | None
+    mode: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Cluster:
     """An AKS cluster with its node pools. `locked` says that the node resource group is read-only.
 
     The last three name nodes outside the pools: single VMs of node auto-provisioning, virtual nodes (no VM at all),
-    and AKS Automatic's system nodes, which Microsoft hosts.
+    and AKS Automatic's system nodes, which Microsoft hosts. None: the API version in use does not tell.
     """
 
     id: str
@@ -76,12 +77,12 @@ class Cluster:
     power: str
     provisioning: str
     node_resource_group: str
-    locked: bool
+    locked: bool | None
     kubernetes_version: str | None
     pools: tuple[NodePool, ...]
-    auto_provisioned: bool = False
+    auto_provisioned: bool | None = False
     virtual_nodes: bool = False
-    hosted_system: bool = False
+    hosted_system: bool | None = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ class Node:
     created: datetime | None
     cluster_provisioning: str
     pool_provisioning: str
-    locked: bool
+    locked: bool | None
 
     @property
     def id(self) -> str:

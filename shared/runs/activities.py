@@ -65,7 +65,8 @@ async def discover(services: Services, job: Json) -> Json:
     chosen = [cluster for cluster in clusters if not wanted or cluster.name.lower() in wanted]
     looked = await asyncio.gather(*(_nodes(services, cluster, request) for cluster in chosen))
     nodes = [node for found, _ in looked for node in found]
-    problems = [problem for _, found in looked for problem in found]
+    # One that concerns the whole subscription is met at every cluster, and said once.
+    problems = list(dict.fromkeys(problem for _, found in looked for problem in found))
     batches = make_batches(nodes)
     for number, batch in enumerate(batches):
         await documents.save(services.store, job["run_id"], f"nodes/{subscription}/{number}", documents.NODES, batch)

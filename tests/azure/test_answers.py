@@ -152,7 +152,10 @@ def test_azures_words_are_shortened_and_keep_no_signature() -> None:
 
 def test_bodies_that_are_not_in_the_error_shape() -> None:
     assert response_fault(502, "<html>") == Fault(502, "", "HTTP 502")
-    assert response_fault(500, '{"error": "text"}') == Fault(500, "", "HTTP 500")
+    assert response_fault(502, "<html><h1>Bad\n gateway</h1>") == Fault(502, "", "HTTP 502: Bad gateway")
+    assert response_fault(502, "[" * 100_000).message.startswith("HTTP 502: [[")
+    assert response_fault(500, '{"error": "text"}') == Fault(500, "", "text")
+    assert response_fault(500, "[]") == Fault(500, "", "HTTP 500")
     assert response_fault(409, '{"error": {"code": "C", "message": "M"}}') == Fault(409, "C", "M")
 
 

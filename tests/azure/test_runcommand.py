@@ -198,7 +198,8 @@ async def test_a_refused_start_is_a_problem_after_one_request(
     assert (outcome.status, outcome.code) == (status, code)
     assert words in outcome.reason
     assert outcome.hint
-    assert len(arm.seen) == 1
+    # A refused token is asked for anew, once.
+    assert len(arm.seen) == (2 if reply.status == 401 else 1)
 
 
 async def test_the_missing_role_is_named_as_azure_names_it(arm: Arm, azure: Azure, node: Node) -> None:
@@ -288,7 +289,7 @@ async def test_no_connection_is_a_problem_and_no_started_command(
         (Answer(403, error("AuthorizationFailed", "x")), "AuthorizationFailed", "locations/operations/read"),
     ],
 )
-async def test_a_failed_command_is_a_problem_after_one_look(
+async def test_a_failed_command_is_a_problem_without_further_looks(
     arm: Arm, azure: Azure, node: Node, reply: Answer, code: str, words: str
 ) -> None:
     arm.on("POST", POST, accepted())
@@ -298,7 +299,7 @@ async def test_a_failed_command_is_a_problem_after_one_look(
     assert (outcome.status, outcome.code) == (Status.ERROR, code)
     assert words in outcome.reason
     assert outcome.hint
-    assert arm.count("GET") == 1
+    assert arm.count("GET") == (2 if reply.status == 404 else 1)
 
 
 @pytest.mark.parametrize(
@@ -316,6 +317,7 @@ async def test_trouble_while_polling_passes(arm: Arm, azure: Azure, node: Node, 
     arm.on("POST", POST, accepted())
     polls(arm, trouble, trouble, Answer(200, result(message(FRAME))))
     assert await run(azure, node) == CommandResult(FRAME, "")
+    # A look that is refused its token has a second try of its own.
     assert (arm.count("POST"), arm.count("GET")) == (1, 3)
 
 
@@ -336,7 +338,7 @@ async def test_trouble_that_stays_is_not_looked_at_forever(
     outcome = await run(azure, node)
     assert isinstance(outcome, Problem)
     assert outcome.code == code
-    assert arm.count("GET") == 3
+    assert arm.count("GET") == (6 if trouble.status == 401 else 3)
 
 
 @pytest.mark.parametrize("stuck", [Answer(202), Answer(500, error("InternalServerError", "oops"))])
