@@ -269,7 +269,14 @@ async def plan_command(arguments: argparse.Namespace, settings: Settings) -> int
         plans = await plans_of(services, run)
         findings = await _findings(services.store, run.id)
     render.plans_as_text(plans, sys.stdout)
-    whole = PlanFile(run_id=run.id, made=datetime.now(UTC), nodes=tuple(plans), digest=digest(plans))
+    whole = PlanFile(
+        run_id=run.id,
+        made=datetime.now(UTC),
+        controls=request.control_ids,
+        method=request.method,
+        nodes=tuple(plans),
+        digest=digest(plans),
+    )
     _write(Path(arguments.out), whole.model_dump_json(indent=1))
     _say(f"the plan is in {arguments.out}; carry it out with: kubelet-guard fix --plan {arguments.out}")
     return render.exit_code(findings)
@@ -283,7 +290,8 @@ async def fix_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """
     from shared import render
     from shared.models import RunKind
-    from shared.runs import FixRequest, fix_here, plans_of, survey_here
+    from shared.runs import FixRequest, fix_here, plans_in_file, plans_of, survey_here
+    from shared.runs.findings import key_of
     from shared.runs.plans import read_plan_file
 
     _refuse_together(arguments)
@@ -295,19 +303,23 @@ async def fix_command(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.resume is not None:
         return await _resume(arguments, settings)
     request = _request(FixRequest, arguments)
-    surveyed: list[Finding] = []
-    if arguments.plan is not None:
-        plans = list(read_plan_file(_read(Path(arguments.plan)), arguments.plan).nodes)
-    else:
-        async with _services(arguments, settings) as (services, begun):
+    plan_file = None if arguments.plan is None else read_plan_file(_read(Path(arguments.plan)), arguments.plan)
+    survey: Run | None
+    async with _services(arguments, settings) as (services, begun):
+        if plan_file is not None:
+            plans, survey = await plans_in_file(services, plan_file, begun)
+        else:
             survey = await survey_here(services, RunKind.PLAN, request, begun)
             plans = await plans_of(services, survey)
-            surveyed = await _findings(services.store, survey.id)
+        surveyed = [] if survey is None else await _findings(services.store, survey.id)
+    if plan_file is not None:
+        keys = {key_of(plan.node, item) for plan in plan_file.nodes for item in plan.controls}
+        surveyed = [finding for finding in surveyed if finding.key in keys]
     render.plans_as_text(plans, sys.stderr)
     planned = sum(not plan.refused for plan in plans)
     if not planned:
         _say("there is nothing to fix")
-        if arguments.plan is not None:
+        if survey is None:
             return 1 if plans else 0
         return _show(surveyed, arguments.output)
     _ask(arguments, planned)

@@ -155,7 +155,10 @@ class ScopeProblem:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What earlier runs knew of one control on one node (the state that `regressed` is judged by)."""
+    """What earlier runs knew of one control on one node (the state that `regressed` is judged by).
+
+    `last_rolled_back` is set from a fix that was rolled back until the control is right.
+    """
 
     node_key: str
     control: str
@@ -165,6 +168,7 @@ class History:
     last_fixed: datetime | None
     node_image_version: str | None
     created: datetime | None
+    last_rolled_back: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,11 @@ def collect_script(first_part: int = 1) -> str:
     return f"#!/bin/sh\nfirst={int(first_part)}\nreport=\n{collect}"
 
 
+def request_nonce(run_id: str, node_key: str, step: str) -> str:
+    """The word by which an answer names its request: 16 hex characters, the same for the same step of a run."""
+    return hashlib.sha256("\n".join((run_id, node_key, step)).encode()).hexdigest()[:16]
+
+
 def parse(stream: str) -> Frame:
     """The frame at the end of `stream`; what stands before it is noise. Raises FrameError."""
     body, _, last = stream.rstrip().rpartition("\n")

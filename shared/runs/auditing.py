@@ -13,8 +13,9 @@ from shared.models import Evidence, Finding, Node, Problem, RunKind, Status
 from shared.runs import documents, findings
 from shared.runs.collecting import collect
 from shared.runs.context import Json
-from shared.runs.plans import NodePlan, plan_node
-from shared.runs.recording import Past, past, record
+from shared.runs.history import Past
+from shared.runs.plans import NodePlan, held_back, plan_node
+from shared.runs.recording import past, record
 from shared.runs.request import FixRequest
 from shared.runs.services import Services
 
@@ -51,9 +52,10 @@ async def _audit_node(
         seen = precheck(node) or await collect(services, run_id, node)
         made = examine(run_id, node, request.control_ids, seen)
         failing = tuple(finding.control for finding in made if finding.status is Status.FAIL)
-        planned = (
-            plan_node(node, failing, seen, request.method) if plans and failing and isinstance(seen, Evidence) else None
-        )
+        planned = None
+        if plans and failing and isinstance(seen, Evidence):
+            made_plan = plan_node(node, failing, seen, request.method)
+            planned = held_back(made_plan, known, retry=request.retry_rolled_back)
     except Exception as error:
         # Nothing that one node does may stop the others; what happened is in the finding and the log.
         log.exception("auditing %s failed", node.id)

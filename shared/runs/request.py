@@ -73,7 +73,7 @@ class FixRequest(RunRequest):
     max_failures: Annotated[int, Field(ge=0, le=1000)] = 0
     canary: bool = True
     pause_seconds: Annotated[int, Field(ge=0, le=3600)] = 15
-    retry_rolled_back: bool = False
+    retry_rolled_back: Annotated[bool, Field(strict=True)] = False
 
 
 Request = TypeVar("Request", bound=RunRequest)
