@@ -159,6 +159,7 @@ class History:
     """What earlier runs knew of one control on one node (the state that `regressed` is judged by).
 
     `proof` is the fingerprint of what the kubelet's process was last proved to have read (`Verdict.proof`).
+    `last_rolled_back` is set from a fix that was rolled back until the control is right.
     """
 
     node_key: str
@@ -170,6 +171,7 @@ class History:
     node_image_version: str | None
     created: datetime | None
     proof: str = ""
+    last_rolled_back: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from itertools import groupby
 
 from shared.azure import SubscriptionError
 from shared.models import Cluster, Finding, Node, ScopeProblem
-from shared.runs import documents, findings, lifecycle, stopping
+from shared.runs import documents, findings, lifecycle, names, stopping
 from shared.runs.auditing import audit_batch
 from shared.runs.context import Json
 from shared.runs.fixing import fix_wave, gather, leave_wave
@@ -32,11 +32,12 @@ async def scope(services: Services, job: Json) -> Json:
     if not request.subscriptions and services.settings.subscriptions:
         return {"subscriptions": list(services.settings.subscriptions)}
     visible = {subscription.id for subscription in await services.azure.subscriptions()}
-    unknown = [wanted for wanted in request.subscriptions if wanted not in visible]
+    unknown = names.unknown(request.subscriptions, visible)
     if unknown:
         return {
             "error": f"no subscription {', '.join(unknown)} among the {len(visible)} that this identity can see;"
-            ' give it a role there (docs/deploying.md), or correct the id (az account list --output table)'
+            f" {names.there_is(unknown, visible)}. Correct the id, or give the identity a role there"
+            " (docs/deploying.md)"
         }
     if not visible:
         return {

@@ -14,8 +14,9 @@ from shared.models import Evidence, Finding, Node, Problem, RunKind, Status
 from shared.runs import documents, findings
 from shared.runs.collecting import collect
 from shared.runs.context import Json
-from shared.runs.plans import NodePlan, plan_node
-from shared.runs.recording import Past, past, record
+from shared.runs.history import Past
+from shared.runs.plans import NodePlan, held_back, plan_node
+from shared.runs.recording import past, record
 from shared.runs.request import FixRequest
 from shared.runs.services import Services
 
@@ -72,8 +73,12 @@ async def _look(
         now = datetime.now(UTC)
         made = [findings.from_verdict(run_id, now, node, name, verdict) for name, verdict in verdicts.items()]
         failing = tuple(finding.control for finding in made if finding.status is Status.FAIL)
-        planned = plan_node(node, failing, seen, request.method) if plans and failing else None
-        documents.PLANS.dump_json([planned] if planned else [])  # what could not be stored would take the batch along
+        planned = None
+        if plans and failing:
+            planned = held_back(
+                plan_node(node, failing, seen, request.method), known, retry=request.retry_rolled_back
+            )
+            documents.PLANS.dump_json([planned])  # what could not be stored would take the batch along
         return made, planned, {name: verdict.proof for name, verdict in verdicts.items()}
     except Exception as error:
         # Nothing that one node does may stop the others; what happened is in the finding and the log.

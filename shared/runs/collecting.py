@@ -58,15 +58,15 @@ async def _started_by_another(services: Services, run_id: str, node: Node, step:
     return None
 
 
-async def collect(services: Services, run_id: str, node: Node) -> Evidence | Problem:
-    """The node's evidence, or why there is none."""
+async def collect(services: Services, run_id: str, node: Node, look: str = "collect") -> Evidence | Problem:
+    """The node's evidence, or why there is none. Every other look of the same run has a name of its own."""
     broken = "no attempt was made"
     for attempt in range(1, _ATTEMPTS + 1):
         parts: list[frames.Frame] = []
         first = 1
         try:
             while True:
-                step = f"collect.{attempt}.{first}"
+                step = f"{look}.{attempt}.{first}"
                 nonce = frames.request_nonce(run_id, node.key, step)
                 result = await run_script(services, run_id, node, step, frames.collect_script(first, nonce))
                 if isinstance(result, Problem):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from shared.runs import pace
+from shared.runs import names, pace
 from shared.runs.context import (
     Context,
     EventContext,
@@ -319,12 +319,10 @@ def unknown_names(request: Json, found: list[Json]) -> str:
         ("node pool", request.get("node_pools", []), "pools"),
     ):
         known = {name for result in found for name in result[key]}
-        missing = [name for name in wanted if name.lower() not in known]
+        missing = names.unknown(wanted, known)
         if missing:
-            there = ", ".join(sorted(known)) or "none"
-            sentences.append(
-                f"no {noun} named {', '.join(missing)} in the {len(found)} subscriptions; there is: {there}"
-            )
+            there = names.there_is(missing, known)
+            sentences.append(f"no {noun} named {', '.join(missing)} in the {len(found)} subscriptions; {there}")
     return "; ".join(sentences)
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from shared.models import Finding, History, Node
+from shared.models import Finding, Node
 from shared.runs import history
+from shared.runs.history import Past
 from shared.runs.services import Services
-
-Past = Mapping[tuple[str, str], History]
-"""What is known by node key and control."""
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 

@@ -41,6 +41,8 @@ from tests.support.require import require
 CONFIG = "/etc/default/kubeletconfig.json"
 ENVIRONMENT = "/etc/default/kubelet"
 STATE = "var/lib/kubelet-guard"
+WANTS = "etc/systemd/system/multi-user.target.wants"
+NONCE = "0123456789abcdef"
 SHELLS = pytest.mark.parametrize("shell", ["dash", "bash", "busybox"], indirect=True)
 
 # A kubelet that starts with the words of KUBELET_FLAGS, and with no text in /etc/default that says REFUSE.
@@ -71,6 +73,7 @@ esac
 STANDINS = {
     "systemctl": SYSTEMCTL,
     "curl": "printf ok",
+    "journalctl": 'cat "$KUBELET_GUARD_ROOT/log" 2>/dev/null',
     "systemd-run": 'echo "$*" >>"$KUBELET_GUARD_ROOT/systemd-run-calls"',
     "sleep": f"exec {shutil.which('sleep')} 0.1",
 }
@@ -93,6 +96,9 @@ class FixableNode(FolderNode):
         self.write("/where", "".join(re.findall(r"(?m)^(?:FragmentPath|DropInPaths|EnvironmentFiles)=.*\n", shown)))
         self.write("/next-pid", "5000\n")
         self.write("/etc/systemd/system/unrelated.service", "[Service]\n")
+        wants = self.root / WANTS
+        wants.mkdir()
+        (wants / "kubelet.service").symlink_to("../kubelet.service")
 
     def run(
         self, script: str, *shell: str, path: str = os.environ["PATH"], check: bool = True
@@ -138,7 +144,7 @@ class FixableNode(FolderNode):
         absent: Sequence[str] = (),
         shell: tuple[tuple[str, ...], str] = (("sh",), os.environ["PATH"]),
     ) -> Applied:
-        script = apply_script(edits, present=present, absent=absent, settle_seconds=1, limit_seconds=3)
+        script = apply_script(edits, present=present, absent=absent, settle_seconds=1, limit_seconds=3, nonce=NONCE)
         returned = self.run(script, *shell[0], path=shell[1])
         assert len(returned.stderr) < 4096
         assert len(returned.stdout) < 4096
@@ -148,7 +154,7 @@ class FixableNode(FolderNode):
             done = self.run(frames.collect_script(len(parts) + 1), *shell[0], path=shell[1])
             parts += frames.parse_streams(done.stdout.decode(), done.stderr.decode())
         seen = evidence.read(frames.unpack(parts), parsed.now)
-        return Applied(parse_report(returned.stderr.decode()), seen, returned)
+        return Applied(parse_report(returned.stderr.decode(), NONCE), seen, returned)
 
     def state(self) -> dict[str, tuple[int, int, bytes]]:
         """Everything under /etc: mode, inode's change time and content."""
@@ -216,6 +222,7 @@ def test_applies_verifies_and_keeps_the_rest(node: FixableNode, shell: tuple[tup
         "reset-failed kubelet.service",
         "restart --no-block kubelet.service",
         f"stop kubelet-guard-{node.backups()[0].name}.timer",
+        "daemon-reload",
     ]
     state = node.root / STATE
     assert state.stat().st_mode & 0o777 == 0o700
@@ -291,12 +298,12 @@ def test_a_killed_run_is_finished_by_the_next(node: FixableNode, shell: tuple[tu
     before = node.contents()
     edits = [node.edit(CONFIG, "v1beta1", "v1beta2"), node.edit(ENVIRONMENT, "--v=2", "--v=4")]
     node.write("/die-at-restart", "")
-    script = apply_script(edits, present=[], absent=[], settle_seconds=1, limit_seconds=3)
+    script = apply_script(edits, present=[], absent=[], settle_seconds=1, limit_seconds=3, nonce=NONCE)
     killed = node.run(script, *shell[0], path=shell[1], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert node.contents() != before
     with pytest.raises(FrameError):
-        parse_report(killed.stderr.decode())
+        parse_report(killed.stderr.decode(), NONCE)
     done = node.apply(*edits, present=["--v=4"], shell=shell)
     assert done.report.outcome == "applied", done.report
     assert [step.name for step in done.report.steps][:4] == ["unfinished", "restored", "restored", "healthy"]
@@ -306,7 +313,7 @@ def test_a_killed_run_is_finished_by_the_next(node: FixableNode, shell: tuple[tu
 
 def killed_at_restart(node: FixableNode, *edits: FileEdit) -> None:
     node.write("/die-at-restart", "")
-    script = apply_script(edits, present=[], absent=[], settle_seconds=1, limit_seconds=3)
+    script = apply_script(edits, present=[], absent=[], settle_seconds=1, limit_seconds=3, nonce=NONCE)
     assert node.run(script, check=False).returncode == -signal.SIGKILL
     assert (node.root / STATE / "journal").exists()
 
@@ -362,7 +369,7 @@ def test_lost_backup_is_said_plainly(node: FixableNode) -> None:
     (backup / "1").write_text("something else")
     done = node.apply()
     assert done.report.outcome == "failed"
-    assert "an earlier run was killed and cannot be rolled back" in done.report.reason
+    assert done.report.reason.startswith("LOOK AT THIS NODE: an earlier run was cut off and cannot be rolled back: ")
     assert any(step.name == "not-restored" for step in done.report.steps)
     assert (node.root / STATE / "journal").exists()
 
@@ -379,7 +386,7 @@ def test_rolls_back_where_the_process_has_other_arguments(node: FixableNode, wis
 
 
 def test_arguments_with_line_ends_and_patterns() -> None:
-    script = apply_script([], present=["a\nb", "[x]*"], absent=[], settle_seconds=1, limit_seconds=2)
+    script = apply_script([], present=["a\nb", "[x]*"], absent=[], settle_seconds=1, limit_seconds=2, nonce=NONCE)
     words = re.search(r"present='(.*)'", script)
     assert words is not None
     assert [base64.b64decode(word) for word in words[1].split()] == [b"a\x01b", b"[x]*"]
@@ -500,7 +507,7 @@ def test_the_lock_ends_with_the_script_and_not_with_its_children(
 ) -> None:
     monkeypatch.setitem(STANDINS, "sleep", f'echo $$ >"$KUBELET_GUARD_ROOT/asleep"; exec {shutil.which("sleep")} 30')
     edits = [node.edit(CONFIG, "KubeletConfiguration", "REFUSE")]
-    script = apply_script(edits, present=[], absent=[], settle_seconds=1, limit_seconds=40)
+    script = apply_script(edits, present=[], absent=[], settle_seconds=1, limit_seconds=40, nonce=NONCE)
     process = node.start(script, *shell[0], path=shell[1])
     asleep = node.root / "asleep"
     deadline = time.monotonic() + 20
@@ -520,6 +527,8 @@ def test_the_lock_ends_with_the_script_and_not_with_its_children(
 def test_the_timer_waits_while_the_script_lives(node: FixableNode) -> None:
     killed_at_restart(node, node.edit(CONFIG, "v1beta1", "v1beta2"))
     before = node.state()
+    recovery = {path for path in before if "kubelet-guard" in path}
+    assert len(recovery) == 2
     with (node.root / STATE / "lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         timer = node.start((node.root / STATE / "rollback.sh").read_text())
@@ -528,12 +537,14 @@ def test_the_timer_waits_while_the_script_lives(node: FixableNode) -> None:
         assert node.state() == before
         (node.root / STATE / "journal").rename(node.root / "journal")  # as the script does when it is done
     assert timer.communicate(timeout=10)[0] == b""
-    assert (timer.returncode, node.state() == before) == (0, True)
+    assert timer.returncode == 0
+    changed = {"etc/systemd/system", WANTS}
+    assert dict(node.state().items() ^ before.items()).keys() - changed == recovery, "nothing to undo, only to tidy up"
 
 
 def test_restart_only_of_the_process_that_was_looked_at(node: FixableNode) -> None:
-    script = apply_script([], present=(), absent=(), settle_seconds=1, limit_seconds=3, running_pid=PID)
-    first, second = (parse_report(node.run(script).stderr.decode()) for _ in range(2))
+    script = apply_script([], present=(), absent=(), settle_seconds=1, limit_seconds=3, running_pid=PID, nonce=NONCE)
+    first, second = (parse_report(node.run(script).stderr.decode(), NONCE) for _ in range(2))
     assert (first.outcome, node.restarts()) == ("applied", 1)
     assert (second.outcome, second.reason) == (
         "changed_meanwhile",
@@ -591,7 +602,7 @@ def test_is_clean_posix_sh(node: FixableNode, tmp_path: Path, unfinished: bool) 
     checker = shutil.which("shellcheck")
     require(checker is not None, "shellcheck is not installed")
     edit = node.edit(CONFIG, "v1beta1", "v1beta2")
-    script = apply_script([edit], present=["a"], absent=["b"], settle_seconds=1, limit_seconds=9)
+    script = apply_script([edit], present=["a"], absent=["b"], settle_seconds=1, limit_seconds=9, nonce=NONCE)
     if unfinished:
         (encoded,) = re.findall(r"(?m)^rollback='(.*)'$", script)
         script = base64.b64decode(encoded).decode()
@@ -704,26 +715,28 @@ GOOD = FileEdit("/etc/x", "0" * 64, (Splice(0, 1, b"a", b"b"),))
 )
 def test_malformed_edits_are_refused(edits: list[FileEdit], says: str) -> None:
     with pytest.raises(CannotApply, match=says):
-        apply_script(edits, present=[], absent=[], settle_seconds=1, limit_seconds=9)
+        apply_script(edits, present=[], absent=[], settle_seconds=1, limit_seconds=9, nonce=NONCE)
 
 
 @pytest.mark.parametrize(("settle", "limit"), [(0, 9), (9, 9), (5, 101), (-1, 5)])
 def test_times_that_cannot_be_kept_are_refused(settle: int, limit: int) -> None:
     with pytest.raises(CannotApply, match="is what can be kept"):
-        apply_script([GOOD], present=[], absent=[], settle_seconds=settle, limit_seconds=limit)
+        apply_script([GOOD], present=[], absent=[], settle_seconds=settle, limit_seconds=limit, nonce=NONCE)
 
 
 @pytest.mark.parametrize("argument", ["", "a\0b"])
 def test_impossible_arguments_are_refused(argument: str) -> None:
     with pytest.raises(CannotApply, match="not an argument"):
-        apply_script([GOOD], present=[argument], absent=[], settle_seconds=1, limit_seconds=9)
+        apply_script([GOOD], present=[argument], absent=[], settle_seconds=1, limit_seconds=9, nonce=NONCE)
 
 
 @given(st.text(), st.binary(min_size=1), st.text(min_size=1).filter(lambda text: "\0" not in text))
 def test_nothing_reaches_the_shell_but_base64(name: str, new: bytes, argument: str) -> None:
     edit = FileEdit("/etc/" + json.dumps(name).replace("/", "") + "x", "0" * 64, (Splice(0, 0, b"", new),))
     try:
-        script = apply_script([edit], present=[argument], absent=[argument], settle_seconds=1, limit_seconds=9)
+        script = apply_script(
+            [edit], present=[argument], absent=[argument], settle_seconds=1, limit_seconds=9, nonce=NONCE
+        )
     except (CannotApply, UnicodeEncodeError):
         return
     values = re.findall(r"(?m)^(?:edits|present|absent|rollback)='(.*)'$", script)
@@ -734,19 +747,19 @@ def test_nothing_reaches_the_shell_but_base64(name: str, new: bytes, argument: s
 # The report
 
 
-def report(body: str, outcome: str = "applied", digest: str = "", length: int | None = None) -> str:
+def report(body: str, outcome: str = "applied", digest: str = "", length: int | None = None, nonce: str = NONCE) -> str:
     digest = digest or hashlib.sha256(body.encode()).hexdigest()
-    return f"{body}KGR1 {outcome} {len(body) if length is None else length} {digest}\n"
+    return f"{body}KGR2 {outcome} {len(body) if length is None else length} {nonce} {digest}\n"
 
 
 def test_a_report_is_read_behind_noise() -> None:
     body = "step replaced /etc/a b\nstep timer\nreason it was not well\n"
     for noise in ("", "sh: warning\n", "step replaced /forged\n"):
-        read = parse_report(noise + report(body, "rolled_back"))
+        read = parse_report(noise + report(body, "rolled_back"), NONCE)
         assert read.outcome is ApplyOutcome.ROLLED_BACK
         assert read.reason == "it was not well"
         assert [(step.name, step.detail) for step in read.steps] == [("replaced", "/etc/a b"), ("timer", "")]
-    assert parse_report(report("")) == Report(ApplyOutcome.APPLIED, "", ())
+    assert parse_report(report(""), NONCE) == Report(ApplyOutcome.APPLIED, "", ())
 
 
 @pytest.mark.parametrize(
@@ -767,15 +780,15 @@ def test_a_report_is_read_behind_noise() -> None:
 )
 def test_broken_reports(stderr: str, says: str) -> None:
     with pytest.raises(FrameError, match=says):
-        parse_report(stderr)
+        parse_report(stderr, NONCE)
 
 
-@given(st.text(max_size=500), st.text(alphabet="KGR1 step\nreason0af", max_size=200))
+@given(st.text(max_size=500), st.text(alphabet="KGR2 step\nreason0af", max_size=200))
 def test_arbitrary_output_is_refused_and_never_crashes(noise: str, body: str) -> None:
     with pytest.raises(FrameError):
-        parse_report(noise)
+        parse_report(noise, NONCE)
     try:
-        read = parse_report(report(body, "failed"))
+        read = parse_report(report(body, "failed"), NONCE)
     except FrameError:
         return
     assert read.outcome is ApplyOutcome.FAILED

@@ -36,6 +36,7 @@ from tests.support.nspawn import (
 
 REPOSITORY = Path(__file__).parents[2]
 STANDIN = Path(kubelet_standin.__file__).read_text("utf-8")
+NONCE = "0123456789abcdef"
 STATE = "/var/lib/kubelet-guard"
 BAD, GOOD = "--make-iptables-util-chains=false", "--make-iptables-util-chains=true"
 
@@ -102,7 +103,7 @@ def edit(machine: Machine, path: str, old: str, new: str) -> FileEdit:
 def script_of(
     edits: Sequence[FileEdit], *, present: Sequence[str] = (), absent: Sequence[str] = (), limit: int = 6
 ) -> str:
-    return apply_script(edits, present=present, absent=absent, settle_seconds=1, limit_seconds=limit)
+    return apply_script(edits, present=present, absent=absent, settle_seconds=1, limit_seconds=limit, nonce=NONCE)
 
 
 def run(machine: Machine, script: str) -> Applied:
@@ -114,7 +115,7 @@ def run(machine: Machine, script: str) -> Applied:
         more = machine.run(frames.collect_script(len(parts) + 1))
         parts += frames.parse_streams(more.stdout, more.stderr)
     seen = evidence.read(frames.unpack(parts), parts[0].now)
-    return Applied(parse_report(done.stderr), seen, seconds)
+    return Applied(parse_report(done.stderr, NONCE), seen, seconds)
 
 
 def snapshot(machine: Machine) -> str:
@@ -250,6 +251,7 @@ def test_planned_and_fixed(machine: Machine, state: str) -> None:
         absent=made.absent,
         settle_seconds=1,
         limit_seconds=6,
+        nonce=NONCE,
         running_pid=None if edits else before.pid,
     )
     done = run(machine, script)

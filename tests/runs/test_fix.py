@@ -7,20 +7,24 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from hashlib import sha256
 from itertools import pairwise
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 
 import sandbox
 from shared import runs
-from shared.azure import Azure
+from shared.azure import Azure, Started
 from shared.errors import GuardError, UsageError
-from shared.models import Finding, Outcome, Run, RunKind, RunState, Status, Subscription
+from shared.models import Finding, Node, Outcome, Problem, Run, RunKind, RunState, Status, Subscription
+from shared.node.fixing import Splice
 from shared.node.planning import Method
 from shared.runs import FixRequest, NodePlan, RunRequest, exclusive, starting
 from shared.runs.context import Json
-from shared.store import new_run_id
+from shared.runs.plans import PlanFile, SeenFile, digest, same
+from shared.store import new_run_id, open_store
 from tests.support.bench import Bench, BenchFactory, one_pool
 
 FAST = {"allow_fix": True, "restart_seconds": 8, "command_deadline_seconds": 90.0}
@@ -58,7 +62,7 @@ async def test_every_bad_state_is_fixed(bench: BenchFactory, state: str) -> None
         made = await plans(b)
         assert len(made) == 1, "the state must fail"
         run, (finding,) = await fix(b, made)
-        assert (finding.outcome, finding.status, finding.actual) == (Outcome.FIXED, Status.PASS, True), finding
+        assert (finding.outcome, finding.status, finding.actual) == (Outcome.FIXED, Status.PASS, True), finding.reason
         assert run.summary is not None
         assert run.summary.outcomes == {Outcome.FIXED: 1}
         again = await plans(b)
@@ -92,9 +96,201 @@ async def test_what_does_not_come_back_well_is_rolled_back(
         _, (finding,) = await fix(b, made)
         assert (finding.outcome, finding.status) == (outcome, status), finding
         assert str(outcome).replace("_", " ") in finding.reason
+        assert finding.reason.startswith("LOOK AT THIS NODE") == (outcome is Outcome.FAILED)
+        assert "was not well" in finding.reason
+        assert "journalctl -u kubelet" in finding.hint
         files = b.box.node_dir(finding.node)
         for edit in made[0].edits:
             assert "false" in (files / edit.path[1:]).read_text(), "the old text is there again"
+
+
+LATE = "etc/kubernetes/kubelet.conf.d/90-late.conf"
+LATE_FALSE = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nmakeIPTablesUtilChains: false\n"
+
+
+def texts(b: Bench, plan: NodePlan) -> dict[str, bytes]:
+    """What the files of a plan have on its node now."""
+    return {edit.path: (b.box.node_dir(plan.node.name) / edit.path[1:]).read_bytes() for edit in plan.edits}
+
+
+async def test_a_fix_after_which_the_verdict_is_fail_is_rolled_back(bench: BenchFactory) -> None:
+    """The node says that all is well; but another file, written meanwhile, wins over the one that was corrected."""
+    async with bench(one_pool("false_dropin"), **FAST) as b:
+        (plan,) = await plans(b)
+        before = texts(b, plan)
+        (b.box.node_dir(plan.node.name) / LATE).write_text(LATE_FALSE)
+        run, (finding,) = await fix(b, [plan])
+        assert (finding.outcome, finding.status, finding.actual) == (Outcome.ROLLED_BACK, Status.FAIL, False), finding
+        assert "not right: makeIPTablesUtilChains is false" in finding.reason
+        assert LATE in finding.reason
+        assert "--retry-rolled-back" in finding.hint
+        assert texts(b, plan) == before
+        assert b.box.stats()["commands"] == {plan.node.name: 3}, "to look, to fix, to undo"
+        assert run.summary is not None
+        assert run.summary.outcomes == {Outcome.ROLLED_BACK: 1}
+
+
+async def test_what_was_rolled_back_is_taken_again_only_when_asked(bench: BenchFactory) -> None:
+    async with bench(one_pool("false_dropin"), **FAST) as b:
+        (plan,) = await plans(b)
+        late = b.box.node_dir(plan.node.name) / LATE
+        late.write_text(LATE_FALSE)
+        await fix(b, [plan])
+        commands = dict(b.box.stats()["commands"])
+        _, (left,) = await fix(b, [plan])
+        assert (left.outcome, left.status) == (Outcome.NOT_TRIED, Status.FAIL)
+        assert "look at the node first" in left.reason
+        assert "--retry-rolled-back" in left.reason
+        assert b.box.stats()["commands"] == commands, "nothing was sent"
+
+        late.unlink()
+        (held,) = await plans(b)
+        assert "was rolled back, on 20" in held.refused
+        assert (held.edits, held.diff) == ((), "")
+        asked = FixRequest(retry_rolled_back=True, pause_seconds=0)
+        (again,) = await runs.plans_of(b.services, await runs.survey_here(b.services, RunKind.PLAN, asked))
+        _, (finding,) = await fix(b, [again], retry_rolled_back=True)
+        assert finding.outcome is Outcome.FIXED, finding
+        late.write_text(LATE_FALSE)
+        (later,) = await plans(b)
+        assert later.refused == "", "it was right since, so that the roll back is forgotten"
+
+
+async def test_a_fix_without_a_verdict_is_looked_at_again_and_left(bench: BenchFactory) -> None:
+    async with bench(one_pool("false_dropin"), **FAST) as b:
+        (plan,) = await plans(b)
+        # The kubelet takes a drop-in of any size; what is too long to be collected leaves the value unknown.
+        (b.box.node_dir(plan.node.name) / LATE).write_text(LATE_FALSE + "# long\n" * 20_000)
+        before = texts(b, plan)
+        run, (finding,) = await fix(b, [plan])
+        assert (finding.outcome, finding.status) == (Outcome.FAILED, Status.ERROR), finding
+        assert finding.reason.startswith("LOOK AT THIS NODE: failed: the fix is applied, but two looks gave no verdict")
+        steps = [command.step.split(".")[0] for command in await b.services.store.commands(run.id)]
+        assert steps.count("fix") == 1
+        assert "again" in steps
+        assert "undo" not in steps, "every restart is a risk"
+        assert texts(b, plan) != before
+
+
+async def test_a_roll_back_of_what_somebody_changed_since_says_so(bench: BenchFactory) -> None:
+    """The second command is compare and swap too."""
+    async with bench(one_pool("false_dropin"), **FAST) as b:
+        (plan,) = await plans(b)
+        node = b.box.node_dir(plan.node.name)
+        (node / LATE).write_text(LATE_FALSE)
+        path = node / plan.edits[0].path[1:]
+        start = b.services.azure.start
+
+        async def meddling(node: Node, script: str) -> Started | Problem:
+            """Somebody edits the file between the fix and its undoing."""
+            if "\nundo='2" in script:
+                path.write_text(path.read_text() + "# mine\n")
+            return await start(node, script)
+
+        with patch.object(b.services.azure, "start", meddling):
+            _, (finding,) = await fix(b, [plan])
+        assert finding.outcome is Outcome.FAILED, finding
+        assert finding.reason.startswith("LOOK AT THIS NODE: failed: ")
+        assert "has changed" in finding.reason
+        assert path.read_text().endswith("# mine\n")
+
+
+def forged(plan: NodePlan, path: str, **changes: object) -> NodePlan:
+    """A plan whose edit is of another file than it says, and which is whole in itself."""
+    (edit, *_), old, new = plan.edits, b"root:x:0:0::/root:/bin/sh\n", b"evil:x:0:0::/root:/bin/sh\n"
+    splice = Splice(0, 4, b"root", b"evil")
+    seen = SeenFile(path, old, sha256(old).hexdigest())
+    other = replace(edit, path=path, digest=seen.digest, splices=(splice,), new_digest=sha256(new).hexdigest())
+    return NodePlan.model_validate({**dict(plan), "edits": (other,), "files": (seen,), **changes})
+
+
+def plan_file(made: Sequence[NodePlan], run_id: str) -> PlanFile:
+    return PlanFile(
+        run_id=run_id,
+        made=datetime.now(UTC),
+        controls=("3.2.6",),
+        method="auto",
+        nodes=tuple(made),
+        digest=digest(made),
+    )
+
+
+@pytest.mark.parametrize("store_has_it", [True, False])
+async def test_a_plan_file_does_what_its_planning_run_planned(
+    bench: BenchFactory, tmp_path: Path, store_has_it: bool
+) -> None:
+    async with bench(one_pool("false_file", "false_flag"), **FAST) as b:
+        planning = await runs.survey_here(b.services, RunKind.PLAN, FixRequest())
+        made = await runs.plans_of(b.services, planning)
+        evil = [made[0], forged(made[1], "/etc/passwd")]
+        passwd = b.box.node_dir(made[1].node.name) / "etc/passwd"
+        passwd.write_text("root:x:0:0::/root:/bin/sh\n")
+        async with open_store(str(tmp_path / "other.db")) as other:
+            services = b.services if store_has_it else replace(b.services, store=other)
+            commands = dict(b.box.stats()["commands"])
+            if store_has_it:
+                for wrong in (evil, made[:1], [*made[:1], replaced_node(made[1], made[0])]):
+                    with pytest.raises(UsageError, match=r"not what the run .* planned .* nothing was sent"):
+                        await runs.plans_in_file(services, plan_file(wrong, planning.id))
+                audit = await runs.survey_here(b.services, RunKind.AUDIT, RunRequest(clusters=("aks-test",)))
+                with pytest.raises(UsageError, match="planned nothing"):
+                    await runs.plans_in_file(services, plan_file(made, audit.id))
+                commands = {name: count + 1 for name, count in commands.items()}
+            else:
+                proved, run = await runs.plans_in_file(services, plan_file(evil, planning.id))
+                assert run is not None
+                assert [bool(plan.refused) for plan in proved] == [False, True]
+                assert "its plan is another one now" in proved[1].refused
+                commands = {name: count + 1 for name, count in commands.items()}
+            assert b.box.stats()["commands"] == commands, "nothing but looks"
+            proved, run = await runs.plans_in_file(services, plan_file(made, planning.id))
+            assert (run is None) is store_has_it
+            assert [plan.refused for plan in proved] == ["", ""]
+            assert proved == made if store_has_it else all(map(same, proved, made))
+            done = await runs.fix_here(services, FixRequest(pause_seconds=0), proved)
+            assert done.summary is not None
+            assert done.summary.outcomes == {Outcome.FIXED: 2}
+            if not store_has_it:
+                nothing, run = await runs.plans_in_file(services, plan_file(made, planning.id))
+                assert nothing == [], "they are right now, by a look of their own"
+        assert passwd.read_text().startswith("root:")
+
+
+def replaced_node(plan: NodePlan, other: NodePlan) -> NodePlan:
+    """A plan with the edits of another node's."""
+    return NodePlan.model_validate({**dict(other), "node": plan.node})
+
+
+async def test_plans_that_no_run_makes_are_refused_before_anything_is_sent(bench: BenchFactory) -> None:
+    async with bench(one_pool("false_file"), **FAST) as b:
+        (plan,) = await plans(b)
+        commands = dict(b.box.stats()["commands"])
+        (edit,) = plan.edits
+        other = replace(edit.splices[0], new=b'"x"')
+        for changes, says in (
+            ({"controls": ("9.9.9",)}, "does not know the control '9.9.9'; there is: 3.2.6"),
+            ({"files": ()}, "which the node's evidence does not name"),
+            ({"edits": (replace(edit, path="/etc/shadow"),)}, "'/etc/shadow', which the node's evidence does not name"),
+            ({"edits": (replace(edit, digest="0" * 64),)}, "not of the text"),
+            ({"edits": (replace(edit, splices=(other, *edit.splices[1:])),)}, "does not give what it says"),
+            ({"edits": (replace(edit, new_digest=None),)}, "does not give what it says"),
+            ({"edits": (edit, edit)}, "more than one edit"),
+        ):
+            with pytest.raises(UsageError, match=says):
+                await fix(b, [plan.model_copy(update=changes)])
+        assert b.box.stats()["commands"] == commands
+        assert (await b.services.store.runs(kind=RunKind.FIX)).runs == ()
+
+
+async def test_the_diff_is_made_of_the_edits(bench: BenchFactory) -> None:
+    async with bench(one_pool("false_file"), **FAST) as b:
+        (plan,) = await plans(b)
+        assert '-    "makeIPTablesUtilChains": false' in plan.diff
+        assert "diff" not in plan.model_dump(), "what is not kept cannot be faked"
+        stored = PlanFile.model_validate_json(plan_file([plan], "x").model_dump_json())
+        assert stored.nodes[0].diff == plan.diff
+        evil = forged(plan, "/etc/passwd")
+        assert evil.diff.splitlines()[-2:] == ["-root:x:0:0::/root:/bin/sh", "+evil:x:0:0::/root:/bin/sh"]
 
 
 async def test_a_file_changed_between_plan_and_fix_is_left_alone(bench: BenchFactory) -> None:

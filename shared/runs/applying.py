@@ -1,0 +1,209 @@
+"""Fixing one node as planned: applied, judged afresh, rolled back where it is not right; and what the outcome is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from shared.azure import precheck
+from shared.models import Evidence, Finding, Node, Outcome, Problem, Status
+from shared.node.evidence import EvidenceError, read
+from shared.node.fixing import ApplyOutcome, CannotApply, Report, apply_script, parse_report, undo_script
+from shared.node.frames import FrameError, MissingTools, parse, request_nonce, unpack
+from shared.runs import findings
+from shared.runs.auditing import examine, internal
+from shared.runs.collecting import collect, run_script
+from shared.runs.plans import NodePlan
+from shared.runs.services import Services
+
+log = logging.getLogger(__name__)
+
+LOOK = "LOOK AT THIS NODE"
+"""Stands first where a person has to, as it does in what a node reports."""
+
+_FIX, _UNDO = "fix", "undo"
+"""The steps that change a node."""
+
+_OUTCOMES = {
+    ApplyOutcome.APPLIED: Outcome.FIXED,
+    ApplyOutcome.CHANGED_MEANWHILE: Outcome.CHANGED_MEANWHILE,
+    ApplyOutcome.ROLLED_BACK: Outcome.ROLLED_BACK,
+    ApplyOutcome.FAILED: Outcome.FAILED,
+    ApplyOutcome.BUSY: Outcome.NOT_TRIED,
+    ApplyOutcome.NOT_READY: Outcome.NOT_TRIED,
+}
+
+_NEXT = {
+    Outcome.ROLLED_BACK: (
+        "The node is as it was before. Look at `journalctl -u kubelet` on it, and correct what the reason names; the"
+        " next fix leaves this node out unless it is asked for with --retry-rolled-back (retry_rolled_back over HTTP)."
+    ),
+    Outcome.FAILED: (
+        "Look at `systemctl status kubelet` and `journalctl -u kubelet` on the node; reimage it where its kubelet does"
+        " not get well. Then audit it again."
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """What became of a node: the outcome, why it is not fixed (empty where it is), and its findings afterwards."""
+
+    outcome: Outcome
+    reason: str
+    findings: Sequence[Finding]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """What came back of a script that changes the node: its report, None where `reason` says why there is none, and
+    the findings of a look after it. `ran` is false where it is certain that nothing was carried out."""
+
+    report: Report | None
+    findings: Sequence[Finding]
+    reason: str
+    ran: bool = True
+
+
+async def fix_node(services: Services, run_id: str, plan: NodePlan, current: Node | None) -> list[Finding]:
+    """Carry a plan out on its node, which is `current` now (None: gone). Gives the findings, with their outcome."""
+    try:
+        end = await _carry_out(services, run_id, plan, current)
+    except Exception as error:
+        log.exception("fixing %s failed", plan.node.id)
+        problem = internal(error)
+        end = _End(Outcome.FAILED, f"{LOOK}: {problem.reason}", examine(run_id, plan.node, plan.controls, problem))
+    return [_marked(finding, end) for finding in end.findings]
+
+
+async def _carry_out(services: Services, run_id: str, plan: NodePlan, current: Node | None) -> _End:
+    left = _left(plan, current)
+    if left is not None:
+        outcome, problem = left
+        return _End(outcome, problem.reason, examine(run_id, plan.node, plan.controls, problem))
+    try:
+        script = apply_script(
+            plan.edits,
+            present=plan.present,
+            absent=plan.absent,
+            settle_seconds=services.settings.settle_seconds,
+            limit_seconds=services.settings.restart_seconds,
+            nonce=request_nonce(run_id, plan.node.key, _FIX),
+            healthz=plan.healthz,
+            running_pid=None if plan.edits else plan.running_pid,
+        )
+    except CannotApply as error:
+        problem = Problem(Status.ERROR, "cannot_apply", f"the plan cannot be sent: {error}", "Plan again.")
+        return _End(Outcome.NOT_TRIED, problem.reason, examine(run_id, plan.node, plan.controls, problem))
+    sent = await _send(services, run_id, plan, _FIX, script)
+    if sent.report is None:
+        return _End(Outcome.FAILED if sent.ran else Outcome.NOT_TRIED, sent.reason, sent.findings)
+    outcome = _OUTCOMES[sent.report.outcome]
+    if outcome is Outcome.FIXED:
+        return await _verified(services, run_id, plan, sent.report, sent.findings)
+    if outcome is Outcome.CHANGED_MEANWHILE and _all_pass(sent.findings):
+        return _End(Outcome.ALREADY_RIGHT, "", sent.findings)
+    return _End(outcome, sent.report.reason, sent.findings)
+
+
+def _left(plan: NodePlan, current: Node | None) -> tuple[Outcome, Problem] | None:
+    """Why a node is not touched, if it is not (pure)."""
+    if current is None:
+        gone = Problem(Status.SKIPPED, "vanished", "the node is not there any more", "Run the audit again.")
+        return Outcome.NOT_TRIED, gone
+    if (current.created, current.node_image_version) != (plan.node.created, plan.node.node_image_version):
+        why = "the node was replaced or reimaged since it was planned"
+        return Outcome.CHANGED_MEANWHILE, Problem(Status.SKIPPED, "reimaged", why, "Plan again.")
+    problem = precheck(current)
+    if problem is None and current.provisioning.lower() not in ("succeeded", ""):
+        # It could be reached, but something else is being done to it.
+        why = f"the instance is in the state {current.provisioning}: left for later"
+        problem = Problem(Status.SKIPPED, "not_ready", why, "Fix it again later.")
+    return None if problem is None else (Outcome.NOT_TRIED, problem)
+
+
+async def _send(services: Services, run_id: str, plan: NodePlan, step: str, script: str) -> _Sent:
+    """Run a script that changes the node, once, and look at the node after it."""
+    result = await run_script(services, run_id, plan.node, step, script)
+    if isinstance(result, Problem):
+        why = f"{LOOK}: what the {step} did is not known: {result.reason}" if result.may_have_run else result.reason
+        return _Sent(None, examine(run_id, plan.node, plan.controls, result), why, ran=result.may_have_run)
+    report, unknown = None, ""
+    nonce = request_nonce(run_id, plan.node.key, step)
+    try:
+        report = parse_report(result.stderr, nonce)
+    except FrameError as error:
+        unknown = f"{LOOK}: what the {step} did is not known: {error}"
+    seen = _evidence(result.stdout, nonce) or await collect(services, run_id, plan.node, f"{step}.look")
+    return _Sent(report, examine(run_id, plan.node, plan.controls, seen), unknown)
+
+
+def _evidence(stdout: str, nonce: str) -> Evidence | None:
+    """The evidence that a script's output ends in; None where it is not whole: then it is to be asked for."""
+    try:
+        frame = parse(stdout, nonce)
+        return read(unpack([frame]), frame.wall, frame.uptime)
+    except (FrameError, MissingTools, EvidenceError):
+        return None
+
+
+async def _verified(services: Services, run_id: str, plan: NodePlan, report: Report, made: Sequence[Finding]) -> _End:
+    """The end of a fix that is applied, by the node's word: fixed only where a fresh look is judged pass.
+
+    Where it is judged fail, the fix is rolled back. Where there is no verdict, one more look has to give one; else the
+    node is left as it is, for every restart is a risk.
+    """
+    if not _all_pass(made) and not _wrong(made):
+        made = examine(run_id, plan.node, plan.controls, await collect(services, run_id, plan.node, "again"))
+    if _all_pass(made):
+        return _End(Outcome.FIXED, "", made)
+    wrong = _wrong(made)
+    if wrong:
+        return await _undone(services, run_id, plan, report, made)
+    why = next(finding.reason for finding in made if finding.status is not Status.PASS)
+    return _End(Outcome.FAILED, f"{LOOK}: the fix is applied, but two looks gave no verdict: {why}", made)
+
+
+async def _undone(services: Services, run_id: str, plan: NodePlan, report: Report, made: Sequence[Finding]) -> _End:
+    """Roll back a fix that is applied and did not make the node right."""
+    why = f"the kubelet is well with the fix, but the node is not right: {_wrong(made)}"
+    if not plan.edits:
+        return _End(Outcome.FAILED, f"{why}; it was only restarted, there is nothing to roll back", made)
+    try:
+        script = undo_script(
+            report.backup_id,
+            settle_seconds=services.settings.settle_seconds,
+            limit_seconds=services.settings.restart_seconds,
+            nonce=request_nonce(run_id, plan.node.key, _UNDO),
+            healthz=plan.healthz,
+        )
+    except CannotApply as error:
+        return _End(Outcome.FAILED, f"{LOOK}: {why}; it cannot be rolled back: {error}", made)
+    sent = await _send(services, run_id, plan, _UNDO, script)
+    if sent.report is not None and sent.report.outcome is ApplyOutcome.APPLIED:
+        return _End(Outcome.ROLLED_BACK, why, sent.findings)
+    failure = sent.reason if sent.report is None else sent.report.reason
+    return _End(Outcome.FAILED, f"{LOOK}: {why}; rolling it back failed: {_bare(failure)}", sent.findings)
+
+
+def _all_pass(made: Sequence[Finding]) -> bool:
+    return all(finding.status is Status.PASS for finding in made)
+
+
+def _wrong(made: Sequence[Finding]) -> str:
+    """The reason of the first finding that fails, '' where none does."""
+    return next((finding.reason for finding in made if finding.status is Status.FAIL), "")
+
+
+def _bare(reason: str) -> str:
+    return reason.removeprefix(LOOK).lstrip(":, ")
+
+
+def _marked(finding: Finding, end: _End) -> Finding:
+    """A finding with the outcome: what failed, and what to do next."""
+    if end.outcome in (Outcome.FIXED, Outcome.ALREADY_RIGHT):
+        return replace(finding, outcome=end.outcome)
+    first = f"{LOOK}: " if end.reason.startswith(LOOK) else ""
+    reason = findings.plain(f"{first}{end.outcome.replace('_', ' ')}: {_bare(end.reason)}")
+    return replace(finding, outcome=end.outcome, reason=reason, hint=_NEXT.get(end.outcome, finding.hint))
