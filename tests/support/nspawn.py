@@ -90,7 +90,7 @@ class Machine:
         with tarfile.open(fileobj=archive, mode="w") as tar:
             for path, file in files.items():
                 node_file = NodeFile(file) if isinstance(file, str) else file
-                content = node_file.text.encode()
+                content = node_file.text.encode(errors="surrogateescape")
                 member = tarfile.TarInfo(path.lstrip("/"))
                 member.size, member.mode, member.mtime = len(content), node_file.mode, int(time.time())
                 tar.addfile(member, io.BytesIO(content))
