@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from shared.controls.codes import Code
 from shared.controls.inputs import Inputs, inputs, is_kubelet, resolved
 from shared.controls.paths import way
-from shared.controls.proof import clock_step
+from shared.controls.proof import clock_step, has_own_root
 from shared.controls.verdict import Trouble
 from shared.kubelet import Resolution
 from shared.models import Condition, Evidence
@@ -114,16 +114,16 @@ def unit_texts(evidence: Evidence) -> dict[str, str]:
     return {**evidence.texts, **masked}
 
 
-def mounted(evidence: Evidence) -> tuple[str, ...]:
-    """The paths that the unit's own directives mount over; none where the unit was changed since the start."""
+def started_by(evidence: Evidence) -> ServiceRules | None:
+    """The rules by which systemd started the running kubelet; None where the unit was changed since."""
     texts = unit_texts(evidence)
     if not evidence.units or not texts.keys() >= set(evidence.units) or _changed(evidence):
-        return ()
+        return None
     fragment, *dropins = evidence.units
     try:
-        return service_rules(fragment, dropins, texts).mounted
+        return service_rules(fragment, dropins, texts)
     except UnitError:
-        return ()
+        return None
 
 
 def _unsure(trouble: Trouble) -> Trouble:
@@ -190,7 +190,7 @@ def _not_by_hand(evidence: Evidence, rules: ServiceRules) -> Iterator[str]:
         yield from _unmet([item for item in evidence.conditions if item.text.startswith(kind)])
     if rules.user not in ("", "root", "0"):
         yield f"the unit starts the kubelet as the user {rules.user}"
-    if rules.root_directory or rules.root_image:
+    if has_own_root(rules):
         yield "the unit starts the kubelet in a root directory of its own"
 
 
