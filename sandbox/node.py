@@ -84,6 +84,8 @@ def _write_files(member: Member, root: Path) -> None:
     (root / _DOWNLOADS).mkdir(parents=True, mode=0o700)
     for path, file in aks.files(kubelet, _labels(member)).items():
         _write(root / path[1:], file.text, file.mode)
+    for name in ("ca.crt", "kubeletserver.crt", "kubeletserver.key"):
+        _write(root / "etc/kubernetes/certs" / name, "", 0o600)
     _write(root / "etc/hostname", f"{member.name}\n", 0o644)
     number = zlib.crc32(member.name.encode())
     version = member.pool.version or member.cluster.version
