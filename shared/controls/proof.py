@@ -95,12 +95,12 @@ def _way_doubts(evidence: Evidence, path: str, rules: ServiceRules | None, limit
         if replaced(evidence.directories, directory, limit):
             yield f"the directory {directory} on the way to {path} {since}"
     places = {*met.directories, met.end}
-    meant = places.intersection(rules.mounted if rules is not None else ())
+    meant = places & {way(point, evidence.links).end for point in (rules.mounted if rules is not None else ())}
     there = [mount for mount in evidence.mounts if mount.point in places]
     for mount in there:
         if not (mount.same or mount.point in meant or _usual(mount)):
             yield f"a mount at {mount.point} on the way to {path} is neither the unit's nor the image's"
-    if max(map(len, meant), default=0) > max((len(mount.point) for mount in there), default=0):
+    if max((len(point) for point in meant if point), default=0) > max((len(mount.point) for mount in there), default=0):
         yield f"the unit mounts something on the way to {path}, and the process has no such mount"
 
 

@@ -20,6 +20,7 @@ from shared.controls.verdict import Trouble
 from shared.kubelet import Resolution
 from shared.models import Condition, Evidence
 from shared.systemd import (
+    MissingEnvironmentFile,
     ServiceRules,
     StartCommand,
     TooLarge,
@@ -83,11 +84,13 @@ def on_disk(evidence: Evidence, version: str | None) -> OnDisk | Trouble:
             base_environment=evidence.manager_environment,
             systemd_version=evidence.systemd_version,
         )
-        rules = service_rules(fragment, dropins, texts)
+        rules = service_rules(fragment, dropins, texts, systemd_version=evidence.systemd_version)
     except TooLarge as error:
         return Trouble(Code.TOO_LARGE, str(error))
     except UnknownToUs as error:
         return Trouble(Code.UNPROVED, str(error))
+    except MissingEnvironmentFile as error:
+        return Trouble(Code.CONFIG_UNREADABLE, str(error), fails=True)
     except UnitError as error:
         return Trouble(Code.NEXT_START_REFUSED, str(error), fails=True)
     if not is_kubelet(command.executable):
@@ -121,7 +124,7 @@ def started_by(evidence: Evidence) -> ServiceRules | None:
         return None
     fragment, *dropins = evidence.units
     try:
-        return service_rules(fragment, dropins, texts)
+        return service_rules(fragment, dropins, texts, systemd_version=evidence.systemd_version)
     except UnitError:
         return None
 
@@ -140,14 +143,11 @@ def _changed(evidence: Evidence) -> bool:
     """Whether the unit, a drop-in or an environment file was certainly changed since the kubelet started."""
     if evidence.needs_daemon_reload:
         return True
-    environments = _environment_files(evidence)
-    if environments & evidence.gone:
-        return True
     step, process = clock_step(evidence), evidence.process
     if step is None or process is None or process.started is None:
         return False
     limit = process.started + abs(step)
-    for path in (*evidence.units, *environments):
+    for path in (*evidence.units, *_environment_files(evidence)):
         if path in evidence.files and evidence.files[path].changed > limit:
             return True
         if any(evidence.links[link].changed > limit for link in way(path, evidence.links).links):

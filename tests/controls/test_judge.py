@@ -457,6 +457,15 @@ class TestRestart:
         gone = judge(CONTROL, replace(seen, exists={"/etc/kubernetes/certs/ca.crt": False}))
         assert said(gone) == (Status.ERROR, "next_start_refused", True)
 
+    def test_an_optional_environment_file_that_never_was(self) -> None:
+        """It is no change: other arguments than the unit's are still a generator's or a wrapper's."""
+        words = AKS_UNIT.replace("ExecStart=", "EnvironmentFile=-/etc/default/extra\nExecStart=")
+        seen = replace(evidence(unit=words), gone=frozenset({"/etc/default/extra"}))
+        assert "not known" not in judge(CONTROL, seen).reason
+        odd = process(seen, argv=(*of_process(seen).argv, FALSE))
+        assert said(judge(CONTROL, odd)) == (Status.FAIL, "wrong", False)
+        assert "not known" in judge(CONTROL, odd).reason
+
     def test_an_environment_file_that_was_not_collected_is_not_taken_for_absent(self) -> None:
         words = AKS_UNIT.replace("ExecStart=", "EnvironmentFile=-/etc/default/extra\nExecStart=")
         verdict = judge(CONTROL, edited(evidence(), UNIT, words))
