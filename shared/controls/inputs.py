@@ -5,12 +5,13 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from shared.controls.codes import Code
 from shared.controls.paths import absolute, absolute_directory
 from shared.controls.verdict import Trouble
-from shared.kubelet import Resolution, config_paths, resolve
+from shared.kubelet import Resolution, Source, config_paths, resolve
 from shared.models import Evidence, File
 
 # What the collector reads of one file.
@@ -99,34 +100,49 @@ def resolved(
     the running one it is known to have been. Label values are masked in evidence, and a masked one stands for a valid
     one: the kubelet runs with it.
     """
-    unknown: list[str] = []
-
-    def exists(path: str) -> bool:
-        if not starts or path in evidence.files:
-            return True
-        if path not in evidence.exists:
-            unknown.append(path)
-        return evidence.exists.get(path, True)
-
     arguments = list(argv)
     for index, argument in enumerate(arguments):
         name, has_value, _ = argument.partition("=")
         if name.replace("_", "-") == "--node-labels":
             at = index if has_value else index + 1
             arguments[at : at + 1] = [value.replace("*", "x") for value in arguments[at : at + 1]]
-    made = resolve(
-        arguments,
-        {path: evidence.files[path].text for path in read.paths},
-        version=version,
-        cwd=directory,
-        exists=exists,
-        listing=lambda _: read.dropins,
-    )
+    files = tuple((path, evidence.files[path].text) for path in read.paths)
+    absent = frozenset(path for path, there in evidence.exists.items() if starts and not there)
+    made, asked = _resolve(tuple(arguments), files, version, directory, read.dropins, absent)
     if made.limit:
         return Trouble(Code.TOO_LARGE, made.limit, "Make the file simpler, or report this case.")
-    if unknown:
+    unknown = [path for path in asked if path not in evidence.exists and path not in evidence.files]
+    if starts and unknown:
         return Trouble(Code.CONFIG_UNREADABLE, f"whether {unknown[0]} is there is not known")
     return made
+
+
+@lru_cache(maxsize=4)
+def _resolve(
+    argv: tuple[str, ...],
+    files: tuple[tuple[str, str], ...],
+    version: str | None,
+    directory: str,
+    dropins: tuple[str, ...],
+    absent: frozenset[str],
+) -> tuple[Resolution, tuple[str, ...]]:
+    """The resolution, and the files whose being there it depends on.
+
+    Remembered, since one look asks the same of every control, and mostly of the running kubelet and of a restart.
+    """
+    asked: list[str] = []
+
+    def exists(path: str) -> bool:
+        asked.append(path)
+        return path not in absent
+
+    made = resolve(argv, dict(files), version=version, cwd=directory, exists=exists, listing=lambda _: dropins)
+    return made, tuple(asked)
+
+
+def placed(source: Source, directory: str) -> Source:
+    """Where a value comes from, with a file's path from the root."""
+    return replace(source, path=absolute(source.path, directory)) if source.kind == "file" else source
 
 
 def by_arguments(argv: Sequence[str], evidence: Evidence, version: str | None, directory: str) -> Resolution | Trouble:

@@ -13,11 +13,11 @@ from dataclasses import replace
 from shared.controls.benchmark import Control
 from shared.controls.codes import Code
 from shared.controls.health import is_off, not_answering
-from shared.controls.inputs import is_kubelet
-from shared.controls.restart import OnDisk, mounted, next_start
+from shared.controls.inputs import is_kubelet, placed
+from shared.controls.restart import OnDisk, next_start, started_by
 from shared.controls.running import Running, look, running, show
 from shared.controls.verdict import Trouble, Verdict
-from shared.kubelet import Assignment
+from shared.kubelet import Source
 from shared.models import Evidence, Process, Status
 
 
@@ -35,7 +35,7 @@ def judge(control: Control, evidence: Evidence, version: str | None = None, proo
     if not (is_kubelet(process.argv[0] if process.argv else "") or is_kubelet(process.executable)):
         return _not_a_kubelet(process).verdict
     version = process.version or version
-    seen = look(evidence, process, version, proof, mounted(evidence))
+    seen = look(evidence, process, version, proof, started_by(evidence))
     found = not_answering(evidence, seen) or running(control, evidence, seen)
     if isinstance(found, Trouble):
         return replace(found.verdict, proof=seen.proof)
@@ -105,8 +105,8 @@ def _judged(control: Control, evidence: Evidence, found: Running, after: OnDisk 
         )
     assert isinstance(after, OnDisk)  # its resolution is accepted
     then = after.resolution.value(control.setting)
-    then_source = str(after.resolution.source(control.setting))
-    remedy = f"{_remedy(control, after.resolution.assignments(control.setting))}; {_PLANNED}"
+    then_source = str(placed(after.resolution.source(control.setting), after.directory))
+    remedy = f"{_remedy(control, _wrong(control, after))}; {_PLANNED}"
     if right and control.complies(then):
         return verdict(Status.PASS, Code.RIGHT, setting, "")
     if right:
@@ -126,14 +126,17 @@ _PLANNED = "then restart the kubelet. `kubelet-guard plan` shows the edits."
 _BY_HAND = "Then restart the kubelet by hand, when it suits: no plan is made where it is not known what that would run."
 
 
-def _remedy(control: Control, written: Sequence[Assignment]) -> str:
-    """What to do about a wrong setting: every place that writes a wrong value, named. No full stop at the end."""
+def _wrong(control: Control, after: OnDisk) -> list[Source]:
+    """The places that would write a wrong value at a restart."""
+    written = after.resolution.assignments(control.setting)
+    return [placed(item.source, after.directory) for item in written if not control.complies(item.value)]
+
+
+def _remedy(control: Control, wrong: Sequence[Source]) -> str:
+    """What to do about a wrong setting: the places that write a wrong value, named. No full stop at the end."""
     right = show(control.expected)
     places = []
-    for assignment in written:
-        source = assignment.source
-        if control.complies(assignment.value):
-            continue
+    for source in wrong:
         if source.kind == "file":
             places.append(f"set {control.setting}: {right} in {source.path}, line {source.line}")
         else:

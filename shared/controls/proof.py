@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterator, Mapping
 from shared.controls.inputs import Inputs
 from shared.controls.paths import way
 from shared.models import Evidence, Mount, Process
+from shared.systemd import ServiceRules
 
 _COARSE_CLOCK = 20_000_000
 _SECOND = 1_000_000_000
@@ -43,39 +44,46 @@ def clock_step(evidence: Evidence) -> int | None:
     return (evidence.collected - evidence.uptime) - (process.started - process.started_monotonic)
 
 
-def doubt(evidence: Evidence, process: Process, read: Inputs, explained: Collection[str]) -> str:
+def doubt(evidence: Evidence, process: Process, read: Inputs, rules: ServiceRules | None) -> str:
     """Why these files may not be what the process read; '' where they are proved to be.
 
-    `explained` are the paths that the unit's own directives mount over.
+    `rules` are those of the unit that started it (None: not known), whose own directives explain mounts.
     """
-    step = clock_step(evidence)
     if not read.paths and not read.directory:
         return ""
+    step = clock_step(evidence)
     if step is None or process.started is None:
         return "when the kubelet was started is not known"
     limit = process.started - abs(step) - _COARSE_CLOCK
     since = "was changed after the kubelet started"
     if abs(step) > _SECOND:
         since = f"may have changed after the kubelet started (the clock was set by {abs(step) // _SECOND} s since)"
+    return next(_doubts(evidence, read, rules, limit, since), "")
+
+
+def _doubts(evidence: Evidence, read: Inputs, rules: ServiceRules | None, limit: int, since: str) -> Iterator[str]:
     for path in read.paths:
         if evidence.files[path].changed >= limit:
-            return f"{path} {since}"
-        for why in _way_doubts(evidence, path, limit, since, explained):
-            return why
-    if read.directory:
-        listing = evidence.listings[read.directory]
-        assert listing is not None  # or there were no inputs
+            yield f"{path} {since}"
+        if rules is not None and has_own_root(rules) and evidence.files[path].hosted:
+            yield f"the unit gives the kubelet a root directory of its own, and {path} is the host's"
+        yield from _way_doubts(evidence, path, rules, limit, since)
+    listing = evidence.listings[read.directory] if read.directory else None
+    if listing is not None:
         for directory in listing.directories:
             place = way(f"{directory}/", evidence.links).end
             if place is None or evidence.directories.get(place, limit) >= limit:
-                return f"the directory {directory} {since}"
+                yield f"the directory {directory} {since}"
         for directory in (read.directory, *(f"{directory}/" for directory in listing.directories)):
-            for why in _way_doubts(evidence, directory, limit, since, explained):
-                return why
-    return ""
+            yield from _way_doubts(evidence, directory, rules, limit, since)
 
 
-def _way_doubts(evidence: Evidence, path: str, limit: int, since: str, explained: Collection[str]) -> Iterator[str]:
+def has_own_root(rules: ServiceRules) -> bool:
+    """Whether the unit starts its process in another root directory than the host's."""
+    return rules.root_directory not in ("", "/") or bool(rules.root_image)
+
+
+def _way_doubts(evidence: Evidence, path: str, rules: ServiceRules | None, limit: int, since: str) -> Iterator[str]:
     met = way(path, evidence.links)
     if met.end is None:
         yield f"{path} leads over more links than the kernel follows"
@@ -86,9 +94,14 @@ def _way_doubts(evidence: Evidence, path: str, limit: int, since: str, explained
     for directory in met.directories:
         if replaced(evidence.directories, directory, limit):
             yield f"the directory {directory} on the way to {path} {since}"
-    for mount in evidence.mounts:
-        if mount.point in (*met.directories, met.end) and not (mount.same or mount.point in explained or _usual(mount)):
+    places = {*met.directories, met.end}
+    meant = places & {way(point, evidence.links).end for point in (rules.mounted if rules is not None else ())}
+    there = [mount for mount in evidence.mounts if mount.point in places]
+    for mount in there:
+        if not (mount.same or mount.point in meant or _usual(mount)):
             yield f"a mount at {mount.point} on the way to {path} is neither the unit's nor the image's"
+    if max((len(point) for point in meant if point), default=0) > max((len(mount.point) for mount in there), default=0):
+        yield f"the unit mounts something on the way to {path}, and the process has no such mount"
 
 
 def replaced(directories: Mapping[str, int], directory: str, limit: int) -> bool:

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from shared.controls.codes import Code
 from shared.controls.inputs import Inputs, inputs, is_kubelet, resolved
 from shared.controls.paths import way
-from shared.controls.proof import clock_step
+from shared.controls.proof import clock_step, has_own_root
 from shared.controls.verdict import Trouble
 from shared.kubelet import Resolution
 from shared.models import Condition, Evidence
 from shared.systemd import (
+    MissingEnvironmentFile,
     ServiceRules,
     StartCommand,
     TooLarge,
@@ -83,11 +84,13 @@ def on_disk(evidence: Evidence, version: str | None) -> OnDisk | Trouble:
             base_environment=evidence.manager_environment,
             systemd_version=evidence.systemd_version,
         )
-        rules = service_rules(fragment, dropins, texts)
+        rules = service_rules(fragment, dropins, texts, systemd_version=evidence.systemd_version)
     except TooLarge as error:
         return Trouble(Code.TOO_LARGE, str(error))
     except UnknownToUs as error:
         return Trouble(Code.UNPROVED, str(error))
+    except MissingEnvironmentFile as error:
+        return Trouble(Code.CONFIG_UNREADABLE, str(error), fails=True)
     except UnitError as error:
         return Trouble(Code.NEXT_START_REFUSED, str(error), fails=True)
     if not is_kubelet(command.executable):
@@ -114,16 +117,16 @@ def unit_texts(evidence: Evidence) -> dict[str, str]:
     return {**evidence.texts, **masked}
 
 
-def mounted(evidence: Evidence) -> tuple[str, ...]:
-    """The paths that the unit's own directives mount over; none where the unit was changed since the start."""
+def started_by(evidence: Evidence) -> ServiceRules | None:
+    """The rules by which systemd started the running kubelet; None where the unit was changed since."""
     texts = unit_texts(evidence)
     if not evidence.units or not texts.keys() >= set(evidence.units) or _changed(evidence):
-        return ()
+        return None
     fragment, *dropins = evidence.units
     try:
-        return service_rules(fragment, dropins, texts).mounted
+        return service_rules(fragment, dropins, texts, systemd_version=evidence.systemd_version)
     except UnitError:
-        return ()
+        return None
 
 
 def _unsure(trouble: Trouble) -> Trouble:
@@ -140,14 +143,11 @@ def _changed(evidence: Evidence) -> bool:
     """Whether the unit, a drop-in or an environment file was certainly changed since the kubelet started."""
     if evidence.needs_daemon_reload:
         return True
-    environments = _environment_files(evidence)
-    if environments & evidence.gone:
-        return True
     step, process = clock_step(evidence), evidence.process
     if step is None or process is None or process.started is None:
         return False
     limit = process.started + abs(step)
-    for path in (*evidence.units, *environments):
+    for path in (*evidence.units, *_environment_files(evidence)):
         if path in evidence.files and evidence.files[path].changed > limit:
             return True
         if any(evidence.links[link].changed > limit for link in way(path, evidence.links).links):
@@ -190,7 +190,7 @@ def _not_by_hand(evidence: Evidence, rules: ServiceRules) -> Iterator[str]:
         yield from _unmet([item for item in evidence.conditions if item.text.startswith(kind)])
     if rules.user not in ("", "root", "0"):
         yield f"the unit starts the kubelet as the user {rules.user}"
-    if rules.root_directory or rules.root_image:
+    if has_own_root(rules):
         yield "the unit starts the kubelet in a root directory of its own"
 
 

@@ -6,16 +6,17 @@ files, where they are proved to be what it read (proof.py).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shared.controls.benchmark import Control
 from shared.controls.codes import Code
-from shared.controls.inputs import Inputs, by_arguments, inputs, resolved
+from shared.controls.inputs import Inputs, by_arguments, inputs, placed, resolved
 from shared.controls.proof import doubt, fingerprint
 from shared.controls.verdict import Trouble
-from shared.kubelet import Assignment, Resolution
+from shared.kubelet import Resolution, Source
 from shared.models import Evidence, Process
+from shared.systemd import ServiceRules
 
 _UNPROVED = (
     "Nothing says that anything is wrong. What proves it: the next restart by whoever owns the node, a look at the"
@@ -47,26 +48,27 @@ class Look:
 class Running:
     """A value that is certain: what it is, where it comes from, and what else is to be said (`note`, or '').
 
-    `written` are the places that write the setting, as far as they are known.
+    `written` are the places that write a wrong value, as far as they are known.
     """
 
     value: object
     source: str
     note: str
-    written: tuple[Assignment, ...]
+    written: tuple[Source, ...]
 
 
-def look(evidence: Evidence, process: Process, version: str | None, proof: str, explained: Collection[str]) -> Look:
+def look(evidence: Evidence, process: Process, version: str | None, proof: str, rules: ServiceRules | None) -> Look:
     """Resolve what the process's arguments and files come to, and whether the files are what it read.
 
-    `proof` is the fingerprint of what an earlier look proved, `explained` the paths that the unit mounts over.
+    `proof` is the fingerprint of what an earlier look proved, `rules` are those of the unit that
+    started it, None where they are not known.
     """
     alone = by_arguments(process.argv, evidence, version, process.directory)
     read = inputs(process.argv, evidence, process.directory)
     if not isinstance(read, Inputs):
         return Look(process, version, alone, read, read.reason, "")
     whole = resolved(process.argv, read, evidence, version, process.directory)
-    why = doubt(evidence, process, read, explained)
+    why = doubt(evidence, process, read, rules)
     print_now = fingerprint(evidence, process, read)
     if why and print_now and print_now == proof:
         why = ""
@@ -81,7 +83,7 @@ def running(control: Control, evidence: Evidence, seen: Look) -> Running | Troub
         if isinstance(resolution, Resolution) and resolution.accepted:
             source = resolution.source(control.setting)
             if source.kind == "flag":
-                return _certain(control, resolution, seen, str(source))
+                return _certain(control, resolution, seen)
     if isinstance(seen.whole, Trouble):
         return seen.whole
     if not seen.whole.accepted:
@@ -90,11 +92,12 @@ def running(control: Control, evidence: Evidence, seen: Look) -> Running | Troub
         return Trouble(
             Code.UNPROVED, f"{seen.doubt}, so that what it has for {control.setting} cannot be proved", _UNPROVED
         )
-    return _certain(control, seen.whole, seen, str(seen.whole.source(control.setting)))
+    return _certain(control, seen.whole, seen)
 
 
-def _certain(control: Control, resolution: Resolution, seen: Look, source: str) -> Running | Trouble:
+def _certain(control: Control, resolution: Resolution, seen: Look) -> Running | Trouble:
     value = resolution.value(control.setting)
+    source = str(placed(resolution.source(control.setting), seen.process.directory))
     if control.complies(value) and not (resolution.modelled and seen.version):
         version = f"Kubernetes {seen.version}" if seen.version else "the kubelet's version, which is not known,"
         return Trouble(
@@ -104,7 +107,13 @@ def _certain(control: Control, resolution: Resolution, seen: Look, source: str) 
             _OTHER_VERSION,
         )
     written = seen.whole if isinstance(seen.whole, Resolution) else resolution
-    return Running(value, source, "", written.assignments(control.setting))
+    return Running(value, source, "", _written(control, written, seen))
+
+
+def _written(control: Control, resolution: Resolution, seen: Look) -> tuple[Source, ...]:
+    """Every place that writes another value than the control wants."""
+    wrong = [item.source for item in resolution.assignments(control.setting) if not control.complies(item.value)]
+    return tuple(placed(source, seen.process.directory) for source in wrong)
 
 
 def _refused(seen: Look, resolution: Resolution) -> Trouble:
@@ -140,10 +149,10 @@ def _by_log(control: Control, log: Mapping[str, str], seen: Look) -> Running | T
     value = _LOGGED[text]
     if not isinstance(seen.whole, Resolution):
         return Running(value, _LOG, "", ())
-    written = seen.whole.assignments(control.setting)
+    written = _written(control, seen.whole, seen)
     if not seen.whole.accepted:
         return Running(value, _LOG, "", written)
-    source = str(seen.whole.source(control.setting))
+    source = str(placed(seen.whole.source(control.setting), seen.process.directory))
     by_files = seen.whole.value(control.setting)
     if by_files == value:
         return Running(value, f"{source}; {_LOG} agrees", "", written)

@@ -301,7 +301,7 @@ health() {
     fi
     healthz_places | while read -r address port; do
         case $address in *:*) host="[$address]" ;; *) host=$address ;; esac
-        answer=$(curl -s -g -m 3 --noproxy '*' "http://$host:$port/healthz" | tr -cd 'a-zA-Z0-9 ' | head -c 64)
+        answer=$(curl -s -m 3 --noproxy '*' "http://$host:$port/healthz" | tr -cd 'a-zA-Z0-9 ' | head -c 64)
         printf 'health %s %s %s\n' "$address" "$port" "$answer"
     done
 }

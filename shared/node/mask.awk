@@ -178,42 +178,39 @@ function variable(name, s, escapes, outer,    what) {
 
 # --- a unit or drop-in: systemd.syntax(7)
 
-function unit(   n, i, all, l, at, key, buffer, comments, c) {
+function unit(   n, i, all, l, key, buffer, going) {
     n = split(substr(T, 1, length(T) - 1), all, "\n")
-    buffer = key = ""; comments = 0; going = 0
+    buffer = key = ""; comments = going = 0
     for (i = 1; i <= n; i++) {
         l = all[i] "\n"
-        if (l ~ /^[ \t]*[#;]/) {
+        if (l ~ /^[ \t]*[#;]/) { # within a value it is no part of it
             l = cover(l, "*", 0)
-            if (!going) emit(l)
-            else { c[++comments] = l; buffer = buffer "\001" }
+            if (going) { comment[++comments] = l; buffer = buffer "\001" }
+            else emit(l)
             continue
         }
-        if (!going) {
-            key = ""
-            if (match(l, /^[ \t]*[A-Za-z][A-Za-z0-9-]*[ \t]*=/)) {
-                key = substr(l, 1, RLENGTH - 1); gsub(/[ \t]/, "", key)
-                emit(substr(l, 1, RLENGTH))
-                l = substr(l, RLENGTH + 1)
-            }
-            buffer = ""; comments = 0
+        if (!going && match(l, /^[ \t]*[A-Za-z][A-Za-z0-9-]*[ \t]*=/)) {
+            key = substr(l, 1, RLENGTH - 1); gsub(/[ \t]/, "", key)
+            emit(substr(l, 1, RLENGTH))
+            l = substr(l, RLENGTH + 1)
         }
         buffer = buffer l
         going = l ~ /(^|[^\\])(\\\\)*\\\r?\n$/
-        if (!going || i == n) {
-            buffer = setting(key, buffer)
-            for (at = 1; at <= comments && index(buffer, "\001"); at++) {
-                emit(substr(buffer, 1, index(buffer, "\001") - 1) c[at])
-                buffer = substr(buffer, index(buffer, "\001") + 1)
-            }
-            emit(buffer)
-            going = 0
-        }
+        if (!going) { with_comments(setting(key, buffer)); buffer = key = ""; comments = 0 }
     }
+    if (buffer != "") with_comments(setting(key, buffer))
+}
+
+function with_comments(s,   i, at) {
+    for (i = 1; i <= comments && (at = index(s, "\001")); i++) {
+        emit(substr(s, 1, at - 1) comment[i])
+        s = substr(s, at + 1)
+    }
+    emit(s)
 }
 
 function setting(key, s) {
-    if (key == "ExecStart") return kubelet(s) ? line(s, 3, "") : find ? "" : line(s, 3, "")
+    if (key == "ExecStart") return find && !kubelet(s) ? "" : line(s, 3, "")
     if (key == "Environment") return assignments(s)
     if (key ~ /^Exec/ || key ~ /^SetCredential/) return cover(s, "*", 2)
     return urls(s, 2)
@@ -290,7 +287,7 @@ function arguments(   n, i, all, what, value, at, begun) {
         at = value ~ /^--/ ? index(value, "=") : 0
         if (at) emit(substr(value, 1, at) argument(begun ? flag(substr(value, 1, at - 1)) : "", substr(value, at + 1)) "\n")
         else {
-            emit(urls(value, 0) "\n")
+            emit((value ~ /^--/ ? value : line(value, 0, "")) "\n")
             if (value ~ /^--/) what = flag(value)
         }
         if (!begun) begun = kubelet(value)
@@ -316,6 +313,12 @@ function hidden() { return secret_column >= 0 || secret_flow > 0 }
 function hide(column) {
     if (hidden()) return
     if (flow) secret_flow = flow; else secret_column = column
+}
+
+# Whether a key's value is one. Of the kubelet's own only staticPodURL and staticPodURLHeader are; another key means
+# nothing to it, but may be one of these spelt wrongly, or something that does not belong here.
+function secret(name) {
+    return name ~ /^staticpod.*url|header|passw|token|secret|credential/ && name !~ /changedetectionstrategy$|verificationpolicy$/
 }
 
 function config(   n, i, j, k, c, l, s, column, start, fresh, keyed, prefix, explicit, iskey, name, newline) {
@@ -406,7 +409,7 @@ function config(   n, i, j, k, c, l, s, column, start, fresh, keyed, prefix, exp
         if (iskey) emit(s)
         else if (hidden()) emit(c == "\"" ? cover(s, "x", 1) : c == "'" ? cover(s, "x", 0) : typed(s))
         else emit(urls(s, c == "\"" ? 1 : 0))
-        if (name == "staticpodurl" || name == "staticpodurlheader") hide(explicit >= 0 && !iskey ? explicit : column)
+        if (secret(name)) hide(explicit >= 0 && !iskey ? explicit : column)
         prefix = -1
         i = j
     }
@@ -455,7 +458,7 @@ function block(i, digit,   n, j, l, depth, width) {
             if (!depth) { depth = indents[top] + 1 > width ? indents[top] + 1 : width; if (depth < 1) depth = 1 }
             if (width < depth) return i
         }
-        emit(hidden() ? cover(l, "x", 0) : urls(l, 0))
+        emit(hidden() || l ~ /^[ \t]*#/ ? cover(l, "x", 0) : urls(l, 0)) # a comment to whoever wrote it there
         emit(substr(T, j, 1))
         i = j + 1
     }

@@ -10,6 +10,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 WHITESPACE = " \t\n\r"
@@ -207,8 +208,12 @@ def skip_whitespace(text: str, pos: int) -> int:
     return match.end()
 
 
-_PLAIN = re.compile(r"""[^\\"' \t\n\r]+""")
 _PLAIN_IN = {'"': re.compile(r'[^\\"]+'), "'": re.compile(r"[^\\']+")}
+
+
+@cache
+def _plain_until(separators: str) -> re.Pattern[str]:
+    return re.compile(rf"""[^\\"'{re.escape(separators)}]+""")
 
 
 def first_word(
@@ -225,15 +230,32 @@ def first_word(
     `keep_bad_escapes`: an unknown escape stays as it is, and `keep_open_quotes`: a quote may stay open at the end;
     without these, WordError. (systemd's extract_first_word() with EXTRACT_UNQUOTE.)
     """
+    begin = skip_whitespace(source.text, pos)
+    if begin == len(source):
+        return None, begin
+    written, end = read_word(
+        source, begin, c_escapes=c_escapes, keep_bad_escapes=keep_bad_escapes, keep_open_quotes=keep_open_quotes
+    )
+    return Word(written, source.starts[begin], source.ends[end - 1]), skip_whitespace(source.text, end)
+
+
+def read_word(
+    source: Written,
+    pos: int,
+    *,
+    c_escapes: bool,
+    separators: str = WHITESPACE,
+    keep_bad_escapes: bool = False,
+    keep_open_quotes: bool = False,
+) -> tuple[Written, int]:
+    """The word that starts at `pos`, and where it ends; `first_word` tells of the rest."""
     text = source.text
-    begin = pos = skip_whitespace(text, pos)
     end = len(text)
-    if begin == end:
-        return None, end
+    plain = _plain_until(separators)
     out = Composer(source.path, source.variable)
     quote = ""
     while pos < end:
-        if match := (_PLAIN_IN[quote] if quote else _PLAIN).match(text, pos):
+        if match := (_PLAIN_IN[quote] if quote else plain).match(text, pos):
             out.piece(source, pos, match.end())
             pos = match.end()
             continue
@@ -265,10 +287,10 @@ def first_word(
             quote = here
             pos += 1
         else:
-            break  # white space
+            break  # a separator
     if quote and not keep_open_quotes:
         raise WordError(f"a quote that is never closed: {quote}")
-    return Word(out.done(), source.starts[begin], source.ends[pos - 1]), skip_whitespace(text, pos)
+    return out.done(), pos
 
 
 def _c_escape(text: str, pos: int) -> tuple[str, int] | None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from . import directives
 from .budget import TooLarge
 from .exec_start import ExecCommand, Reader, exec_commands
 from .text import UnitError
@@ -76,6 +77,8 @@ def read_unit(unit: Unit, reader: Reader) -> Read:
         reader.budget.read(len(text), path)
         try:
             for setting in settings(path, text, reader.budget):
+                if setting.section == "Service":
+                    directives.check(setting, reader)
                 found.append(setting)
                 if setting.section != "Service" or setting.key not in commands:
                     continue

@@ -388,7 +388,10 @@ class TestRestart:
         "line", ["ExecCondition=/bin/true", "User=kube", "RootDirectory=/opt/root", "RootImage=/opt/root.raw"]
     )
     def test_units_that_are_not_followed(self, line: str) -> None:
-        verdict = judge(CONTROL, evidence(unit=unit(line)))
+        seen = evidence(unit=unit(line))
+        if line.startswith("Root"):  # then its files are not the host's
+            seen = replace(seen, files={**seen.files, CONFIG: replace(seen.files[CONFIG], hosted=False)})
+        verdict = judge(CONTROL, seen)
         assert (verdict.status, "what a restart would run is not known" in verdict.reason) == (Status.PASS, True)
 
     def test_conditions_that_nobody_looked_at(self) -> None:
@@ -453,6 +456,15 @@ class TestRestart:
         assert "not known" not in there.reason
         gone = judge(CONTROL, replace(seen, exists={"/etc/kubernetes/certs/ca.crt": False}))
         assert said(gone) == (Status.ERROR, "next_start_refused", True)
+
+    def test_an_optional_environment_file_that_never_was(self) -> None:
+        """It is no change: other arguments than the unit's are still a generator's or a wrapper's."""
+        words = AKS_UNIT.replace("ExecStart=", "EnvironmentFile=-/etc/default/extra\nExecStart=")
+        seen = replace(evidence(unit=words), gone=frozenset({"/etc/default/extra"}))
+        assert "not known" not in judge(CONTROL, seen).reason
+        odd = process(seen, argv=(*of_process(seen).argv, FALSE))
+        assert said(judge(CONTROL, odd)) == (Status.FAIL, "wrong", False)
+        assert "not known" in judge(CONTROL, odd).reason
 
     def test_an_environment_file_that_was_not_collected_is_not_taken_for_absent(self) -> None:
         words = AKS_UNIT.replace("ExecStart=", "EnvironmentFile=-/etc/default/extra\nExecStart=")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -10,14 +11,17 @@ from shared.controls.inputs import Inputs, inputs
 from shared.controls.paths import absolute, absolute_directory, way
 from shared.controls.proof import doubt, fingerprint
 from shared.models import Evidence, Link, Listing, Mount
+from shared.systemd import service_rules
 from tests.support.evidence import (
     AFTER,
+    AKS_UNIT,
     BEFORE,
     CONFIG,
     CONFIG_DIR,
     DROPIN_FLAGS,
     SECOND,
     STARTED,
+    UNIT,
     config,
     edited,
     evidence,
@@ -33,6 +37,7 @@ LINKED = evidence(
     files={"/opt/v1/kubelet.json": config()},
     links={CONFIG: "../../opt/current/kubelet.json", "/opt/current": "v1"},
 )
+RULES = service_rules(UNIT, (), {UNIT: AKS_UNIT})
 MILLISECOND = 1_000_000
 
 
@@ -42,8 +47,8 @@ def read_by(seen: Evidence) -> Inputs:
     return named
 
 
-def why(seen: Evidence, *explained: str) -> str:
-    return doubt(seen, of_process(seen), read_by(seen), explained)
+def why(seen: Evidence, **rules: Any) -> str:
+    return doubt(seen, of_process(seen), read_by(seen), replace(RULES, **rules))
 
 
 def mark(seen: Evidence) -> str:
@@ -146,7 +151,23 @@ def test_a_directory_put_in_another_s_place() -> None:
 def test_mounts_on_the_way(mount: Mount, proved: bool) -> None:
     seen = replace(evidence(), mounts=(mount,))
     assert (why(seen) == "") is proved
-    assert why(seen, mount.point) == "", "the unit's own directives made it"
+    on_way = mount.point != "/srv"
+    assert why(seen, mounted=(mount.point,)) == "", "the unit's own directives made it"
+    gone = why(evidence(), mounted=(mount.point,))
+    assert ("the process has no such mount" in gone) is on_way
+    assert doubt(seen, of_process(seen), read_by(seen), None) == why(seen), "an unknown unit explains nothing"
+
+
+def test_a_deeper_mount_hides_the_unit_s_own() -> None:
+    deep = Mount(CONFIG, "/", "tmpfs", "tmpfs", same=True)
+    assert why(replace(evidence(), mounts=(deep,)), mounted=("/etc",)) == ""
+
+
+def test_a_root_directory_of_its_own_shows_in_the_files() -> None:
+    assert "is the host's" in why(evidence(), root_directory="/opt/root")
+    assert why(evidence(), root_directory="/") == ""
+    files = {path: replace(item, hosted=False) for path, item in evidence().files.items()}
+    assert why(replace(evidence(), files=files), root_image="/opt/root.raw") == ""
 
 
 def test_a_mount_over_a_directory_of_the_walk() -> None:
