@@ -24,6 +24,8 @@ from shared.models import Finding, Run, RunState
 from shared.store import FindingQuery, open_store
 from tests.support.bench import DEMO, environment, one_pool
 
+pytestmark = pytest.mark.sandboxed
+
 
 class Terminal:
     """Runs `kubelet-guard` as another process with an environment of its own."""
