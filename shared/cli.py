@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import shlex
 import sys
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from shared import settings as settings_module
 from shared.errors import GuardError, UsageError
+from shared.plain import PlainFormatter, plain
 from shared.settings import Settings
 
 # What a command needs is imported by the command: `--help` and a wrong option answer at once.
@@ -436,12 +438,22 @@ def _write(path: Path, text: str) -> None:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    # An error may quote Azure, a node or a plan file.
+    print("\n".join(plain(line, None) for line in text.split("\n")), file=sys.stderr)
+
+
+def _log_to_stderr() -> None:
+    """Warnings of the run go to stderr, in plain characters."""
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(PlainFormatter("kubelet-guard: %(message)s"))
+    logging.basicConfig(handlers=[handler])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The console script: parse, run, and turn errors into sentences and exit statuses."""
     arguments = _parser().parse_args(argv)
+    _log_to_stderr()
     function: Callable[[argparse.Namespace, Settings], Awaitable[int]] = arguments.function
 
     async def run() -> int:

@@ -9,8 +9,15 @@ UTF-8, which Python keeps as a lone surrogate, is shown as that byte.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import re
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    Record = TypeVar("Record", bound=DataclassInstance)
 
 _LONGEST = 600
 
@@ -36,6 +43,19 @@ def _shown(char: str) -> str:
     if code <= 0xFF:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def plain_fields(record: Record) -> Record:
+    """A dataclass with all its texts, and those in tuples, made plain."""
+    values = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+    changed = {name: made for name, value in values.items() if (made := _plain_value(value)) != value}
+    return dataclasses.replace(record, **changed) if changed else record
+
+
+def _plain_value(value: object) -> object:
+    if isinstance(value, str):
+        return plain(value)
+    return tuple(map(_plain_value, value)) if isinstance(value, tuple) else value
 
 
 class PlainFormatter(logging.Formatter):

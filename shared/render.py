@@ -18,7 +18,7 @@ from rich.text import Text
 
 from shared.controls import BENCHMARK, control
 from shared.models import Finding, Status
-from shared.runs.findings import plain
+from shared.plain import plain, plain_fields
 from shared.runs.plans import NodePlan
 
 # The order in which a person wants to hear of them.
@@ -67,15 +67,22 @@ def as_csv(findings: Iterable[Finding], out: IO[str]) -> None:
         writer.writerow({name: _cell(row[name]) for name in names})
 
 
+# What makes a formula of a cell, in full width too, which spreadsheets of some languages take as well.
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+
+
 def _cell(value: Any) -> Any:
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+    if isinstance(value, str) and value.lstrip().startswith(_FORMULA):
         return "'" + value
     return json.dumps(value) if isinstance(value, bool | list) else value
 
 
 def sorted_by_place(findings: Iterable[Finding]) -> list[Finding]:
-    """Findings in the order of subscription, cluster, pool, node and control."""
-    return sorted(findings, key=lambda item: (item.subscription, item.cluster, item.node_pool, item.node, item.key))
+    """Findings in the order of subscription, cluster, pool, node and control, in plain characters."""
+    return sorted(
+        map(plain_fields, findings),
+        key=lambda item: (item.subscription, item.cluster, item.node_pool, item.node, item.key),
+    )
 
 
 def as_table(findings: Iterable[Finding], out: IO[str]) -> None:
@@ -187,15 +194,15 @@ def plans_as_text(plans: Sequence[NodePlan], out: IO[str]) -> None:
     """What a fix would do, node by node, with diffs; masked values stay masked."""
     console = Console(file=out, highlight=False)
     for plan in sorted(plans, key=lambda item: (item.node.cluster, item.node.node_pool, item.node.name)):
-        place = f"{plan.node.cluster} / {plan.node.node_pool} / {plan.node.name}"
-        console.print(Text.assemble(("\n" + place, "bold"), ("  " + ", ".join(plan.controls), "dim")))
+        place = plain(f"{plan.node.cluster} / {plan.node.node_pool} / {plan.node.name}")
+        console.print(Text.assemble(("\n" + place, "bold"), ("  " + plain(", ".join(plan.controls)), "dim")))
         if plan.refused:
-            _indented(console, f"not planned: {plain(plan.refused)}", 2, "yellow")
+            _indented(console, f"not planned: {plain(plan.refused, None)}", 2, "yellow")
         for step in plan.steps:
-            _indented(console, f"- {plain(step)}", 2)
+            _indented(console, f"- {plain(step, None)}", 2)
         for line in _readable(plan.diff.splitlines()):
             style = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "dim")
-            console.print(Text(f"    {plain(line)}", style), soft_wrap=True)
+            console.print(Text(f"    {plain(line, None)}", style), soft_wrap=True)
     planned = sum(not plan.refused for plan in plans)
     console.print(Text(f"\n{planned} nodes would be changed, {len(plans) - planned} cannot be planned", "bold"))
 

@@ -8,12 +8,15 @@ import json
 from dataclasses import fields, replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shared import render
+from shared.controls import Verdict
 from shared.models import Finding, Outcome, Status
-from shared.runs.findings import plain
+from shared.runs.findings import from_verdict
 from shared.runs.plans import NodePlan
-from tests.support.findings import finding, node
+from tests.support.findings import NOW, finding, node
 
 PASS, FAIL, ERROR, SKIPPED = Status.PASS, Status.FAIL, Status.ERROR, Status.SKIPPED
 
@@ -54,7 +57,7 @@ def test_csv_is_whole_and_harmless_in_a_spreadsheet() -> None:
     header, row = list(csv.reader(io.StringIO(out.getvalue())))
     assert header == [field.name for field in fields(Finding)]
     assert row[header.index("reason")] == '\'=HYPERLINK("http://x")'
-    assert row[header.index("node")] == 'a,"b"\nc'
+    assert row[header.index("node")] == r'a,"b"\x0ac'
 
 
 def test_the_table_groups_nodes_with_the_same_reason() -> None:
@@ -82,12 +85,68 @@ def test_the_table_shows_outcomes_and_regressions() -> None:
 
 
 def test_nothing_of_a_node_reaches_the_terminal_as_a_command() -> None:
-    hostile = plain("\x1b[31mred\x07 [bold]markup[/bold] \u202e")
+    hostile = "\x1b[31mred\x07 [bold]markup[/bold] \u202e"
     shown = table(finding(FAIL, reason=hostile, node="[red]x[/red]"))
     assert "\x1b" not in shown
+    assert r"\x1b[31mred\x07" in shown
+    assert r"\u202e" in shown
     assert "[bold]markup[/bold]" in shown
     assert "[red]x[/red]" in shown
-    assert len(plain("x" * 10_000)) == 600
+
+
+# Letters that do something to a screen or a reader, among harmless ones.
+hostile_texts = st.text(
+    st.sampled_from("\x00\x07\x08\t\n\r\x1b\x7f\x85\x9b\xa0\u061c\u200b\u200e\u2028\u202e\u2066\u3164\ufe0f\ufeff")
+    | st.sampled_from("\udc80\udcff\ud800\U000e0041\U000e0100[]/=+-@:;'\"ax\u00e9\u4e2d")
+    | st.characters(),
+    min_size=1,
+    max_size=20,
+)
+TEXTS = [
+    field.name for field in fields(Finding) if field.type in ("str", "str | None") and field.name not in {"control"}
+]
+
+
+def harmless(text: str) -> bool:
+    return all(char == "\n" or (char.isprintable() and char not in "\u3164\ufe0f\U000e0100") for char in text)
+
+
+@given(st.dictionaries(st.sampled_from(TEXTS), hostile_texts), hostile_texts)
+def test_no_format_lets_a_hostile_character_through(values: dict[str, str], actual: str) -> None:
+    hostile = finding(FAIL, **values, actual=(actual, "x"))
+    shown = table(hostile)
+    assert harmless(shown)
+    out = io.StringIO()
+    render.as_csv([hostile], out)
+    _, row = list(csv.reader(io.StringIO(out.getvalue(), newline="")))
+    assert all(harmless(cell) and "\n" not in cell for cell in row)
+    assert not any(cell.lstrip().startswith(("=", "+", "-", "@")) for cell in row)
+    out = io.StringIO()
+    render.as_json([hostile], out)
+    (decoded,) = json.loads(out.getvalue())
+    assert all(harmless(decoded[name]) and "\n" not in decoded[name] for name in TEXTS if decoded[name] is not None)
+    assert all(harmless(text) for text in decoded["actual"])
+    out.getvalue().encode("utf-8")
+
+
+@given(hostile_texts, hostile_texts, hostile_texts)
+def test_plans_are_shown_in_plain_characters(name: str, line: str, why: str) -> None:
+    plan = NodePlan(node=replace(node(1), name=name, cluster=why), controls=("3.2.6",), diff=line, steps=(line,))
+    out = io.StringIO()
+    render.plans_as_text([plan, plan.model_copy(update={"refused": why})], out)
+    assert harmless(out.getvalue())
+
+
+@given(hostile_texts, hostile_texts)
+def test_findings_hold_plain_characters(text: str, more: str) -> None:
+    verdict = Verdict(FAIL, "wrong", (text, more), text, more, text)
+    place = replace(node(1), name=text, cluster=more)
+    made = from_verdict("r", NOW, place, "3.2.6", verdict)
+    assert isinstance(made.actual, tuple)
+    assert all(
+        harmless(value) for value in (made.reason, made.hint, made.source, made.node, made.cluster, *made.actual)
+    )
+    assert from_verdict("r", NOW, replace(place, name=made.node, cluster=made.cluster), "3.2.6", verdict) == made
 
 
 def test_sorting_is_by_place() -> None:

@@ -9,7 +9,6 @@ process, which applying the plan does (fixing.py).
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -20,7 +19,7 @@ from shared.controls.restart import named_files, unit_texts
 from shared.kubelet import Assignment
 from shared.kubelet.edit import EditError, add_setting, config_text, replace_value
 from shared.models import Evidence
-from shared.plaintext import readable
+from shared.plain import plain as plain_text
 from shared.systemd import CannotEdit, append_argument, replace_argument
 
 Method = Literal["auto", "config", "flags"]
@@ -48,15 +47,6 @@ class Plan:
     present: tuple[str, ...]
     absent: tuple[str, ...]
     steps: tuple[str, ...]
-
-    def diff(self, evidence: Evidence) -> str:
-        """A unified diff of all edits, for people: what the node masked stays masked, other bytes stand as escapes."""
-        lines: list[str] = []
-        for path, text in self.texts.items():
-            before = evidence.files[path].text.splitlines(keepends=True)
-            for line in difflib.unified_diff(before, text.splitlines(keepends=True), path, path):
-                lines.append(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n")
-        return readable("".join(lines))
 
 
 def plan(controls: Sequence[Control], evidence: Evidence, version: str | None = None, method: Method = "auto") -> Plan:
@@ -98,7 +88,7 @@ def plan(controls: Sequence[Control], evidence: Evidence, version: str | None = 
         texts=texts,
         present=tuple(sorted(flags)),
         absent=tuple(sorted(wrong - flags)),
-        steps=tuple(map(readable, steps)),
+        steps=tuple(plain_text(step, None) for step in steps),
     )
 
 

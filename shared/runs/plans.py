@@ -16,7 +16,7 @@ from shared.errors import UsageError
 from shared.models import Evidence, File, Node
 from shared.node.fixing import HEALTHZ, HEALTHZ_OFF, CannotApply, FileEdit, Splice, file_edit
 from shared.node.planning import CannotPlan, Method, plan
-from shared.plaintext import readable
+from shared.plain import plain as plain_text
 from shared.runs.history import Past
 from shared.runs.names import there_is
 from shared.runs.request import ControlId
@@ -142,7 +142,7 @@ def plan_node(node: Node, control_ids: tuple[str, ...], evidence: Evidence, meth
         made = plan([control(control_id) for control_id in control_ids], evidence, node.kubernetes_version, method)
         edits = tuple(file_edit(evidence.files[path], text) for path, text in sorted(made.texts.items()))
     except (CannotPlan, CannotApply) as error:
-        return NodePlan(node=node, controls=control_ids, refused=readable(str(error)))
+        return NodePlan(node=node, controls=control_ids, refused=plain_text(str(error), None))
     return NodePlan(
         node=node,
         controls=control_ids,

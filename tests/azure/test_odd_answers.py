@@ -1,5 +1,5 @@
-"""Whole audits of a small fleet, one odd answer of Azure each (`cases.yaml`): the sandbox's Resource Manager, the real SDK
-clients, real scripts on the nodes."""
+"""Whole audits of a small fleet, one odd answer of Azure each (`cases.yaml`): the sandbox's Resource Manager, the real
+SDK clients, real scripts on the nodes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import yaml
 import sandbox
 from shared import runs
 from shared.errors import GuardError
-from shared.models import Finding, RunKind, Status
-from shared.runs import RunRequest
-from tests.support.bench import Bench, serve_bench
+from shared.models import Finding, Outcome, RunKind, Status
+from shared.runs import FixRequest, RunRequest
+from tests.support.bench import Bench, one_pool, serve_bench
 
 CASES: dict[str, dict[str, Any]] = {
     case["name"]: case for case in yaml.safe_load((Path(__file__).parent / "cases.yaml").read_text())["cases"]
@@ -203,6 +203,18 @@ async def test_what_stays_is_an_error_with_azures_text(body: Any, text: str, tmp
         found = await audit(bench)
     assert [item.status for item in found] == [PASS, ERROR, ERROR]
     assert all(text in item.reason for item in found if item.status is ERROR)
+
+
+async def test_a_fix_whose_result_comes_at_once(tmp_path: Path) -> None:
+    fleet = one_pool("false_file", "false_flag")
+    async with serve_bench(fleet, tmp_path / "runs.db", allow_fix=True, restart_seconds=8) as bench:
+        bench.box.inject(sandbox.Fault("runCommand", count=FOREVER, at_once=True))
+        survey = await runs.survey_here(bench.services, RunKind.PLAN, FixRequest())
+        plans = await runs.plans_of(bench.services, survey)
+        fixed = await runs.fix_here(bench.services, FixRequest(pause_seconds=0), plans)
+        found = await bench.findings(fixed.id)
+        assert "operations.get" not in bench.box.stats()["calls"]
+    assert [(item.status, item.outcome) for item in found] == [(PASS, Outcome.FIXED)] * 2
 
 
 async def test_a_disabled_subscription_is_said_once(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import logging
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from pydantic import TypeAdapter
 
 from shared.azure import Azure, CommandResult, Started
 from shared.models import Node, Problem, Status
@@ -113,6 +114,45 @@ async def test_a_signed_address_is_in_no_repr_and_no_log(
     assert "SIGNATURE" not in repr(started)
     for secret in ("SIGNATURE", "t0ken", "node output"):
         assert secret not in caplog.text
+
+
+@pytest.mark.parametrize("after", ["1", "Wed, 21 Oct 2015 07:28:00 GMT", "0.5", "soon", "9" * 400, ""])
+async def test_an_accepted_command_is_not_lost_for_its_retry_after(
+    arm: Arm, azure: Azure, node: Node, after: str
+) -> None:
+    arm.on("POST", POST, accepted(**{"Retry-After": after}))
+    assert isinstance(await azure.start(node, "true"), Started)
+
+
+async def test_a_result_at_once_needs_no_look_now_or_after_a_restart(
+    arm: Arm, azure: Azure, node: Node, token: Token
+) -> None:
+    arm.on("POST", POST, Answer(200, result(message(FRAME, "x"))))
+    started = await azure.start(node, "true")
+    assert isinstance(started, Started)
+    assert FRAME not in repr(started)
+    stored = TypeAdapter(Started).validate_python(TypeAdapter(Started).dump_python(started, mode="json"))
+    async with Azure(azure.settings, token) as other:
+        assert await other.wait(node, stored) == CommandResult(FRAME, "x")
+    assert len(arm.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "code"),
+    [
+        (Answer(200, result("Enable failed: no", "ProvisioningState/failed/3")), "ProvisioningState/failed/3"),
+        (Answer(200, result(message("", ""))), "no_output"),
+        (Answer(200, {"value": None}), "no_output"),
+        (Answer(200, text="<html>"), "malformed"),
+        (Answer(200, text=""), "no_output"),
+    ],
+)
+async def test_a_failure_at_once_may_have_run(arm: Arm, azure: Azure, node: Node, reply: Answer, code: str) -> None:
+    arm.on("POST", POST, reply)
+    outcome = await azure.start(node, "true")
+    assert isinstance(outcome, Problem)
+    assert (outcome.status, outcome.code, outcome.may_have_run) == (Status.ERROR, code, True)
+    assert len(arm.seen) == 1
 
 
 async def test_busy_is_waited_for(arm: Arm, azure: Azure, node: Node) -> None:

@@ -16,6 +16,7 @@ from shared.kubelet import config_paths, resolve
 from shared.kubelet.edit import EditError, add_setting, replace_value
 from shared.models import Condition, Evidence, Status
 from shared.node.planning import CannotPlan, Method, Plan, plan
+from shared.runs.plans import plan_node
 from shared.systemd import start_command
 from tests.support.evidence import (
     AKS_UNIT,
@@ -32,6 +33,7 @@ from tests.support.evidence import (
     process,
     quoted,
 )
+from tests.support.findings import node
 
 CONTROL = control("3.2.6")
 FALSE = "--make-iptables-util-chains=false"
@@ -167,7 +169,8 @@ def test_an_image_managed_unit_is_not_edited() -> None:
 
 def test_the_diff_is_for_people() -> None:
     seen = evidence(config_text=config(makeIPTablesUtilChains=False))
-    assert planned(seen).diff(seen).splitlines()[:3] == [f"--- {CONFIG}", f"+++ {CONFIG}", "@@ -1,5 +1,5 @@"]
+    shown = plan_node(node(1), ("3.2.6",), seen, "auto").diff
+    assert shown.splitlines()[:3] == [f"--- {CONFIG}", f"+++ {CONFIG}", "@@ -1,5 +1,5 @@"]
 
 
 JSON_VALUES = st.recursive(
@@ -240,7 +243,7 @@ def test_bytes_that_are_not_utf_8_stay(seen: Evidence, path: str) -> None:
     assert set(made.texts) == {path}
     assert made.texts[path] == seen.files[path].text.replace("false", "true")
     assert LATIN in made.texts[path]
-    shown = made.diff(seen) + "".join(made.steps)
+    shown = plan_node(node(1), ("3.2.6",), seen, "auto").diff + "".join(made.steps)
     assert LATIN not in shown
     shown.encode()
 
