@@ -181,14 +181,13 @@ install_rollback() {
 }
 
 # No timer outlives a power cut: the next boot runs the rollback script before the kubelet. multi-user.target asks for
-# it, not the kubelet, since what a unit wants is started with each of its restarts.
+# it, not the kubelet, since what a unit wants is started with each of its restarts. Until it asks, the unit is idle text.
 install_recovery() {
-    mkdir -p "$wants" && printf '%s\n' >"$units/$recovery.new" \
+    mkdir -p "$wants" && printf '%s\n' >"$units/$recovery" \
         '[Unit]' "Description=End a change of the kubelet's files that was cut off" "Before=$unit" \
         "RequiresMountsFor=$state" "ConditionPathExists=$state/rollback.sh" '' \
         '[Service]' Type=oneshot "ExecStart=/bin/sh $state/rollback.sh boot" TimeoutStartSec=120 &&
-        sync "$units/$recovery.new" && mv -f "$units/$recovery.new" "$units/$recovery" &&
-        ln -sf "../$recovery" "$wants/$recovery" && sync "$wants" "$units"
+        sync "$units/$recovery" "$units" && ln -sf "../$recovery" "$wants/$recovery" && sync "$wants"
 }
 
 journal_phase() { sed -n 2p "$state/journal"; }

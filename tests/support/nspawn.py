@@ -122,9 +122,17 @@ class Machine:
 
 @contextmanager
 def boot(
-    *, hostname: str = "aks-nodepool1-12345678-vmss000000", binds: Mapping[Path, str] | None = None
+    *,
+    hostname: str = "aks-nodepool1-12345678-vmss000000",
+    binds: Mapping[Path, str] | None = None,
+    options: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Machine]:
-    """Boot a fresh machine and stop it afterwards. `binds`: paths of this machine to show in it, read-only."""
+    """Boot a fresh machine and stop it afterwards.
+
+    `binds`: paths of this machine to show in it, read-only. `options` and `environment` are further ones for
+    systemd-nspawn itself.
+    """
     require_nspawn()
     root = root_filesystem()
     name = f"kubelet-guard-{uuid.uuid4().hex[:12]}"
@@ -141,12 +149,14 @@ def boot(
                 # Should this process die, the machine gets a SIGTERM and ends too.
                 *("setpriv", "--pdeathsig=TERM", "--", "/bin/sh", "-c", f'{join}exec "$@"', "sh"),
                 *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--private-network", "--boot"),
+                *options,
                 *("--volatile=overlay", f"--directory={root}", f"--machine={name}", f"--hostname={hostname}"),
                 *(f"--bind-ro={here}:{there}" for here, there in (binds or {}).items()),
             ],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            env={**os.environ, **(environment or {})},
             start_new_session=True,
         )
         cleanup.callback(_stop, nspawn)
