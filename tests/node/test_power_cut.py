@@ -8,10 +8,8 @@ nothing that no fsync asked for: a real power cut lies between these.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -71,33 +69,9 @@ REFUSED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Bed:
-    """What every boot shows in the machine, and a place for disks."""
-
-    directory: Path
-    binds: Mapping[Path, str]
-
-    @contextmanager
-    def boot(self, disks: Disks) -> Iterator[Machine]:
-        with boot(disks, self.binds) as machine:
-            yield machine
-
-
-@dataclass(slots=True)
-class Counts:
-    """Cuts made, of which different ones booted, nodes healthy after it, old and new ones, files lost."""
-
-    cuts: int = 0
-    booted: int = 0
-    healthy: int = 0
-    old: int = 0
-    new: int = 0
-    lost: int = 0
-
-
 @pytest.fixture
-def bed(tmp_path: Path) -> Bed:
+def binds(tmp_path: Path) -> dict[Path, str]:
+    """What every boot shows in the machine: the kubelet, and the commands that cut."""
     wrappers = tmp_path / "faults"
     wrappers.mkdir()
     for name in COMMANDS:
@@ -106,13 +80,12 @@ def bed(tmp_path: Path) -> Bed:
     kubelet = tmp_path / "kubelet"
     kubelet.write_bytes(Path(kubelet_standin.__file__).read_bytes())
     kubelet.chmod(0o755)
-    binds = {REPOSITORY: kubelet_standin.REPOSITORY, kubelet: KUBELET_PATH, wrappers: FAULTS}
-    return Bed(tmp_path, binds)
+    return {REPOSITORY: kubelet_standin.REPOSITORY, kubelet: KUBELET_PATH, wrappers: FAULTS}
 
 
-def a_node(bed: Bed, layout: Mapping[str, Sequence[str]]) -> Disks:
+def a_node(directory: Path, layout: str) -> Disks:
     """The disks of a node with the old texts."""
-    disks = make_disks(bed.directory / "node", layout)
+    disks = make_disks(directory, LAYOUTS[layout])
     with mounted(disks) as at:
         texts = OLD | {f"{DROPIN_DIRECTORY}/{name}": dropin.text for name, dropin in DROPINS.items()}
         for path, text in texts.items():
@@ -141,11 +114,11 @@ def run(machine: Machine, script: str, *, path: str = "") -> Report:
     return parse_report(done.stderr, NONCE)
 
 
-def cut_all_along(machine: Machine, script: str, *, lazy: bool) -> Report:
+def cut_all_along(machine: Machine, script: str, moment: str) -> Report:
     """Run the script, and cut the power before each of its steps, and after the last."""
-    machine.check(f": >{CUTS}/calls; {'true' if not lazy else f': >{CUTS}/lazy'}")
+    machine.check(f": >{CUTS}/calls; [ {moment} = synced ] || : >{CUTS}/lazy")
     report = run(machine, script, path=f"{FAULTS}:")
-    machine.check(f"{CUT_SCRIPT} cut 999; echo 999 >>{CUTS}/calls")
+    machine.check(f"{CUT_SCRIPT} cut end")
     return report
 
 
@@ -161,63 +134,107 @@ def well(machine: Machine) -> bool:
     return machine.run(waiting).rc == 0
 
 
-def check_boot(bed: Bed, cut: Disks, called: str, old: Mapping[str, str], new: Mapping[str, str]) -> Counts:
-    """Boot what a cut left, look at the node as it is then, and then at what a further fix finds."""
-    counts = Counts(booted=1)
-    with bed.boot(cut.copied(cut.directory.with_suffix(".booted"))) as machine:
+def comes_up_new(
+    disks: Disks, binds: Mapping[Path, str], called: str, old: Mapping[str, str], new: Mapping[str, str]
+) -> bool:
+    """Boot what a cut left, look at the node as it is then, and then at what a further fix finds.
+
+    It must be well, wholly old or wholly new, with nothing left of the fix. True where it is new.
+    """
+    with boot(disks.copied(disks.directory.with_suffix(".booted")), binds) as machine:
         healthy = well(machine)
         console = machine.run(f"journalctl -b --no-pager -u kubelet -u {RECOVERY}; ls -lR {STATE}; cat {STATE}/journal")
-        counts.healthy = healthy
+        where = (called, console.stdout)
         found = {path: machine.read(path) for path in old}
-        counts.lost = sum(found[path] not in (old[path], new[path]) for path in old)
-        counts.old, counts.new = found == old, found == new
-        assert healthy, (called, console.stdout)
-        assert found in (old, new), (called, console.stdout)
+        assert healthy, where
+        assert found in (old, new), where
         argv = machine.read_bytes(f"/proc/{machine.check('systemctl show kubelet -p MainPID --value').strip()}/cmdline")
-        assert (b"--v=4" in argv.split(b"\0")) == ("--v=4" in found[UNIT_PATH]), called
-        assert (b"--max-pods=9" in argv.split(b"\0")) == ("--max-pods=9 " in found[ENVIRONMENT_PATH]), called
-        left = machine.check(f"find /etc -name '*kubelet-guard*'; find {STATE} -name journal").splitlines()
+        assert (b"--v=4" in argv.split(b"\0")) == ("--v=4" in found[UNIT_PATH]), where
+        assert (b"--max-pods=9" in argv.split(b"\0")) == ("--max-pods=9 " in found[ENVIRONMENT_PATH]), where
+        left = machine.check(f"find /etc -name '*kubelet-guard*'; find /var/lib -path {STATE}/journal").splitlines()
         left += machine.check("systemctl -q list-units --all --plain 'kubelet-guard*'").splitlines()
         # A unit's text that nothing asks for is all that may stay, of a cut before anything was to be undone.
-        assert left == [] or (left, found) == ([f"/etc/systemd/system/{RECOVERY}"], old), (called, console.stdout)
+        assert left == [] or (left, found) == ([f"/etc/systemd/system/{RECOVERY}"], old), where
         stale = FileEdit(ENVIRONMENT_PATH, "0" * 64, (Splice(0, 0, b"", b"x"),))
         report = run(machine, script_of([stale]))
-        assert (report.outcome, [step.name for step in report.steps]) == ("changed_meanwhile", ["before"]), called
-        assert {path: machine.read(path) for path in old} == found, called
-    return counts
+        assert (report.outcome, [step.name for step in report.steps]) == ("changed_meanwhile", ["before"]), where
+        assert {path: machine.read(path) for path in old} == found, where
+    return found == new
 
 
-def check_boots(bed: Bed, disks: Disks, old: Mapping[str, str], new: Mapping[str, str]) -> tuple[Counts, list[bool]]:
-    """Boot what each cut left (what is the same only once). Also whether it came out new, cut by cut."""
-    calls = dict(line.split(" ", 1) for line in (disks.directory / "calls").read_text().splitlines() if " " in line)
-    different: dict[str, Path] = {}
-    digests = [disks.at(cut).digest() for cut in disks.cuts()]
-    for cut, digest in zip(disks.cuts(), digests, strict=True):
-        different.setdefault(digest, cut)
+def outcomes(disks: Disks, binds: Mapping[Path, str], old: Mapping[str, str], new: Mapping[str, str]) -> list[bool]:
+    """For each cut in turn, whether it came up new; what is the same on all disks is booted once."""
+    lines = (disks.directory / "calls").read_text().splitlines()
+    calls = dict(line.split(" ", 1) for line in lines)
+    digests = {cut: disks.at(cut).digest() for cut in disks.cuts()}
+    different = {digest: cut for cut, digest in reversed(digests.items())}
     with ThreadPoolExecutor(2) as pool:
-        names = [f"{cut.stem} {calls.get(cut.stem, 'the end')}" for cut in different.values()]
-        found = pool.map(lambda cut, name: check_boot(bed, disks.at(cut), name, old, new), different.values(), names)
-        by_digest = dict(zip(different, found, strict=True))
-    total = Counts(*(sum(getattr(counts, name) for counts in by_digest.values()) for name in Counts.__slots__))
-    total.cuts = len(digests)
-    return total, [bool(by_digest[digest].new) for digest in digests]
+        booted = {
+            digest: pool.submit(comes_up_new, disks.at(cut), binds, f"{cut.stem} {calls.get(cut.stem, '')}", old, new)
+            for digest, cut in different.items()
+        }
+    came = [booted[digest].result() for digest in digests.values()]
+    print(f"{len(came)} cuts, {len(booted)} different ones booted and well, {sum(came)} cuts came up new, none between")
+    return came
 
 
-MOMENTS = [("one disk", True), ("one disk", False), ("two disks", True)]
+EVERY_MOMENT = pytest.mark.parametrize(
+    ("layout", "moment"), [("one disk", "lazy"), ("one disk", "synced"), ("two disks", "lazy")]
+)
 
 
-@pytest.mark.parametrize(("layout", "lazy"), MOMENTS)
+@EVERY_MOMENT
 @pytest.mark.parametrize("outcome", ["applied", "rolled_back"])
-def test_a_fix(bed: Bed, outcome: str, layout: str, lazy: bool) -> None:
+def test_during_a_fix(tmp_path: Path, binds: dict[Path, str], outcome: str, layout: str, moment: str) -> None:
     new = GOOD if outcome == "applied" else REFUSED
-    disks = a_node(bed, LAYOUTS[layout])
-    with bed.boot(disks) as machine:
+    disks = a_node(tmp_path / "node", layout)
+    with boot(disks, binds) as machine:
         assert well(machine)
-        report = cut_all_along(machine, script_of(edits(OLD, new)), lazy=lazy)
+        report = cut_all_along(machine, script_of(edits(OLD, new)), moment)
     assert report.outcome == outcome, report
-    counts, came_new = check_boots(bed, disks, OLD, new)
-    print(f"{outcome}, {layout}, {'lazy' if lazy else 'synced'}: {counts}")
-    assert (counts.healthy, counts.lost) == (counts.booted, 0)
+    came_new = outcomes(disks, binds, OLD, new)
+    assert len(came_new) > 50
     assert came_new == sorted(came_new), "once it is new it stays new"
     assert came_new[-1] == (outcome == "applied")
-    assert counts.cuts > 50
+
+
+@pytest.mark.parametrize("moment", ["lazy", "synced"])
+def test_during_an_undo(tmp_path: Path, binds: dict[Path, str], moment: str) -> None:
+    disks = a_node(tmp_path / "node", "one disk")
+    with boot(disks, binds) as machine:
+        assert well(machine)
+        fixed = run(machine, script_of(edits(OLD, GOOD)))
+        machine.check("sync")
+        script = undo_script(fixed.backup_id, settle_seconds=1, limit_seconds=15, nonce=NONCE)
+        assert cut_all_along(machine, script, moment).outcome == "applied"
+    came_back = outcomes(disks, binds, GOOD, OLD)
+    assert came_back == sorted(came_back)
+    assert (came_back[0], came_back[-1], len(came_back) > 50) == (False, True, True)
+
+
+@EVERY_MOMENT
+@pytest.mark.parametrize("verified", [False, True], ids=["undone", "finished"])
+def test_during_the_boot_after_a_cut(
+    tmp_path: Path, binds: dict[Path, str], verified: bool, layout: str, moment: str
+) -> None:
+    """The power fails again while the boot ends what the first cut left."""
+    new = GOOD if verified else REFUSED
+    disks = a_node(tmp_path / "node", layout)
+    with boot(disks, binds) as machine:
+        assert well(machine)
+        cut_all_along(machine, script_of(edits(OLD, new)), "lazy")
+    calls = [line.split(" ", 1) for line in (disks.directory / "calls").read_text().splitlines()]
+    begins = f"rm -f {STATE}/journal" if verified else "systemctl restart --no-block kubelet.service"
+    number = next(number for number, call in calls if call == begins)
+    again = disks.at(disks.directory / f"{number}.cut").copied(tmp_path / "again")
+    (again.directory / "calls").touch()
+    if moment == "lazy":
+        (again.directory / "lazy").touch()
+    wrapped = tmp_path / "wrapped.conf"
+    wrapped.write_text(f"[Service]\nEnvironment=PATH={FAULTS}:/usr/bin:/usr/sbin\n")
+    with boot(again, binds | {wrapped: f"/run/systemd/system/{RECOVERY}.d/wrapped.conf"}) as machine:
+        assert well(machine)
+        machine.check(f"{CUT_SCRIPT} cut end")
+    came_new = outcomes(again, binds, OLD, new)
+    assert len(came_new) > (5 if verified else 12)
+    assert set(came_new) == {verified}

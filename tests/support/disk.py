@@ -10,6 +10,7 @@ The machine itself makes the copies (`CUT_SCRIPT`), over again until one equals 
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import tempfile
@@ -87,10 +88,7 @@ def make_disks(directory: Path, layout: Mapping[str, Sequence[str]]) -> Disks:
     root = nspawn.root_filesystem()
     directory.mkdir(parents=True, exist_ok=True)
     for name in layout:
-        disk = directory / f"{name}.disk"
-        with disk.open("wb") as file:
-            file.truncate(SIZE)
-        subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=0", str(disk)], check=True)
+        _format(directory / f"{name}.disk")
     disks = Disks(directory, layout)
     with mounted(disks) as at:
         for parts in layout.values():
@@ -107,6 +105,20 @@ def make_disks(directory: Path, layout: Mapping[str, Sequence[str]]) -> Disks:
             (units / unit).unlink(missing_ok=True)
             (units / unit).symlink_to("/dev/null")
     return disks
+
+
+@contextmanager
+def ext4(directory: Path) -> Iterator[Path]:
+    """A directory on a small ext4 of its own, in a file beside it."""
+    require(shutil.which("mkfs.ext4") is not None and os.geteuid() == 0, "an ext4 of its own needs mkfs.ext4 and root")
+    image, top = directory / "ext4.disk", directory / "ext4"
+    _format(image)
+    top.mkdir()
+    subprocess.run(["mount", "-o", "loop", str(image), str(top)], check=True)
+    try:
+        yield top
+    finally:
+        _unmount(top)
 
 
 @contextmanager
@@ -137,6 +149,12 @@ def boot(disks: Disks, files: Mapping[Path, str]) -> Iterator[Machine]:
         options += [f"--bind={at[part]}:{there}" for part, there in MOUNTED.items()]
         with nspawn.boot(hostname="node", binds=files, options=options) as machine:
             yield machine
+
+
+def _format(image: Path) -> None:
+    with image.open("wb") as file:
+        file.truncate(SIZE)
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=0", str(image)], check=True)
 
 
 def _unmount(top: Path) -> None:
