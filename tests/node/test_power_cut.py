@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from shared.models import File
-from shared.node.fixing import FileEdit, Report, Splice, apply_script, file_edit, parse_report
+from shared.node.fixing import FileEdit, Report, Splice, apply_script, file_edit, parse_report, undo_script
 from tests.support import kubelet_standin
 from tests.support.disk import CUT_SCRIPT, CUTS, Disks, boot, make_disks, mounted
 from tests.support.nspawn import (
