@@ -64,7 +64,7 @@ check() { # every target is what the edits were made for, and can be replaced; n
         [ -f "$target" ] || refuse failed "$path is not a regular file" || return
         case $target in *"$nl"*) refuse failed "$path leads to a name with a line end" || return ;; esac
         [ "$(digest_of "$target")" = "$digest" ] || refuse changed_meanwhile "$path has changed" || return
-        [ -w "$target" ] && [ -w "${target%/*}" ] && replaceable "$target" && replaceable "${target%/*}" ||
+        [ -w "$target" ] && [ -w "${target%/*}" ] && (: 1<>"$target") && replaceable "$target" "${target%/*}" ||
             refuse failed "$path cannot be written: immutable, append-only, or a read-only file system" || return
         [ "$(stat -c %h "$target")" = 1 ] ||
             refuse failed "$path has a second name (a hard link), which would keep the old text" || return
@@ -73,8 +73,10 @@ check() { # every target is what the edits were made for, and can be replaced; n
     done
 }
 
-replaceable() { # replaceable PATH: no attribute forbids to rename over it or within it; `-w` does not see append-only
-    case $(lsattr -d "$1" | cut -d ' ' -f 1) in *a* | *i*) return 1 ;; esac
+# replaceable PATH PATH: neither is append-only or immutable, as far as lsattr can be asked. `-w` does not see the former,
+# and to open for writing only that of a file.
+replaceable() {
+    case $(lsattr -d "$1" "$2" | cut -d ' ' -f 1) in *a* | *i*) return 1 ;; esac
 }
 
 # The edits of an undo: each file of the backup as it was before, where it still is as that run left it.
@@ -181,14 +183,13 @@ install_rollback() {
 }
 
 # No timer outlives a power cut: the next boot runs the rollback script before the kubelet. multi-user.target asks for
-# it, not the kubelet, since what a unit wants is started with each of its restarts.
+# it, not the kubelet, since what a unit wants is started with each of its restarts. Until it asks, the unit is idle text.
 install_recovery() {
-    mkdir -p "$wants" && printf '%s\n' >"$units/$recovery.new" \
+    mkdir -p "$wants" && replaceable "$units" "$wants" && printf '%s\n' >"$units/$recovery" \
         '[Unit]' "Description=End a change of the kubelet's files that was cut off" "Before=$unit" \
         "RequiresMountsFor=$state" "ConditionPathExists=$state/rollback.sh" '' \
         '[Service]' Type=oneshot "ExecStart=/bin/sh $state/rollback.sh boot" TimeoutStartSec=120 &&
-        sync "$units/$recovery.new" && mv -f "$units/$recovery.new" "$units/$recovery" &&
-        ln -sf "../$recovery" "$wants/$recovery" && sync "$wants" "$units"
+        sync "$units/$recovery" "$units" && ln -sf "../$recovery" "$wants/$recovery" && sync "$wants"
 }
 
 journal_phase() { sed -n 2p "$state/journal"; }

@@ -161,7 +161,6 @@ end_journal() { # end_journal ID: nothing is under way any more, so what was the
 }
 
 remove_recovery() { # what stays of it, say on a disk that became read-only, does nothing without a journal
-    rm -f "$units/$recovery.new"
     if [ -e "$units/$recovery" ]; then
         rm -f "$wants/$recovery" "$units/$recovery"
         sync "$wants" "$units"

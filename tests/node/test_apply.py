@@ -33,8 +33,10 @@ from shared.node.fixing import (
     apply_script,
     file_edit,
     parse_report,
+    undo_script,
 )
 from shared.node.frames import FrameError
+from tests.support.disk import ext4
 from tests.support.folder_node import PID, FolderNode
 from tests.support.require import require
 
@@ -61,6 +63,7 @@ restart*)
     if [ -e die-at-restart ]; then rm die-at-restart; kill -9 "-$(cut -d ' ' -f 6 /proc/self/stat)"; exit; fi
     read -r pid <next-pid; echo $((pid + 1)) >next-pid
     if grep -rqs REFUSE etc/default; then show activating auto-restart 0 0 >systemctl-show; exit; fi
+    if [ -e starts-no-more ]; then show failed failed 0 0 >systemctl-show; exit; fi
     mkdir -p "proc/$pid"
     cp proc/4242/stat "proc/$pid/stat"
     flags=$(sed -n 's/^KUBELET_FLAGS=//p' etc/default/kubelet)
@@ -145,6 +148,12 @@ class FixableNode(FolderNode):
         shell: tuple[tuple[str, ...], str] = (("sh",), os.environ["PATH"]),
     ) -> Applied:
         script = apply_script(edits, present=present, absent=absent, settle_seconds=1, limit_seconds=3, nonce=NONCE)
+        return self.applied(script, shell)
+
+    def undo(self, backup: str, shell: tuple[tuple[str, ...], str] = (("sh",), os.environ["PATH"])) -> Applied:
+        return self.applied(undo_script(backup, settle_seconds=1, limit_seconds=3, nonce=NONCE), shell)
+
+    def applied(self, script: str, shell: tuple[tuple[str, ...], str]) -> Applied:
         returned = self.run(script, *shell[0], path=shell[1])
         assert len(returned.stderr) < 4096
         assert len(returned.stdout) < 4096
@@ -176,6 +185,11 @@ class FixableNode(FolderNode):
 
     def restarts(self) -> int:
         return sum(call.startswith("restart ") for call in self.calls("systemctl"))
+
+    def log(self, *messages: str, pid: int = 777) -> None:
+        """What journalctl shows from now on, written by the kubelet's process."""
+        now = f"{time.time() + 3600:.6f}"
+        self.write("/log", "".join(f"{now} aks-node kubelet[{pid}]: {message}\n" for message in messages))
 
     def backups(self) -> list[Path]:
         return sorted((self.root / STATE / "backups").glob("*"))
@@ -291,6 +305,237 @@ def test_rolls_back_where_the_kubelet_refuses(node: FixableNode, shell: tuple[tu
     )
     assert sorted(path.name for path in (node.root / STATE).iterdir()) == ["backups", "lock", "rollback.sh"]
     assert node.backups() == []
+
+
+# What is undone
+
+
+@SHELLS
+def test_an_applied_fix_is_undone_and_done_again(node: FixableNode, shell: tuple[tuple[str, ...], str]) -> None:
+    before = node.contents()
+    fixed = node.apply(
+        node.edit(CONFIG, "v1beta1", "v1beta2"), node.edit(ENVIRONMENT, "--v=2", "--v=4"), present=["--v=4"]
+    )
+    after = node.contents()
+    undone = node.undo(fixed.report.backup_id, shell)
+    assert undone.report.outcome == "applied", undone.report
+    assert (node.contents(), undone.seen.argv[-1]) == (before, "--v=2")
+    assert [step.name for step in undone.report.steps] == [step.name for step in fixed.report.steps]
+    again = node.undo(fixed.report.backup_id, shell)
+    assert (again.report.outcome, again.report.reason) == ("changed_meanwhile", f"{CONFIG} has changed")
+    assert (node.contents(), node.restarts()) == (before, 2)
+    assert node.undo(undone.report.backup_id, shell).report.outcome == "applied"
+    assert node.contents() == after
+    assert len(node.backups()) == 3
+
+
+def test_an_undo_that_the_kubelet_refuses_is_rolled_back(node: FixableNode) -> None:
+    node.write(ENVIRONMENT, "KUBELET_FLAGS=--v=2\n# REFUSE\n", 0o600)
+    fixed = node.apply(node.edit(ENVIRONMENT, "REFUSE", "taken"))
+    after = node.contents()
+    undone = node.undo(fixed.report.backup_id)
+    assert (undone.report.outcome, undone.report.backup_id) == ("rolled_back", "")
+    assert node.contents() == after
+    assert [path.name for path in node.backups()] == [fixed.report.backup_id], "that of the undo is of no use"
+
+
+def test_only_what_a_fix_left_is_undone(node: FixableNode) -> None:
+    fixed = node.apply(node.edit(CONFIG, "v1beta1", "v1beta2"), node.edit(ENVIRONMENT, "--v=2", "--v=4"))
+    node.write(ENVIRONMENT, "KUBELET_FLAGS=--v=6\n", 0o600)
+    before, restarts = node.state(), node.restarts()
+    done = node.undo(fixed.report.backup_id)
+    assert (done.report.outcome, done.report.reason) == ("changed_meanwhile", f"{ENVIRONMENT} has changed")
+    assert (node.state(), node.restarts()) == (before, restarts)
+
+
+def test_without_its_backup_nothing_is_undone(node: FixableNode) -> None:
+    fixed = node.apply(node.edit(CONFIG, "v1beta1", "v1beta2"))
+    before, restarts = node.state(), node.restarts()
+    other = node.undo("20200101T000000Z-1")
+    assert (other.report.outcome, other.report.reason) == (
+        "failed",
+        "the backup 20200101T000000Z-1 is not on this node",
+    )
+    (node.backups()[0] / "1").write_text("something else")
+    spoilt = node.undo(fixed.report.backup_id)
+    assert (spoilt.report.outcome, "does not give the text" in spoilt.report.reason) == ("failed", True)
+    assert ([], restarts) == ([path for path in node.state() if "guard" in path], node.restarts())
+    assert node.contents() == {path: (mode, content) for path, (mode, _, content) in before.items()}
+
+
+@pytest.mark.parametrize("backup", ["", "../20200101T000000Z-1", "20200101T000000Z-1'; reboot", "x"])
+def test_what_is_no_backup_is_refused(backup: str) -> None:
+    with pytest.raises(CannotApply, match="not the name of a backup"):
+        undo_script(backup, settle_seconds=1, limit_seconds=3, nonce=NONCE)
+
+
+# What is cut off
+
+
+@pytest.mark.parametrize("way", ["next run", "timer", "boot"])
+def test_what_was_verified_stays(node: FixableNode, way: str) -> None:
+    killed_at_restart(node, node.edit(CONFIG, "v1beta1", "v1beta2"))
+    journal = node.root / STATE / "journal"
+    journal.write_text(journal.read_text().replace("replacing", "verified"))
+    restarts = node.restarts()
+    if way == "next run":
+        done = node.apply(node.edit(ENVIRONMENT, "--v=2", "--v=4"))
+        assert done.report.outcome == "applied"
+        assert [step.name for step in done.report.steps][:2] == ["unfinished", "finished"]
+    else:
+        ended = node.run(f"sh {node.root / STATE}/rollback.sh {'boot' if way == 'boot' else ''}")
+        assert ended.stdout.decode().startswith("finished the change was verified, and stays")
+        assert node.restarts() == restarts
+    assert b"v1beta2" in (node.root / CONFIG[1:]).read_bytes()
+    assert not journal.exists()
+    assert not [path for path in node.state() if "kubelet-guard" in path]
+
+
+def test_the_boot_undoes_and_does_not_wait(node: FixableNode) -> None:
+    before = node.contents()
+    killed_at_restart(node, node.edit(CONFIG, "v1beta1", "v1beta2"), node.edit(ENVIRONMENT, "--v=2", "--v=4"))
+    node.write("/starts-no-more", "")
+    asked = len(node.calls("systemctl"))
+    ended = node.run(f"sh {node.root / STATE}/rollback.sh boot")
+    assert [line.split()[0] for line in ended.stdout.decode().splitlines()] == ["restored", "restored"]
+    assert node.contents() == before
+    calls = node.calls("systemctl")[asked:]
+    assert calls[:2] == ["daemon-reload", "restart --no-block kubelet.service"]
+    assert not any(call.startswith("show") for call in calls), "the kubelet waits for this script"
+
+
+def test_a_unit_of_the_boot_leaves_a_run_alone(node: FixableNode) -> None:
+    killed_at_restart(node, node.edit(CONFIG, "v1beta1", "v1beta2"))
+    before = node.state()
+    with (node.root / STATE / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert node.run(f"sh {node.root / STATE}/rollback.sh boot").stdout == b""
+    assert node.state() == before
+
+
+FAILING_SYNC = """
+case "$* $(sed -n 2p "$KUBELET_GUARD_ROOT/var/lib/kubelet-guard/journal" 2>/dev/null)" in {pattern}) exit 1 ;; esac
+exec {sync} "$@"
+"""
+
+
+@pytest.mark.parametrize(
+    ("pattern", "outcome", "step"),
+    [
+        ("*/kubelet-guard' '", "applied", "journal-left"),  # the journal is gone, for now
+        ("*/kubelet-guard' 'verified", "applied", "verified"),
+        ("*/journal.new' 'replacing", "rolled_back", "healthy"),
+        ("*/kubelet-guard' 'replacing", "rolled_back", "healthy"),
+    ],
+)
+def test_a_disk_that_fails_at_the_end(
+    node: FixableNode, monkeypatch: pytest.MonkeyPatch, pattern: str, outcome: str, step: str
+) -> None:
+    pattern = pattern.replace("' '", "\\ ").replace("'", "")
+    monkeypatch.setitem(STANDINS, "sync", FAILING_SYNC.format(pattern=pattern, sync=shutil.which("sync")))
+    before = node.contents()
+    done = node.apply(node.edit(CONFIG, "v1beta1", "v1beta2"))
+    assert (done.report.outcome, step in [step.name for step in done.report.steps]) == (outcome, True), done.report
+    assert (node.contents() == before) == (outcome == "rolled_back")
+    assert not (node.root / STATE / "journal").exists()
+    monkeypatch.delitem(STANDINS, "sync")
+    (node.root.parent / "standins/sync").unlink()
+    kept = node.contents()
+    assert node.apply(node.edit(ENVIRONMENT, "--v=2", "--v=4")).report.outcome == "applied"
+    assert node.contents()["etc/default/kubeletconfig.json"] == kept["etc/default/kubeletconfig.json"]
+    assert not [path for path in node.state() if "kubelet-guard" in path]
+
+
+# What a report says
+
+
+def test_the_reason_has_the_kubelets_own_last_error(node: FixableNode) -> None:
+    node.log(
+        "I0722 10:00:00.000000       1 server.go:1] starting",
+        'E0722 10:00:01.000000       1 run.go:72] "command failed" err="no such field"',
+        "I0722 10:00:02.000000       1 server.go:1] goodbye\x07",
+    )
+    done = node.apply(node.edit(CONFIG, "KubeletConfiguration", "REFUSE"))
+    assert done.report.outcome == "rolled_back"
+    assert done.report.reason == (
+        "the restarted kubelet was not well: activating/auto-restart, restarted 5 times; its last log line: "
+        'E0722 10:00:01.000000       1 run.go:72] "command failed" err="no such field"'
+    )
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("run: it is \x1b[31mred\u202e and ünï", "run: it is ?[31mred??? and ??n??"),
+        ("x" * 500, "x" * 200),
+        ("get http://me:canary@host/a b@c failed", "get http://***@c failed"),
+        ('Get "https://host/a?sig=canary&x=1": timeout', 'Get "https://host/a?*** timeout'),
+        ('invalid argument "canary" for "--manifest-url-header" flag', "*** (one that may quote a secret"),
+        ("Authorization: Bearer canary", "*** (one that may quote a secret"),
+        ("the PASSWORD is canary", "*** (one that may quote a secret"),
+        ("unknown flag: --authentication-token-webhook-x", "unknown flag: --authentication-token-webhook-x"),
+        ("read 0123456789abcdefcanary0123 of it", "read *** of it"),
+        ("field makeIPTablesUtilChainsAreNotKnownHere", "field makeIPTablesUtilChainsAreNotKnownHere"),
+    ],
+)
+@SHELLS
+def test_what_a_log_line_shows(node: FixableNode, shell: tuple[tuple[str, ...], str], message: str, shown: str) -> None:
+    node.log(message)
+    node.unit(pid=0, ActiveState="failed", SubState="failed")
+    done = node.apply(node.edit(CONFIG, "v1beta1", "v1beta2"), shell=shell)
+    assert done.report.outcome == "not_ready"
+    assert done.report.reason.startswith(
+        f"the kubelet was not well before, so nothing was touched: failed/failed, restarted 0 times;"
+        f" its last log line: {shown}"
+    ), done.report.reason
+    assert b"canary" not in done.returned.stderr
+
+
+def test_a_node_that_does_not_come_back_is_said_to_be_down(node: FixableNode) -> None:
+    before = node.contents()
+    node.write("/starts-no-more", "")
+    node.log("run: the socket is gone")
+    done = node.apply(node.edit(CONFIG, "v1beta1", "v1beta2"))
+    assert done.report.outcome == "failed"
+    assert done.report.reason == (
+        "LOOK AT THIS NODE: its kubelet is down, though its files are as before: failed/failed, restarted 0 times;"
+        " its last log line: run: the socket is gone. Undone: the restarted kubelet was not well: failed/failed,"
+        " restarted 0 times; its last log line: run: the socket is gone"
+    )
+    found = node.contents()
+    assert {path: found[path] for path in before} == before
+    assert (node.root / STATE / "journal").exists(), "the next run or boot tries again"
+
+
+def test_health_is_asked_where_it_is_served(node: FixableNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STANDINS, "curl", 'case "$*" in *" http://[::1]:9999/healthz") printf ok ;; esac')
+    change = [node.edit(CONFIG, "v1beta1", "v1beta2")]
+
+    def outcome(healthz: str) -> str:
+        script = apply_script(
+            change, present=(), absent=(), settle_seconds=1, limit_seconds=3, nonce=NONCE, healthz=healthz
+        )
+        return parse_report(node.run(script).stderr.decode(), NONCE).outcome
+
+    assert outcome("127.0.0.1:10248") == "not_ready"
+    assert outcome("[0::1]:9999") == "applied"
+    change = [node.edit(CONFIG, "v1beta2", "v1beta1")]
+    assert outcome("-") == "applied"
+
+
+def test_a_stopped_process_is_not_well(node: FixableNode) -> None:
+    stat = node.root / f"proc/{PID}/stat"
+    stat.write_text(stat.read_text().replace(") S ", ") T "))
+    done = node.apply(node.edit(CONFIG, "v1beta1", "v1beta2"))
+    assert (done.report.outcome, "stopped by a signal" in done.report.reason) == ("not_ready", True)
+
+
+@pytest.mark.parametrize(
+    "healthz", ["", "10248", "localhost:10248", "127.0.0.1:0", "127.0.0.1:99999", "$(id):1", "fe80::1%eth0:1", "::1:x"]
+)
+def test_what_is_no_address_is_refused(healthz: str) -> None:
+    with pytest.raises(CannotApply, match="not an address and a port"):
+        apply_script([], present=(), absent=(), settle_seconds=1, limit_seconds=3, nonce=NONCE, healthz=healthz)
 
 
 @SHELLS
@@ -454,6 +699,33 @@ def test_what_is_no_file_of_its_own_is_not_touched(node: FixableNode, kind: str,
     done = node.apply(edit, *([other] if kind == "same" else []))
     assert (done.report.outcome, reason in done.report.reason) == (outcome, True), done.report
     assert kind == "fifo" or untouched(node, before)
+
+
+def test_a_hard_link_is_not_parted(node: FixableNode) -> None:
+    (node.root / "etc/default/second name").hardlink_to(node.root / CONFIG[1:])
+    before = node.state()
+    done = node.apply(node.edit(ENVIRONMENT, "--v=2", "--v=4"), node.edit(CONFIG, "v1beta1", "v1beta2"))
+    assert (done.report.outcome, untouched(node, before)) == ("failed", True)
+    assert done.report.reason == f"{CONFIG} has a second name (a hard link), which would keep the old text"
+
+
+@pytest.mark.parametrize("attribute", ["a", "i"])
+@pytest.mark.parametrize("path", ["etc/default/kubeletconfig.json", "etc/default", "etc/systemd/system"])
+def test_attributes_that_forbid_a_change(node: FixableNode, tmp_path: Path, path: str, attribute: str) -> None:
+    with ext4(tmp_path) as top:
+        shutil.copytree(node.root, top / "node", symlinks=True)
+        there = FixableNode(top / "node")
+        (top / "standins").mkdir()
+        edits = [there.edit(ENVIRONMENT, "--v=2", "--v=4"), there.edit(CONFIG, "v1beta1", "v1beta2")]
+        before = there.contents()
+        subprocess.run(["chattr", f"+{attribute}", str(there.root / path)], check=True)
+        try:
+            done = there.apply(*edits)
+        finally:
+            subprocess.run(["chattr", f"-{attribute}", str(there.root / path)], check=True)
+        assert done.report.outcome == "failed"
+        assert (there.contents(), there.restarts()) == (before, 0)
+        assert there.apply(*edits).report.outcome == "applied"
 
 
 def test_a_link_stays_a_link(node: FixableNode) -> None:
@@ -773,6 +1045,8 @@ def test_a_report_is_read_behind_noise() -> None:
         (report("step a b\n", length=3), "digest does not match"),
         (report("step a b\n", digest="0" * 64), "digest does not match"),
         (report("step a b\n").replace("step a", "step c"), "digest does not match"),
+        (report("step a b\n", nonce="f" * 16), "answers another request"),
+        (report("step a b\n").replace(f" {NONCE} ", " "), "does not end in its report"),
         (report("step a b\n", "splendid"), "unknown outcome"),
         (report("surprise\n"), "unknown line"),
         (report("reason a\nreason b\n"), "unknown line"),
