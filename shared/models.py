@@ -230,11 +230,11 @@ class Finding:
 class File:
     """One file of the node as it was read, through the kubelet's root and mounts where its process runs.
 
-    `path` is the absolute name that the kubelet has for it. `text` may have values masked with `*`, one for one; `digest`
-    is the SHA-256 of the file as it really is. `changed` is the inode's change time in nanoseconds since the epoch.
-    `whole` is false where the file is longer than was read, or has bytes (NUL) that a shell cannot carry. `hosted` is
-    false where the host has another file (or none) at this path than the process sees. Undecodable bytes are kept as
-    surrogates.
+    `path` is the absolute name that the kubelet has for it. `text` may have values masked with `*`, one for one;
+    `digest` is the SHA-256 of the file as it really is. `changed` is the inode's change time in nanoseconds since the
+    epoch. `whole` is false where the file is longer than was read, or has bytes (NUL) that a shell cannot carry.
+    `hosted` is false where the host has another file (or none) at this path than the process sees. Undecodable bytes
+    are kept as surrogates.
     """
 
     path: str
@@ -329,13 +329,13 @@ class Condition:
 class Evidence:
     """What a node showed. Times are nanoseconds, by the node's own clocks.
 
-    `collected` is the wall clock (since the epoch) and `uptime` the kernel's (since boot) when it was read. `process` is
-    None where no kubelet runs. `files`, `links` and `directories` (path → change time of the directory itself) hold what
-    was met on the way to every file, by the paths as the walk names them; `gone` names paths that should be there and
-    are not (or cannot be read); `listings` has each configuration directory by its name as the command line has it (made
-    absolute), None where the listing is not known. `exists` says of other named files (a client CA) whether they are
-    there. `log` are the values of the controls' settings in the kubelet's own log of what it runs with (setting → the
-    YAML text), None where that log is not there or not whole; a setting it lacks has Go's zero value.
+    `collected` is the wall clock (since the epoch) and `uptime` the kernel's (since boot) when it was read. `process`
+    is None where no kubelet runs. `files`, `links` and `directories` (path → change time of the directory itself) hold
+    what was met on the way to every file, by the paths as the walk names them; `gone` names paths that should be there
+    and are not (or cannot be read). `listings` has each configuration directory by its name as the command line has it
+    (made absolute), None where the listing is not known. `exists` says of other named files (a client CA) whether they
+    are there. `log` are the values of the controls' settings in the kubelet's own log of what it runs with (setting →
+    the YAML text), None where that log is not there or not whole; a setting it lacks has Go's zero value.
     `manager_environment` has those of the service manager's variables that the unit uses. `refuses_manual` says that
     systemd would refuse a restart by hand. `unfinished` describes a fix that was begun and not ended (empty: none).
     `missing_tools` are commands that the script needed and the node lacks.

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from shared import render
 from shared.controls import Verdict
-from shared.models import Finding, Outcome, Status
+from shared.models import Finding, Node, Outcome, Status
+from shared.node.fixing import file_edit
 from shared.runs.findings import from_verdict
-from shared.runs.plans import NodePlan
+from shared.runs.plans import NodePlan, SeenFile
+from tests.support.evidence import file
 from tests.support.findings import NOW, finding, node
 
 PASS, FAIL, ERROR, SKIPPED = Status.PASS, Status.FAIL, Status.ERROR, Status.SKIPPED
@@ -131,7 +133,7 @@ def test_no_format_lets_a_hostile_character_through(values: dict[str, str], actu
 
 @given(hostile_texts, hostile_texts, hostile_texts)
 def test_plans_are_shown_in_plain_characters(name: str, line: str, why: str) -> None:
-    plan = NodePlan(node=replace(node(1), name=name, cluster=why), controls=("3.2.6",), diff=line, steps=(line,))
+    plan = planned(line, f"{line}x", steps=(line,), place=replace(node(1), name=name, cluster=why))
     out = io.StringIO()
     render.plans_as_text([plan, plan.model_copy(update={"refused": why})], out)
     assert harmless(out.getvalue())
@@ -149,6 +151,22 @@ def test_findings_hold_plain_characters(text: str, more: str) -> None:
     assert from_verdict("r", NOW, replace(place, name=made.node, cluster=made.cluster), "3.2.6", verdict) == made
 
 
+def planned(
+    before: str, after: str, steps: tuple[str, ...] = ("restart the kubelet",), place: Node | None = None
+) -> NodePlan:
+    """A plan that changes one file's text."""
+    seen = file("/etc/default/kubelet", before.replace("\0", ""))
+    edit = file_edit(seen, after.replace("\0", ""))
+    text = seen.text.encode("utf-8", "surrogateescape")
+    return NodePlan(
+        node=place or node(1),
+        controls=("3.2.6",),
+        edits=(edit,),
+        files=(SeenFile(seen.path, text, seen.digest),),
+        steps=steps,
+    )
+
+
 def test_sorting_is_by_place() -> None:
     first, second = finding(PASS, cluster="a", node="z"), finding(PASS, cluster="b", node="a")
     assert render.sorted_by_place([second, first]) == [first, second]
@@ -157,11 +175,9 @@ def test_sorting_is_by_place() -> None:
 
 def test_the_diff_of_a_long_line_shows_what_changed() -> None:
     flags = " ".join(f"--flag-number-{number}=value" for number in range(40))
-    before = f"KUBELET_FLAGS={flags} --make-iptables-util-chains=false {flags}"
-    name = "/etc/default/kubelet"
-    diff = f"--- {name}\n+++ {name}\n@@ -1 +1 @@\n-{before}\n+{before.replace('false', 'true')}\n"
+    before = f"KUBELET_FLAGS={flags} --make-iptables-util-chains=false {flags}\n"
     out = io.StringIO()
-    render.plans_as_text([NodePlan(node=node(1), controls=("3.2.6",), diff=diff, steps=("restart the kubelet",))], out)
+    render.plans_as_text([planned(before, before.replace("false", "true"))], out)
     lines = out.getvalue().splitlines()
     (removed,) = [line for line in lines if line.startswith("    -…")]
     (added,) = [line for line in lines if line.startswith("    +…")]

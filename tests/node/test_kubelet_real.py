@@ -8,8 +8,7 @@ import pytest
 
 from shared.controls import Verdict, control, judge
 from shared.models import Status
-from shared.node import evidence, frames
-from tests.support.kubelet import RealNode, State, kubelet_binaries, real_node, require_kubelet, version_of
+from tests.support.kubelet import RealNode, State, collect, kubelet_binaries, real_node, require_kubelet, version_of
 from tests.support.nspawn import CONFIG_PATH, DROPIN_DIRECTORY, KUBELET_PATH
 
 _HEAD = '{"kind": "KubeletConfiguration", "apiVersion": "kubelet.config.k8s.io/v1beta1"'
@@ -255,12 +254,8 @@ STATES: dict[str, tuple[State, bool, set[Status]]] = {
 
 def verdict_on(node: RealNode) -> Verdict:
     """What the product says of the node, by the commands that it would send."""
-    parts: list[frames.Frame] = []
-    while not parts or len(parts) < parts[0].parts:
-        done = node.machine.execute(["/bin/sh", "-c", frames.collect_script(len(parts) + 1)])
-        assert done.returncode == 0, done.stderr
-        parts += frames.parse_streams(done.stdout.decode(), done.stderr.decode())
-    return judge(control("3.2.6"), evidence.read(frames.unpack(parts), parts[0].now))
+    seen, _ = collect(node)
+    return judge(control("3.2.6"), seen)
 
 
 @pytest.fixture(params=kubelet_binaries() or [None], ids=lambda path: version_of(path) if path else "none")

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from shared.models import Evidence
+from shared.node import evidence, frames
 from tests.support.nspawn import (
     CONFIG_PATH,
     ENVIRONMENT_PATH,
@@ -224,3 +226,17 @@ def real_node(binary: Path) -> Iterator[RealNode]:
 def _standalone(text: str) -> str:
     """A command line or a script with what every kubelet here needs put behind its name."""
     return re.sub(rf"({re.escape(KUBELET_PATH)}(-[\w.]+)?)(?=\s+[-$\"])", rf"\1 {STANDALONE}", text)
+
+
+def collect(node: RealNode) -> tuple[Evidence, str]:
+    """What the node shows to the commands that the product would send, and all that left the node for it, unpacked."""
+    parts: list[frames.Frame] = []
+    while not parts or len(parts) < parts[0].parts:
+        nonce = frames.request_nonce("run", "node", str(len(parts)))
+        script = frames.collect_script(len(parts) + 1, nonce)
+        done = node.machine.execute(["/bin/sh", "-c", script], timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert max(len(done.stdout), len(done.stderr)) <= 4096
+        parts += frames.parse_streams(done.stdout.decode(), done.stderr.decode(), nonce)
+    payload = frames.unpack(parts)
+    return evidence.read(payload, parts[0].wall, parts[0].uptime), payload.decode("utf-8", "surrogateescape")
