@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from shared.controls.codes import Code
-from shared.controls.inputs import Inputs, inputs, is_kubelet, resolved
+from shared.controls.inputs import DELETED, Inputs, inputs, is_kubelet, resolved
 from shared.controls.paths import way
 from shared.controls.proof import clock_step, has_own_root
 from shared.controls.verdict import Trouble
@@ -32,7 +32,6 @@ from shared.systemd import (
 
 _ENVIRONMENT_FILE = re.compile(r"(?m)^[ \t]*EnvironmentFile[ \t]*=[ \t]*-?(/[^\s*?\[%\\]+)[ \t]*\r?$")
 _MASKED = "/dev/null"
-_DELETED = " (deleted)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +165,11 @@ def _surprises(evidence: Evidence, made: OnDisk, version: str | None, changed: b
     process = evidence.process
     if process is None:
         return
-    if process.executable.endswith(_DELETED):
-        yield f"{process.executable.removesuffix(_DELETED)} was replaced since the kubelet started"
+    if process.executable.endswith(DELETED):
+        yield f"{process.executable.removesuffix(DELETED)} was replaced since the kubelet started"
+    program = made.command.argv[0].text
+    if program != process.argv[0]:
+        yield f"the unit starts {program}, and {process.argv[0]} runs"
     if posixpath.normpath(made.directory) != process.directory and _relative(made):
         yield f"the kubelet would start in {made.directory}, and runs in {process.directory}"
     if not changed and _comparable(argument.text for argument in made.command.argv) != _comparable(process.argv):
