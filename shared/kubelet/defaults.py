@@ -7,7 +7,6 @@ Sources: `pkg/kubelet/apis/config/v1beta1/defaults.go` (SetDefaults_KubeletConfi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import cast
 
 from shared.kubelet.decode import Origins, Path, Struct, forget
@@ -34,10 +33,11 @@ def put(config: Struct, path: Path, value: object) -> None:
     at[path[-1]] = value
 
 
-def apply_defaults(
-    config: Struct, origins: Origins, rules: Minor, *, flag_gates: Mapping[str, bool] | None = None
-) -> None:
-    """SetDefaults_KubeletConfiguration. Raises GoError where the feature gates (the flags' too) are refused."""
+def apply_defaults(config: Struct, origins: Origins, rules: Minor, gates: FeatureGates) -> None:
+    """SetDefaults_KubeletConfiguration, with the gates as they are set so far.
+
+    Raises GoError where the configuration's own gates are refused.
+    """
     # before nodeStatusUpdateFrequency gets its own default
     if not config["nodeStatusReportFrequency"] and config["nodeStatusUpdateFrequency"]:
         _fill(config, origins, ("nodeStatusReportFrequency",), config["nodeStatusUpdateFrequency"])
@@ -51,17 +51,16 @@ def apply_defaults(
         _fill_unset(config, origins, default)
     if not rules.gated_defaults:
         return  # such a kubelet does not ask for gates here
-    own = cast("dict[str, bool] | None", config["featureGates"])
-    gates = _gates(rules, {**(flag_gates or {}), **(own or {})})
+    local = _with_own(gates, config)
     for gate, defaults in rules.gated_defaults.items():
-        if gates.enabled(gate):
+        if local.enabled(gate):
             for default in defaults:
                 _fill_unset(config, origins, default)
 
 
-def _gates(rules: Minor, settings: Mapping[str, bool]) -> FeatureGates:
+def _with_own(gates: FeatureGates, config: Struct) -> FeatureGates:
     try:
-        return FeatureGates(rules.gates, rules.dependencies, settings)
+        return gates.set(cast("dict[str, bool] | None", config["featureGates"]) or {})
     except GoError as error:  # the kubelet panics here
         raise GoError(
             f"failed to merge global and in-flight KubeletConfiguration while setting defaults, error: {error}"

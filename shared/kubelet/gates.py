@@ -29,46 +29,58 @@ def read_gates(data: Mapping[str, str]) -> dict[str, GateSpec]:
 
 
 class FeatureGates:
-    """The gates of one kubelet: what was set, resolved against one version's table."""
+    """The gates of one kubelet, after what was set of them, in the order of setting.
 
-    def __init__(
-        self, known: Mapping[str, GateSpec], dependencies: Mapping[str, tuple[str, ...]], settings: Mapping[str, bool]
-    ) -> None:
-        """Raises GoError where the kubelet refuses a setting: unknown, locked, or lacking a dependency."""
+    A kubelet sets its gates several times, and what a group (AllAlpha, AllBeta) switched stays so when the group is set
+    the other way later.
+    """
+
+    def __init__(self, known: Mapping[str, GateSpec], dependencies: Mapping[str, tuple[str, ...]]) -> None:
         self._known = known
-        self._set = dict(settings)
-        for name in settings:
-            if name not in known:
+        self._dependencies = dependencies
+        self._raw: dict[str, bool] = {}
+        self._enabled: dict[str, bool] = {}
+
+    def set(self, settings: Mapping[str, bool]) -> FeatureGates:
+        """The gates with `settings` set. Raises GoError where the kubelet refuses: unknown, locked, lacking a dependency."""
+        after = FeatureGates(self._known, self._dependencies)
+        after._raw = {**self._raw, **settings}
+        after._enabled = dict(self._enabled)
+        after._settle()
+        return after
+
+    def afresh(self) -> FeatureGates:
+        """The gates as if all that was set had been set at once. Raises GoError as `set`."""
+        return FeatureGates(self._known, self._dependencies).set(self._raw)
+
+    def enabled(self, name: str) -> bool:
+        """Whether the gate is on: as set, else its default; False where this version does not know it."""
+        if name in self._enabled:
+            return self._enabled[name]
+        spec = self._known.get(name)
+        return spec is not None and spec.default
+
+    def _settle(self) -> None:
+        for name in self._raw:
+            if name not in self._known:
                 raise GoError(f"unrecognized feature gate: {name}")
-        for name, value in settings.items():
-            spec = known[name]
+        for name, value in self._raw.items():
+            spec = self._known[name]
             if spec.locked and spec.default != value:
                 raise GoError(
                     f"cannot set feature gate {name} to {_word(value)}, feature is locked to {_word(spec.default)}"
                 )
             if spec.stage == "p":
                 raise GoError(f"cannot set feature gate {name} to {_word(value)}, feature is PreAlpha")
-        if self._set:  # the defaults agree with each other
-            self._check(dependencies)
-
-    def enabled(self, name: str) -> bool:
-        """Whether the gate is on: as set, else by AllAlpha or AllBeta, else its default; False where it is not known."""
-        if name in self._set:
-            return self._set[name]
-        spec = self._known.get(name)
-        if spec is None:
-            return False
-        group = _GROUPS.get(spec.stage)
-        if group in self._set and name not in _GROUPS.values():
-            return self._set[group]
-        return spec.default
-
-    def known(self, name: str) -> bool:
-        """Whether this version has the gate."""
-        return name in self._known
-
-    def _check(self, dependencies: Mapping[str, tuple[str, ...]]) -> None:
-        for name, needs in dependencies.items():
+        if not self._raw:
+            return  # the defaults agree with each other
+        self._enabled.update(self._raw)
+        for stage, group in _GROUPS.items():
+            if group in self._raw:
+                for name, spec in self._known.items():
+                    if spec.stage == stage and name not in _GROUPS.values():
+                        self._enabled.setdefault(name, self._raw[group])
+        for name, needs in self._dependencies.items():
             if self.enabled(name):
                 off = [need for need in needs if not self.enabled(need)]
                 if off:

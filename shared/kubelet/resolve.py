@@ -229,17 +229,16 @@ class _Start:
         self.texts = {self.absolute(path): (path, text) for path, text in files.items()}
         self.budget = Budget()
         self.read: dict[str, Document | DocumentError] = {}
-        self.flag_gates: dict[str, bool] = {}
+        self.gates = FeatureGates(rules.gates, rules.dependencies)
 
     def run(self) -> None:
         """Raises GoError or DocumentError where the kubelet refuses to start."""
         line = parse_flags(self.argv, self.rules.flags)
         self.applied = line.given
         _check_command(line)
-        apply_defaults(self.config, self.origins, self.rules)
+        apply_defaults(self.config, self.origins, self.rules, self.gates)
         apply_legacy_defaults(self.config, self.rules)
         self.apply_flags()
-        self.flag_gates = dict(cast("dict[str, bool]", self.config["featureGates"] or {}))
         self.set_gates()
         with _refusing("failed to validate kubelet flags"):
             labels = _combined(line.given, "node-labels")
@@ -251,10 +250,11 @@ class _Start:
                 self.merge_dropins(self.paths.config_dir)
         if self.paths != ConfigPaths(None, None):
             self.apply_flags_again()
-        gates = self.set_gates()
-        _refuse_for("initialize logging", validate_logging(self.config, gates, self.rules))
+            self.set_gates()
+        _refuse_for("initialize logging", validate_logging(self.config, self.gates, self.rules))
         _refuse_for(
-            "failed to validate kubelet configuration, error", validate_configuration(self.config, gates, self.rules)
+            "failed to validate kubelet configuration, error",
+            validate_configuration(self.config, self.gates, self.rules),
         )
         with _refusing("failed to construct kubelet dependencies"):
             self.initialize_tls()
@@ -264,10 +264,9 @@ class _Start:
     def new_configuration(self) -> Struct:
         return cast(Struct, zero(self.rules.configuration))
 
-    def set_gates(self) -> FeatureGates:
+    def set_gates(self) -> None:
         with _refusing("failed to set feature gates from initial flags-based config"):
-            own = cast("dict[str, bool] | None", self.config["featureGates"])
-            return FeatureGates(self.rules.gates, self.rules.dependencies, {**self.flag_gates, **(own or {})})
+            self.gates = self.gates.set(cast("dict[str, bool] | None", self.config["featureGates"]) or {})
 
     def apply_flags(self) -> None:
         """Puts what the flags say over the configuration; of a repeated flag, what pflag makes of all of them."""
@@ -343,7 +342,7 @@ class _Start:
     def decode(self, root: Node, *, any_case: bool) -> None:
         """Decodes onto the (new) configuration, then fills in the defaults."""
         decode_struct(root, self.rules.configuration, self.config, self.origins, any_case=any_case)
-        apply_defaults(self.config, self.origins, self.rules, flag_gates=self.flag_gates)
+        apply_defaults(self.config, self.origins, self.rules, self.gates)
 
     def initialize_tls(self) -> None:
         config = self.config

@@ -35,7 +35,7 @@ class Budget:
     """
 
     TEXT: Final = 256 * 1024
-    VALUES: Final = 30_000
+    VALUES: Final = 50_000
 
     def __init__(self) -> None:
         self._text = 0

@@ -16,7 +16,7 @@ from typing import Final, cast
 from shared.kubelet.decode import Struct
 from shared.kubelet.defaults import get
 from shared.kubelet.gates import FeatureGates
-from shared.kubelet.gotypes import format_duration, parse_quantity, quote
+from shared.kubelet.gotypes import GoError, format_duration, parse_quantity, quote
 from shared.kubelet.labels import is_valid_taint
 from shared.kubelet.minors import Minor
 
@@ -119,6 +119,11 @@ class _Rules:
         return cast("list[str] | None", self.config.get(name)) or []
 
     def configuration(self) -> Iterator[str]:
+        if self.minor >= 35:
+            try:
+                self.gates.afresh()
+            except GoError as error:
+                yield str(error)
         yield from self.numbers()
         yield from self.images()
         yield from self.gated()
@@ -433,6 +438,11 @@ class _Rules:
             yield f"logging.format: Invalid value: {quote(form)}: Unsupported log format"
         elif form == "json" and not self.gates.enabled("LoggingBetaOptions"):
             yield "logging.format: Forbidden: Log format json is disabled, see LoggingBetaOptions feature"
+        if cast(int, logging["flushFrequency"]) <= 0:  # a kubelet that does not check it dies of it
+            yield (
+                f'logging.flushFrequency: Invalid value: "{format_duration(cast(int, logging["flushFrequency"]))}": '
+                "Must be greater than zero"
+            )
         if cast(int, logging["verbosity"]) > _MAX_INT32:
             yield f"logging.verbosity: Invalid value: {logging['verbosity']}: Must be <= {_MAX_INT32}"
         modules = cast("list[Struct] | None", logging["vmodule"]) or []

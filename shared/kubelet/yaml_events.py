@@ -157,6 +157,8 @@ def first_document(text: str) -> Iterator[Event]:
             yield event
             if isinstance(event, DocumentEndEvent):
                 return
+    except DocumentError:
+        raise
     except ReaderError as error:
         raise DocumentError("yaml: control characters are not allowed") from error
     except MarkedYAMLError as error:
