@@ -16,6 +16,7 @@ from shared.controls.codes import Code
 from shared.controls.inputs import DELETED, Inputs, inputs, is_kubelet, resolved
 from shared.controls.paths import way
 from shared.controls.proof import clock_step, has_own_root
+from shared.controls.running import unknown_version
 from shared.controls.verdict import Trouble
 from shared.kubelet import Resolution
 from shared.models import Condition, Evidence
@@ -157,8 +158,8 @@ def _changed(evidence: Evidence) -> bool:
 def _surprises(evidence: Evidence, made: OnDisk, version: str | None, changed: bool) -> Iterator[str]:
     """Why a restart might come to something else than what the files come to, or to nothing."""
     yield from _not_by_hand(evidence, made.rules)
-    if not (version and made.resolution.modelled):
-        yield f"this version does not know the rules of {version or 'the kubelet, whose version is not known'}"
+    if not made.resolution.modelled:
+        yield unknown_version(version)
     for path in made.inputs.paths:
         if not evidence.files[path].hosted:
             yield f"the kubelet's process has another {path} than the host"
