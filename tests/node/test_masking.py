@@ -218,10 +218,16 @@ def test_nothing_secret_leaves_the_node(folder_node: FolderNode, shell: tuple[tu
     )
     folder_node.write("/etc/other.conf", secret())
     folder_node.write("/etc/third.conf", secret())
+    kind = '"kind": "KubeletConfiguration", "apiVersion": "kubelet.config.k8s.io/v1beta1"'
     folder_node.write(
-        CONFIG, f'{{"staticPodURLHeader": {{"A": ["{secret()}"]}}, "staticPodURL": "https://{secret()}/?{secret()}"}}'
+        CONFIG,
+        f'{{{kind}, "staticPodURLHeader": {{"A": ["{secret()}"]}}, "staticPodURL": "https://{secret()}/?{secret()}"}}',
     )
-    folder_node.write("/etc/k.d/1.conf", f"a: b # {secret()}\nurl: https://u:{secret()}@h/?{secret()}\n# {secret()}\n")
+    folder_node.write(
+        "/etc/k.d/1.conf",
+        f"kind: KubeletConfiguration # {secret()}\napiVersion: kubelet.config.k8s.io/v1beta1\n"
+        f"# {secret()}\nproviderID: https://u:{secret()}@h/?{secret()}\n",
+    )
     folder_node.write("/etc/k.d/notes", secret())
     folder_node.manager_environment(f"TOKEN={secret()}", f"HEADER=X:{secret()}", f"OTHER=$'{secret()}\\n'")
     folder_node.journal(f"I1127 {secret()}\n")
