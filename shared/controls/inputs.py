@@ -12,15 +12,21 @@ from shared.controls.codes import Code
 from shared.controls.paths import absolute, absolute_directory
 from shared.controls.verdict import Trouble
 from shared.kubelet import Resolution, Source, config_paths, resolve
-from shared.models import Evidence, File
+from shared.models import Evidence, File, Process
 
 # What the collector reads of one file.
 _MOST_BYTES = 65_536
 
 # kubelet, and the names under which several versions lie side by side: kubelet-1.33.5, kubelet-v1.34.0-beta.1.
 _KUBELET = re.compile(r"(kubelet|hyperkube)([-_]?v?[0-9]+(\.[0-9]+)*([-+][0-9A-Za-z.+-]*)?)?")
+# Besides, what a wrapper moves aside and executes: kubelet.real, kubelet-bin.
+_KUBELET_OF_ANY_NAME = re.compile(r"(kubelet|hyperkube)([-_.0-9].*)?", re.DOTALL)
+
+DELETED = " (deleted)"
+"""How the kernel ends the name of an executable that is no longer there (proc_pid_exe(5))."""
 
 _RESTORE = "Restore what the command line names before anything restarts the kubelet."
+_REPORT = "Report this case, with the kubelet's command line."
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +47,14 @@ class Inputs:
 
 
 def is_kubelet(path: str) -> bool:
-    """Whether a program is a kubelet by its name."""
+    """Whether a program that a unit starts is a kubelet by its name, and no script around one."""
     return _KUBELET.fullmatch(posixpath.basename(path)) is not None
+
+
+def runs_kubelet(process: Process) -> bool:
+    """Whether a process is a kubelet by a name of its own; of a script the kernel shows the shell's."""
+    names = ((process.argv or ("",))[0], process.executable.removesuffix(DELETED))
+    return any(_KUBELET_OF_ANY_NAME.fullmatch(posixpath.basename(name)) for name in names)
 
 
 def inputs(argv: Sequence[str], evidence: Evidence, directory: str) -> Inputs | Trouble:
@@ -77,7 +89,9 @@ def _unread(path: str, noun: str, evidence: Evidence) -> Trouble | None:
         reason = f"the {noun} {path} that the command line names is not there, or cannot be read"
         return Trouble(Code.CONFIG_UNREADABLE, reason, _RESTORE, fails=True)
     if file is None:
-        return Trouble(Code.CONFIG_UNREADABLE, f"the {noun} {path} that the command line names was not collected")
+        return Trouble(
+            Code.CONFIG_UNREADABLE, f"the {noun} {path} that the command line names was not collected", _REPORT
+        )
     return None if file.whole else _not_whole(file)
 
 

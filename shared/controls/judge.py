@@ -13,7 +13,7 @@ from dataclasses import replace
 from shared.controls.benchmark import Control
 from shared.controls.codes import Code
 from shared.controls.health import is_off, not_answering
-from shared.controls.inputs import is_kubelet, placed
+from shared.controls.inputs import placed, runs_kubelet
 from shared.controls.restart import OnDisk, next_start, started_by
 from shared.controls.running import Running, look, running, show
 from shared.controls.verdict import Trouble, Verdict
@@ -32,7 +32,7 @@ def judge(control: Control, evidence: Evidence, version: str | None = None, proo
     process = evidence.process
     if process is None:
         return _not_running(evidence, next_start(evidence, version))
-    if not (is_kubelet(process.argv[0] if process.argv else "") or is_kubelet(process.executable)):
+    if not runs_kubelet(process):
         return _not_a_kubelet(process).verdict
     version = process.version or version
     seen = look(evidence, process, version, proof, started_by(evidence))

@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from shared.controls.codes import Code
-from shared.controls.inputs import Inputs, inputs, is_kubelet, resolved
+from shared.controls.inputs import DELETED, Inputs, inputs, is_kubelet, resolved
 from shared.controls.paths import way
 from shared.controls.proof import clock_step, has_own_root
+from shared.controls.running import unknown_version
 from shared.controls.verdict import Trouble
 from shared.kubelet import Resolution
 from shared.models import Condition, Evidence
@@ -32,7 +33,6 @@ from shared.systemd import (
 
 _ENVIRONMENT_FILE = re.compile(r"(?m)^[ \t]*EnvironmentFile[ \t]*=[ \t]*-?(/[^\s*?\[%\\]+)[ \t]*\r?$")
 _MASKED = "/dev/null"
-_DELETED = " (deleted)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,16 +158,19 @@ def _changed(evidence: Evidence) -> bool:
 def _surprises(evidence: Evidence, made: OnDisk, version: str | None, changed: bool) -> Iterator[str]:
     """Why a restart might come to something else than what the files come to, or to nothing."""
     yield from _not_by_hand(evidence, made.rules)
-    if not (version and made.resolution.modelled):
-        yield f"this version does not know the rules of {version or 'the kubelet, whose version is not known'}"
+    if not made.resolution.modelled:
+        yield unknown_version(version)
     for path in made.inputs.paths:
         if not evidence.files[path].hosted:
             yield f"the kubelet's process has another {path} than the host"
     process = evidence.process
     if process is None:
         return
-    if process.executable.endswith(_DELETED):
-        yield f"{process.executable.removesuffix(_DELETED)} was replaced since the kubelet started"
+    if process.executable.endswith(DELETED):
+        yield f"{process.executable.removesuffix(DELETED)} was replaced since the kubelet started"
+    program = made.command.argv[0].text
+    if program != process.argv[0]:
+        yield f"the unit starts {program}, and {process.argv[0]} runs"
     if posixpath.normpath(made.directory) != process.directory and _relative(made):
         yield f"the kubelet would start in {made.directory}, and runs in {process.directory}"
     if not changed and _comparable(argument.text for argument in made.command.argv) != _comparable(process.argv):

@@ -98,12 +98,10 @@ def running(control: Control, evidence: Evidence, seen: Look) -> Running | Troub
 def _certain(control: Control, resolution: Resolution, seen: Look) -> Running | Trouble:
     value = resolution.value(control.setting)
     source = str(placed(resolution.source(control.setting), seen.process.directory))
-    if control.complies(value) and not (resolution.modelled and seen.version):
-        version = f"Kubernetes {seen.version}" if seen.version else "the kubelet's version, which is not known,"
+    if control.complies(value) and not resolution.modelled:
         return Trouble(
             Code.VERSION_UNKNOWN,
-            f"this version does not know the rules of {version}; by the nearest ones {control.setting} is"
-            f" {show(value)} ({source})",
+            f"{unknown_version(seen.version)}; by the nearest ones {control.setting} is {show(value)} ({source})",
             _OTHER_VERSION,
         )
     written = seen.whole if isinstance(seen.whole, Resolution) else resolution
@@ -123,11 +121,10 @@ def _refused(seen: Look, resolution: Resolution) -> Trouble:
             f"{seen.doubt}, and a kubelet refuses what is there now: {resolution.error}",
             "Correct the file before anything restarts the kubelet.",
         )
-    if not (resolution.modelled and seen.version):
+    if not resolution.modelled:
         return Trouble(
             Code.VERSION_UNKNOWN,
-            f"this version does not know the rules of Kubernetes {seen.version}; the nearest ones refuse what the"
-            f" kubelet runs with: {resolution.error}",
+            f"{unknown_version(seen.version)}; the nearest ones refuse what it runs with: {resolution.error}",
             _OTHER_VERSION,
         )
     return Trouble(
@@ -158,6 +155,13 @@ def _by_log(control: Control, log: Mapping[str, str], seen: Look) -> Running | T
         return Running(value, f"{source}; {_LOG} agrees", "", written)
     note = f"its arguments and files, as they are now, come to {show(by_files)} ({source})"
     return Running(value, _LOG, note, written)
+
+
+def unknown_version(version: str | None) -> str:
+    """That there are no rules for the kubelet's version."""
+    if not version:
+        return "nothing tells the kubelet's version, and so its rules"
+    return f"this version of the tool does not know the rules of Kubernetes {version}"
 
 
 def show(value: object) -> str:

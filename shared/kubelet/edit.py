@@ -12,7 +12,7 @@ import re
 import yaml
 
 from shared.kubelet.json_text import parse_json
-from shared.kubelet.tree import DocumentError, Node, last_member
+from shared.kubelet.tree import Budget, DocumentError, Node, last_member
 
 Value = bool | int | str | tuple[str, ...]
 
@@ -45,7 +45,7 @@ def add_setting(text: str, setting: str, value: Value) -> str:
 
 def _add_json(text: str, keys: list[str], value: Value) -> str:
     try:
-        node = parse_json("", text)
+        node = parse_json("", text, Budget())
     except DocumentError as error:
         raise EditError(f"it is not JSON: {error}") from None
     start = text.index("{")

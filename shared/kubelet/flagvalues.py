@@ -38,7 +38,7 @@ def combine(kind: FlagKind, earlier: object, value: object) -> object:
         return earlier
     if earlier is None or kind == "taints":
         return value
-    if kind in ("strings", "reserved_memory"):
+    if kind in ("strings", "reserved_memory", "vmodule"):
         return [*cast("list[object]", earlier), *cast("list[object]", value)]
     if kind == "headers":
         merged = dict(cast("dict[str, list[str]]", earlier))

@@ -106,7 +106,7 @@ class _Parser:
         return None if flag is not None and self.again and flag.scope == "help" else flag
 
     def implied(self, flag: Flag) -> str:
-        return "" if self.again and flag.scope == "global" else flag.no_value
+        return "" if self.again and flag.scope == "global" else flag.alone
 
     def following(self, error: str) -> str:
         if self.at >= len(self.argv):

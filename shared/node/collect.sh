@@ -77,7 +77,13 @@ walk() { # walk PATH
             target=${target%"$nl".}
             case $target in '' | *"$nl"*) return 1 ;; esac
             link "$at" "$target" || return
-            case $target in /*) real= ;; esac
+            case $target$rest in
+            /dev/null)
+                real=/dev/null
+                return 1
+                ;;
+            /*) real= ;;
+            esac
             rest=$target$more$rest
         elif [ -d "$within$at" ]; then
             real=$at
@@ -364,10 +370,9 @@ unit_conditions() {
 conditions() {
     unit_conditions | while IFS= read -r line; do
         key=${line%%=*} value=${line#*=} negated=no answer=unknown
-        case $value in \|*) value=${value#?} ;; esac
-        while :; do case $value in [\ \	]*) value=${value#?} ;; *) break ;; esac; done
+        case $value in \|*) value=$(unindented "${value#?}") ;; esac
         plain=$value
-        case $plain in !*) plain=${plain#?} negated=yes ;; esac
+        case $plain in !*) plain=$(unindented "${plain#?}") negated=yes ;; esac
         case $key:$plain in
         *:*%*) ;;
         *PathExists:/*) answer=$(answer -e "$root$plain") ;;
@@ -389,6 +394,7 @@ conditions() {
         printf 'condition %s %s\n' "$answer" "$line"
     done
 }
+unindented() { printf '%s\n' "$1" | sed 's/^[ \t]*//'; }
 answer() { if test "$@"; then echo yes; else echo no; fi; }
 matches() ( # matches PATTERN: the first path, by file names only
     IFS=
@@ -499,7 +505,7 @@ collect() {
     )
     # A variable that the kubelet's command line expands is needed; every other stays on the node.
     keep=" $(each_unit program kind=unit find=uses | sort -u | tr '\n' ' ')"
-    named=$(
+    inputs=$(
         {
             [ "$pid" -eq 0 ] || arguments | program kind=arguments find=1
             each_unit program kind=unit find=1
@@ -508,7 +514,7 @@ collect() {
             done
         } | plain "$cwd"
     )
-    configs=$(printf '%s\n' "$named" | sed -n 's/^config //p')
+    configs=$(printf '%s\n' "$inputs" | sed -n 's/^config //p')
     printf '%s\n' "$units" | while IFS= read -r path; do [ -n "$path" ] && printf 'unit %s\n' "$path"; done
     printf '%s\n' "$environments" | while IFS= read -r path; do [ -n "$path" ] && printf 'environment %s\n' "$path"; done
     if [ "$pid" -gt 0 ]; then
@@ -529,10 +535,10 @@ collect() {
         dir*) listing "${record#dir }" ;;
         esac
     done <<END
-$named
+$inputs
 END
     {
-        printf '%s\n' "$named" | sed -n 's/^ca //p'
+        printf '%s\n' "$inputs" | sed -n 's/^ca //p'
         printf '%s\n' "$seen" | while IFS= read -r path; do
             [ -f "$within$path" ] && head -c "$max_bytes" "$within$path" | tr '\r' '\n' |
                 sed -n 's/.*clientCAFile["'\'']\{0,1\}[ \t]*:[ \t]*["'\'']\{0,1\}\([^"'\'',}#]*\).*/ca \1/p' | sed 's/[ \t]*$//' | plain "$cwd" | sed 's/^ca //'

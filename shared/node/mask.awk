@@ -213,6 +213,7 @@ function setting(key, s) {
     if (key == "ExecStart") return find && !kubelet(s) ? "" : line(s, 3, "")
     if (key == "Environment") return assignments(s)
     if (key ~ /^Exec/ || key ~ /^SetCredential/) return cover(s, "*", 2)
+    if (key == "" && s !~ /^[ \t]*\[/) return cover(s, "*", 2) # not a setting: nobody reads it
     return urls(s, 2)
 }
 

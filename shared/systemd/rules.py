@@ -45,6 +45,7 @@ _PRIVATE = {
     "PrivateDevices": ("/dev",),
     "ProtectHome": ("/home", "/root", "/run/user"),
 }
+_IMPLIED_BY_DYNAMIC_USER = ("PrivateTmp", "ProtectHome")
 _EXTENDED = ("/usr", "/opt", "/etc")
 """What ExtensionImages= and ExtensionDirectories= lay an overlay over."""
 
@@ -168,17 +169,18 @@ def _mounted(service: Sequence[Setting], reader: Reader) -> Iterator[str]:
         for word in _words(setting, reader):
             yield from _path(_without(_without(word, "-"), "+"), setting, reader)
     for setting in since_reset(service, "MountImages"):
-        if "\\" in setting.value.text:
-            continue  # its escapes are others
         for word in _words(setting, reader):
+            if any(end - start > 1 for start, end in zip(word.starts, word.ends, strict=True)):
+                break  # a C-style escape, which is not modelled; a bad one ends the line
             start = _colon(word, 0) + 1
             if list(_path(_without(word.cut(0, start - 1), "-"), setting, reader)):
                 yield from _path(word.cut(start, _colon(word, start)), setting, reader)
     if since_reset(service, "ExtensionImages") or since_reset(service, "ExtensionDirectories"):
         yield from _EXTENDED
+    dynamic = _boolean(service, "DynamicUser")
     for key, paths in _PRIVATE.items():
         last = [setting.value.text.lower() for setting in service if setting.key == key and setting.value][-1:]
-        if last and last[0] not in _FALSE:
+        if (last and last[0] not in _FALSE) or (dynamic and key in _IMPLIED_BY_DYNAMIC_USER):
             yield from paths
 
 

@@ -352,6 +352,14 @@ class TestRestart:
             "makeIPTablesUtilChains is true (default)"
         )
 
+    @pytest.mark.parametrize("name", ["kubelet.real", "kubelet-bin", "kubelet-1.34.2"])
+    def test_another_program_than_the_unit_s_runs(self, name: str) -> None:
+        """A script around it, or an upgrade that waits: whatever a restart runs, it is not what was looked at."""
+        changed = replace(evidence(argv=[f"/opt/bin/{name}", FALSE]), needs_daemon_reload=True)
+        verdict = judge(CONTROL, changed)
+        assert said(verdict) == (Status.FAIL, "wrong", False)
+        assert f"the unit starts /opt/bin/kubelet, and /opt/bin/{name} runs" in verdict.reason
+
     def test_the_manager_s_environment(self) -> None:
         words = unit(exec_start=f"{KUBELET} $KUBELET_FLAGS")
         seen = evidence(unit=words, argv=[*KUBELET.split(), TRUE], config_text=config(makeIPTablesUtilChains=False))
@@ -519,6 +527,7 @@ def test_what_cannot_be_determined(seen: Evidence, code: str) -> None:
     verdict = judge(CONTROL, seen)
     assert said(verdict) == (Status.ERROR, code, None)
     assert verdict.reason
+    assert verdict.hint
     assert verdict.code in set(Code)
     assert not verdict.restart_pending
 

@@ -7,10 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.kubelet import config_paths, resolve
-from shared.kubelet.flags import FLAGS, flag_set
+from shared.kubelet.flags import Flag
+from shared.kubelet.minors import minor_rules
 from shared.kubelet.pflag import parse_flags
 from shared.kubelet.schema import split_path
+from shared.kubelet.versions import modelled_minors
 from tests.support.configs import CONFIG, KIND
+
+FLAGS_36 = minor_rules(36).flags
 
 
 def value(path: str, *arguments: str) -> object:
@@ -214,14 +218,15 @@ def test_a_flags_only_aks_node_is_accepted(minor: int) -> None:
     assert found.value("protectKernelDefaults") is True
 
 
-def test_the_flag_table() -> None:
-    names = [flag.name for flag in FLAGS]
-    assert len(names) == len(set(names))
-    for flag in FLAGS:
+@pytest.mark.parametrize("minor", modelled_minors())
+def test_the_flags_of_a_minor_fit_its_settings(minor: int) -> None:
+    rules = minor_rules(minor)
+    assert len(rules.flags.by_name) > 100
+    for flag in rules.flags.by_name.values():
         assert "_" not in flag.name
         assert (flag.scope == "config") == bool(flag.path)
         if flag.path:
-            parts, kind = split_path(flag.path)
+            parts, kind = split_path(flag.path, rules.configuration)
             assert ".".join(parts) == flag.path
             while kind.kind == "pointer":
                 kind = kind.inner
@@ -257,7 +262,7 @@ def test_config_paths(argv: list[str], config: str | None, config_dir: str | Non
 
 @given(st.lists(st.one_of(st.text(), st.sampled_from(["--config", "--v=2", "--", "-v", "--event-qps", "-h", CONFIG]))))
 def test_any_command_line_is_read_to_its_end_or_its_first_error(arguments: list[str]) -> None:
-    line = parse_flags(["kubelet", *arguments], flag_set(36))
+    line = parse_flags(["kubelet", *arguments], FLAGS_36)
     if line.error is None:
         words = sum(given.source.words for given in line.given)
         assert words + len(line.arguments) + arguments.count("--") >= len(arguments)
@@ -266,11 +271,11 @@ def test_any_command_line_is_read_to_its_end_or_its_first_error(arguments: list[
         assert " ".join(["kubelet", *arguments][source.position : source.position + source.words]) == source.text
 
 
-@given(st.sampled_from([flag for flag in FLAGS if flag.since == 0 and flag.until == 999]), st.text(max_size=20))
-def test_underscores_are_dashes(flag: object, text: str) -> None:
-    name = str(flag.name)  # type: ignore[attr-defined]
+@given(st.sampled_from(sorted(FLAGS_36.by_name.values(), key=lambda flag: flag.name)), st.text(max_size=20))
+def test_underscores_are_dashes(flag: Flag, text: str) -> None:
+    name = flag.name
     dashes, underscores = (
-        parse_flags(["kubelet", f"--{spelled}={text}"], flag_set(36)) for spelled in (name, name.replace("-", "_"))
+        parse_flags(["kubelet", f"--{spelled}={text}"], FLAGS_36) for spelled in (name, name.replace("-", "_"))
     )
     assert dashes.error == underscores.error
     assert [given.value for given in dashes.given] == [given.value for given in underscores.given]

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.kubelet import Assignment, Resolution, resolve
-from shared.kubelet.flags import FLAGS
-from shared.kubelet.schema import KUBELET_CONFIGURATION, split_path
+from shared.kubelet.minors import minor_rules
+from shared.kubelet.schema import split_path
 from tests.support.configs import CONFIG, DROPINS, JSON_KIND, KIND
+
+CONFIGURATION = minor_rules(36).configuration
 
 
 def with_config(text: str, *arguments: str, version: str | None = None) -> Resolution:
@@ -540,16 +542,16 @@ def test_wrong_argument_types(argv: object, files: object, version: object) -> N
 
 def test_every_field_has_a_value_and_a_source() -> None:
     found = with_config(KIND)
-    for field in KUBELET_CONFIGURATION.fields:
-        found.value(field.json)
-        expected = "file" if field.json in ("kind", "apiVersion") else "default"
-        assert found.source(field.json).kind == expected
+    for name in CONFIGURATION.fields:
+        found.value(name)
+        expected = "file" if name in ("kind", "apiVersion") else "default"
+        assert found.source(name).kind == expected
 
 
 # --- properties ---
 
 BOOL_TEXT = {True: ["1", "t", "T", "TRUE", "true", "True"], False: ["0", "f", "F", "FALSE", "false", "False"]}
-BOOL_FLAGS = [flag for flag in FLAGS if flag.kind == "bool" and flag.scope == "config" and flag.until > 36]
+BOOL_FLAGS = [flag for flag in minor_rules(36).flags.by_name.values() if flag.kind == "bool" and flag.scope == "config"]
 HARMLESS_BOOLS = [
     flag for flag in BOOL_FLAGS if flag.name not in ("runonce", "cgroups-per-qos") and "split" not in flag.name
 ]
@@ -618,7 +620,7 @@ def test_json_and_yaml_of_the_same_config_agree(
         files = {"/c": write({**kinds, **first}), "/d/1.conf": write({**second, **kinds})}
         found = resolve(["kubelet", "--config=/c", "--config-dir=/d", *flags], files)
         assert found.accepted, found.error
-        outcomes.append({field.json: found.value(field.json) for field in KUBELET_CONFIGURATION.fields})
+        outcomes.append({name: found.value(name) for name in CONFIGURATION.fields})
     assert outcomes[0] == outcomes[1] == outcomes[2]
 
 
@@ -672,7 +674,7 @@ def test_nothing_raises(arguments: list[str], files: dict[str, str], version: st
     found = resolve(["kubelet", *arguments], files, version=version)
     assert found.accepted == (found.error is None)
     for path in ("makeIPTablesUtilChains", "featureGates.A", "authentication.anonymous.enabled", "tlsCipherSuites"):
-        split_path(path)
+        split_path(path, CONFIGURATION)
         for each in found.assignments(path):
             assert each.source.kind in ("file", "flag")
         if found.accepted:

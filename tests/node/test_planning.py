@@ -38,6 +38,7 @@ from tests.support.findings import node
 CONTROL = control("3.2.6")
 FALSE = "--make-iptables-util-chains=false"
 TRUE = "--make-iptables-util-chains=true"
+CLIENT_CA = "/etc/kubernetes/certs/ca.crt"  # there in every measured case
 CASES = Path(__file__).parent.parent / "kubelet" / "cases.jsonl"
 
 
@@ -67,7 +68,7 @@ def test_every_measured_failing_case_can_be_fixed(method: Method) -> None:
     for case in cases:
         argv = ["/opt/bin/kubelet", *case["argv"][1:]]
         unit = "[Service]\nExecStart=" + " ".join(map(quoted, argv)) + "\n"
-        seen = evidence(unit=unit, files=case["files"], argv=argv)
+        seen = replace(evidence(unit=unit, files=case["files"], argv=argv), exists={CLIENT_CA: True})
         written = resolve(argv, case["files"]).assignments("makeIPTablesUtilChains")
         in_file = config_paths(argv).config or any(item.source.kind == "file" for item in written)
         if method == "config" and not in_file:
@@ -262,7 +263,7 @@ class TestRefusals:
             (evidence(unit="[Service]\nExecStart=/opt/bin/start.sh\n", argv=["/opt/bin/kubelet", FALSE]), "start.sh"),
             (evidence(argv=["/opt/bin/kubelet", FALSE]), "other arguments than it runs with"),
             (replace(evidence(FALSE), process=None), "no kubelet process runs"),
-            (process(evidence(FALSE), version=""), "does not know the rules"),
+            (process(evidence(FALSE), version=""), "nothing tells the kubelet's version"),
             (
                 replace(
                     evidence(FALSE),

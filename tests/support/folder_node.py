@@ -94,6 +94,10 @@ class FolderNode:
             self.write(f"/proc/{PID}/exe", f"#!/bin/sh\necho Kubernetes {version}\n", 0o755)
         self._show()
 
+    def root_of_process(self, path: str) -> None:
+        """Give the process this directory for its root. Its working directory is then given as a path of this disk."""
+        self.at(f"/proc/{PID}/root").symlink_to(self.at(path))
+
     def unit(self, *dropins: str, environments: str = "/etc/default/kubelet", pid: int = PID, **facts: str) -> None:
         """What systemd says of kubelet.service."""
         self._shown |= {
