@@ -158,7 +158,7 @@ _THRESHOLDS: Final = (
 )
 _HEADERS: Final = ("a:b", "a:b,a:c", "a", "", ":b", "a:", "a:b:c", " a : b ", "a:b,c")
 _ADDRESSES: Final = (
-    "0.0.0.0",
+    "0.0.0.0",  # noqa: S104 - a value, not an address of ours
     "::",
     "127.0.0.1",
     "1.2.3",

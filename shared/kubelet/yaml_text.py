@@ -92,7 +92,7 @@ def parse_yaml(path: str, text: str, budget: Budget) -> tuple[Node, Node]:
 
 
 class _Composer:
-    """Builds the document from its events. What go-yaml's decoder refuses is refused after the whole text was parsed."""
+    """Builds the document from its events. What go-yaml's decoder refuses is refused after all was parsed."""
 
     def __init__(self, path: str, text: str, budget: Budget) -> None:
         self.lines = Lines(path, text)
