@@ -106,7 +106,7 @@ _TABLE: dict[str, tuple[Status, str, str]] = {
     ),
     "locked": (
         Status.ERROR,
-        "a deny assignment forbids run commands on {what}: its node resource group is under lockdown.",
+        "a deny assignment forbids run commands on {what}: its node resource group is under lockdown ({message}).",
         "The cluster's nodeResourceGroupProfile.restrictionLevel is ReadOnly (always so on AKS Automatic). On other "
         "clusters, set it to Unrestricted (az aks update --nrg-lockdown-restriction-level Unrestricted) to have nodes "
         "looked at.",
@@ -170,7 +170,7 @@ _TABLE: dict[str, tuple[Status, str, str]] = {
     # No permission.
     "forbidden": (
         Status.ERROR,
-        "the identity may not do {action} on {scope}.",
+        "the identity may not do {action} on {scope}. Azure says: {message}",
         "Assign it a role that contains this action on the subscription (infra/ has both roles: one to read, one for "
         "run command). A new assignment takes some minutes to work.",
     ),
@@ -307,7 +307,8 @@ def word(fault: Fault) -> str:
     match fault.status:
         case 401:
             return "unauthorized"
-        case 403:
+        # A proxy's page says nothing of roles.
+        case 403 if code:
             return "forbidden"
         case 404:
             return "not_found"

@@ -122,6 +122,7 @@ def test_every_row_says_what_and_what_to_do(row: str) -> None:
         (Fault(401, "", ""), "unauthorized"),
         (Fault(401, "InvalidAuthenticationTokenTenant", ""), "wrong_tenant"),
         (Fault(403, "Whatever", ""), "forbidden"),
+        (Fault(403, "", "HTTP 403: Blocked by the proxy"), "other"),
         (Fault(404, "ResourceGroupNotFound", ""), "missing"),
         (Fault(502, "", ""), "server_error"),
         (Fault(400, "BadRequest", ""), "other"),
