@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from azure.core.exceptions import AzureError
 
 _LONGEST_MESSAGE = 400
+# Azure's longest messages list API versions and locations.
+_LONGEST_READ = 16_000
 # Error bodies nest their details; Azure's are two or three deep.
 _DEEPEST = 8
 
@@ -297,8 +299,8 @@ def word(fault: Fault) -> str:
         return CODES[code]
     if fault.status == 429:
         return "throttled"
-    # What a script's failure quotes is the node's word, not Azure's: no sentence counts in it.
-    if code.startswith("provisioningstate/"):
+    # An extension's status (`ProvisioningState/failed/1`) quotes the node, not Azure: no sentence counts in it.
+    if "/" in code:
         return "command_failed"
     if (met := next((met for sentence, met in SENTENCES if sentence.search(fault.message)), None)) is not None:
         return met
@@ -350,6 +352,7 @@ def _refused(message: str) -> tuple[str, str] | None:
 
 def tidy(message: str) -> str:
     """A message fit for one line of a report: plain characters, no queries of URLs (signatures), bounded."""
+    message = message[: 10 * _LONGEST_MESSAGE]
     return plain(re.sub(r"(https?://[^\s?'\"]*)\?[^\s'\"]*", r"\1?…", " ".join(message.split())), _LONGEST_MESSAGE)
 
 
@@ -370,7 +373,7 @@ def _levels(error: object) -> Iterator[tuple[str, str]]:
     """Code and message of an error and of its first detail, and that one's, and so on, from the outside in."""
     for _ in range(_DEEPEST):
         if isinstance(error, str):
-            yield "", error
+            yield "", _word(error)
         if not isinstance(error, Mapping):
             return
         yield _word(_field(error, "code")), _word(_field(error, "message"))
@@ -388,7 +391,7 @@ def _field(body: object, name: str) -> object:
 
 
 def _word(value: object) -> str:
-    return value.strip() if isinstance(value, str) else ""
+    return value[:_LONGEST_READ].strip() if isinstance(value, str) else ""
 
 
 def response_fault(status: int, text: str) -> Fault:
@@ -396,7 +399,7 @@ def response_fault(status: int, text: str) -> Fault:
     try:
         body: object = json.loads(text)
     except (ValueError, RecursionError):
-        words = " ".join(re.sub(r"<[^<>]*>", " ", text[:10_000]).split())
+        words = " ".join(re.sub(r"<[^<>]*>", " ", text[:_LONGEST_READ]).split())
         return Fault(status, "", f"HTTP {status}: {words}" if words else f"HTTP {status}")
     code, message = body_error(body) or ("", "")
     return Fault(status, code, message or f"HTTP {status}")

@@ -149,6 +149,7 @@ def test_azures_words_are_shortened_and_keep_no_signature() -> None:
     assert "https://x.blob.core.windows.net/a?…" in text
     assert "\x1b" not in text
     assert len(text) == 400
+    assert len(tidy("http://" * 1_000_000)) == 400
 
 
 def test_bodies_that_are_not_in_the_error_shape() -> None:

@@ -155,6 +155,14 @@ async def test_a_failure_at_once_may_have_run(arm: Arm, azure: Azure, node: Node
     assert len(arm.seen) == 1
 
 
+async def test_a_refused_token_is_asked_for_anew_once(arm: Arm, azure: Azure, node: Node, token: Token) -> None:
+    arm.on("POST", POST, Answer(401, error("ExpiredAuthenticationToken")), accepted())
+    assert isinstance(await azure.start(node, "true"), Started)
+    assert len(token.asked) == 2
+    assert arm.seen[0].body == arm.seen[1].body
+    assert azure.stats.calls == {"run_command": 2}, "the second one takes its tokens of the limits too"
+
+
 async def test_busy_is_waited_for(arm: Arm, azure: Azure, node: Node) -> None:
     arm.on("POST", POST, Answer(409, BUSY), Answer(409, BUSY), accepted())
     polls(arm, Answer(200, result(message(FRAME))))
