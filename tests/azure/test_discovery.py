@@ -243,6 +243,8 @@ async def test_pools_whose_scale_set_is_not_as_expected(arm: Arm, azure: Azure) 
         (Answer(200, text="<html>"), "malformed", "could not be read"),
         (Answer(200, [1, 2]), "malformed", "could not be read"),
         (Answer(200, {"value": None}), "malformed", "could not be read"),
+        (Answer(202, {"value": []}), "malformed", "HTTP 202"),
+        (Answer(200, text="no gzip", headers={"Content-Encoding": "gzip"}), "malformed", "unpacked"),
         (Answer(200, {"value": {}}), "malformed", "could not be read"),
         (Answer(200, {}), "malformed", "could not be read"),
         (Answer(200, {"value": [], "nextLink": 7}), "malformed", "could not be read"),

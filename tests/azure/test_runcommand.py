@@ -145,6 +145,8 @@ async def test_a_result_at_once_needs_no_look_now_or_after_a_restart(
         (Answer(200, {"value": None}), "no_output"),
         (Answer(200, text="<html>"), "malformed"),
         (Answer(200, text=""), "no_output"),
+        (Answer(200, text="no gzip", headers={"Content-Encoding": "gzip"}), "malformed"),
+        (Answer(204), "malformed"),
     ],
 )
 async def test_a_failure_at_once_may_have_run(arm: Arm, azure: Azure, node: Node, reply: Answer, code: str) -> None:
@@ -374,6 +376,7 @@ async def test_trouble_while_polling_passes(arm: Arm, azure: Azure, node: Node, 
     [
         (Answer(200, text="{not json"), "malformed"),
         (Answer(200, [1]), "malformed"),
+        (Answer(200, text="no gzip", headers={"Content-Encoding": "gzip"}), "malformed"),
         (Answer(200, text="x" * 1_100_000), "malformed"),
         (Answer(401, error("InvalidAuthenticationToken")), "InvalidAuthenticationToken"),
     ],
