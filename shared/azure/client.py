@@ -82,11 +82,6 @@ class Azure:
         """Calls made and waits for rate limits, for the run's summary."""
         return self._throttle.stats
 
-    @property
-    def notes(self) -> list[str]:
-        """What a run's reader should know of how Azure was asked: an API version that this cloud does not know."""
-        return list(self.versions.notes)
-
     async def subscriptions(self) -> list[Subscription]:
         """All subscriptions that the identity sees. Raises CredentialError or EndpointError."""
         return await discovery.subscriptions(self)

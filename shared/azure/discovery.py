@@ -49,8 +49,6 @@ AUTO_PROVISIONED = "(node auto-provisioning)"
 VIRTUAL_NODES = "(virtual nodes)"
 HOSTED_SYSTEM = "(hosted system nodes)"
 
-# More pages than any list has (Compute gives 120 instances a page): a list that leads back to itself must end.
-_MOST_PAGES = 2_000
 # Before it there was no Azure: a time that is not known is sent as the year 1.
 _FIRST_YEAR = 2008
 
@@ -201,12 +199,12 @@ async def _instances(
         ),
     )
     if isinstance(listed, Fault):
-        return [], [_scope(cluster, pool.name, judge(listed, target))]
-    ids = [_text(vm.get("instanceId")) for vm in listed]
-    found = [
-        node_of(cluster, pool, name, vm) for given, vm in zip(ids, listed, strict=True) if _INSTANCE_ID.fullmatch(given)
-    ]
-    strange = [given or "(none)" for given in ids if _INSTANCE_ID.fullmatch(given) is None]
+        changing = (_pool_changing(pool) or _changing(cluster)) if word(listed) == "missing" else None
+        return [], [_scope(cluster, pool.name, changing or judge(listed, target))]
+    # By id: a list that changes between its pages can name an instance twice.
+    by_id = {_text(vm.get("instanceId")): vm for vm in listed}
+    found = [node_of(cluster, pool, name, vm) for given, vm in by_id.items() if _INSTANCE_ID.fullmatch(given)]
+    strange = [given or "(none)" for given in by_id if _INSTANCE_ID.fullmatch(given) is None]
     problems = []
     if strange:
         fault = Fault(None, "malformed", f"instances with ids that are not numbers: {', '.join(strange)}")
@@ -229,15 +227,18 @@ async def _all(azure: Azure, provider: Provider, pages: Callable[[str], Pages]) 
 
 
 async def _items(pages: Pages) -> list[Body] | Fault:
+    from azure.core.async_paging import AsyncPageIterator
     from azure.core.exceptions import AzureError
 
     items: list[Body] = []
-    count = 0
+    seen: set[object] = set()
+    iterator = pages.by_page()
+    assert isinstance(iterator, AsyncPageIterator)  # which knows the address of the next page
     try:
-        async for page in pages.by_page():
-            count += 1
-            if count > _MOST_PAGES:
-                return Fault(None, "malformed", f"a list of more than {_MOST_PAGES:,} pages")
+        async for page in iterator:
+            if iterator.continuation_token in seen:
+                return Fault(None, "malformed", "a list whose pages lead in a circle")
+            seen.add(iterator.continuation_token)
             items += [item if isinstance(item, Mapping) else {} async for item in page]
     except AzureError as error:
         return fault_of(error)
@@ -531,17 +532,21 @@ def _changing(cluster: Cluster) -> Problem | None:
     )
 
 
+def _pool_changing(pool: NodePool) -> Problem | None:
+    if pool.provisioning.lower() not in {"creating", "deleting"}:
+        return None
+    return Problem(
+        Status.SKIPPED,
+        "pool_changing",
+        f"node pool {pool.name} has no scale set now: it is {pool.provisioning.lower()}.",
+        "Run again when that has ended.",
+    )
+
+
 def _without_scale_set(cluster: Cluster, pool: NodePool) -> Problem | None:
     if pool.count == 0:
         return None
-    if pool.provisioning.lower() in {"creating", "deleting"}:
-        return Problem(
-            Status.SKIPPED,
-            "pool_changing",
-            f"node pool {pool.name} has no scale set now: it is {pool.provisioning.lower()}.",
-            "Run again when that has ended.",
-        )
-    if (changing := _changing(cluster)) is not None:
+    if (changing := _pool_changing(pool) or _changing(cluster)) is not None:
         return changing
     return Problem(
         Status.ERROR,

@@ -11,6 +11,7 @@ import json
 import math
 import ssl
 import zlib
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -63,13 +64,9 @@ class RefusedError(AzureError):
 
 
 async def content_of(response: AsyncHttpResponse) -> bytes:
-    """An answer's body, whether it was read before or not. Raises RefusedError where it cannot be unpacked."""
-    try:
+    """An answer's body, whether it was read before or not."""
+    with suppress(StreamConsumedError, StreamClosedError):  # it was read before, and was empty
         await response.read()
-    except (StreamConsumedError, StreamClosedError):
-        pass  # it was read before, and was empty
-    except zlib.error as error:
-        raise RefusedError(Fault(None, "malformed", f"a body that cannot be unpacked: {error}")) from None
     return response.content
 
 
@@ -94,15 +91,24 @@ class _Refusals(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
 
     async def send(self, request: _Request) -> _Response:
         as_it_is = request.context.options.pop(AS_IT_IS, False)
-        response = await self.next.send(request)
-        answer = response.http_response
+        a_list = request.http_request.method == "GET"
+        try:
+            response = await self.next.send(request)
+            answer = response.http_response
+            refused = not 200 <= answer.status_code < 300
+            # What is left to the SDK is left unread, too: it cannot read an empty body a second time.
+            content = await content_of(answer) if refused or a_list else b""
+        except zlib.error as error:
+            raise RefusedError(Fault(None, "malformed", f"a body that cannot be unpacked: {error}")) from None
         if as_it_is:
             return response
-        if not 200 <= answer.status_code < 300:
-            text = (await content_of(answer)).decode("utf-8", "replace")
-            raise RefusedError(response_fault(answer.status_code, text))
-        if request.http_request.method == "GET":
-            _check_page(await content_of(answer))
+        if refused:
+            raise RefusedError(response_fault(answer.status_code, content.decode("utf-8", "replace")))
+        if answer.status_code not in ({200} if a_list else {200, 202}):
+            text = f"HTTP {answer.status_code}, which is no answer to this call"
+            raise RefusedError(Fault(answer.status_code, "malformed", text))
+        if a_list:
+            _check_page(content)
         elif "Retry-After" in answer.headers:
             # The SDK takes a number of seconds and fails for a date, which is allowed, although the call was accepted.
             seconds = retry_after(_lower(answer.headers), datetime.now(UTC))

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from azure.core.exceptions import AzureError
 
 _LONGEST_MESSAGE = 400
+# Azure's longest messages list API versions and locations.
+_LONGEST_READ = 16_000
 # Error bodies nest their details; Azure's are two or three deep.
 _DEEPEST = 8
 
@@ -106,7 +108,7 @@ _TABLE: dict[str, tuple[Status, str, str]] = {
     ),
     "locked": (
         Status.ERROR,
-        "a deny assignment forbids run commands on {what}: its node resource group is under lockdown.",
+        "a deny assignment forbids run commands on {what}: its node resource group is under lockdown ({message}).",
         "The cluster's nodeResourceGroupProfile.restrictionLevel is ReadOnly (always so on AKS Automatic). On other "
         "clusters, set it to Unrestricted (az aks update --nrg-lockdown-restriction-level Unrestricted) to have nodes "
         "looked at.",
@@ -170,7 +172,7 @@ _TABLE: dict[str, tuple[Status, str, str]] = {
     # No permission.
     "forbidden": (
         Status.ERROR,
-        "the identity may not do {action} on {scope}.",
+        "the identity may not do {action} on {scope}. Azure says: {message}",
         "Assign it a role that contains this action on the subscription (infra/ has both roles: one to read, one for "
         "run command). A new assignment takes some minutes to work.",
     ),
@@ -297,8 +299,8 @@ def word(fault: Fault) -> str:
         return CODES[code]
     if fault.status == 429:
         return "throttled"
-    # What a script's failure quotes is the node's word, not Azure's: no sentence counts in it.
-    if code.startswith("provisioningstate/"):
+    # An extension's status (`ProvisioningState/failed/1`) quotes the node, not Azure: no sentence counts in it.
+    if "/" in code:
         return "command_failed"
     if (met := next((met for sentence, met in SENTENCES if sentence.search(fault.message)), None)) is not None:
         return met
@@ -307,7 +309,8 @@ def word(fault: Fault) -> str:
     match fault.status:
         case 401:
             return "unauthorized"
-        case 403:
+        # A proxy's page says nothing of roles.
+        case 403 if code:
             return "forbidden"
         case 404:
             return "not_found"
@@ -349,6 +352,7 @@ def _refused(message: str) -> tuple[str, str] | None:
 
 def tidy(message: str) -> str:
     """A message fit for one line of a report: plain characters, no queries of URLs (signatures), bounded."""
+    message = message[: 10 * _LONGEST_MESSAGE]
     return plain(re.sub(r"(https?://[^\s?'\"]*)\?[^\s'\"]*", r"\1?…", " ".join(message.split())), _LONGEST_MESSAGE)
 
 
@@ -369,7 +373,7 @@ def _levels(error: object) -> Iterator[tuple[str, str]]:
     """Code and message of an error and of its first detail, and that one's, and so on, from the outside in."""
     for _ in range(_DEEPEST):
         if isinstance(error, str):
-            yield "", error
+            yield "", _word(error)
         if not isinstance(error, Mapping):
             return
         yield _word(_field(error, "code")), _word(_field(error, "message"))
@@ -387,7 +391,7 @@ def _field(body: object, name: str) -> object:
 
 
 def _word(value: object) -> str:
-    return value.strip() if isinstance(value, str) else ""
+    return value[:_LONGEST_READ].strip() if isinstance(value, str) else ""
 
 
 def response_fault(status: int, text: str) -> Fault:
@@ -395,7 +399,7 @@ def response_fault(status: int, text: str) -> Fault:
     try:
         body: object = json.loads(text)
     except (ValueError, RecursionError):
-        words = " ".join(re.sub(r"<[^<>]*>", " ", text[:10_000]).split())
+        words = " ".join(re.sub(r"<[^<>]*>", " ", text[:_LONGEST_READ]).split())
         return Fault(status, "", f"HTTP {status}: {words}" if words else f"HTTP {status}")
     code, message = body_error(body) or ("", "")
     return Fault(status, code, message or f"HTTP {status}")

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import json
 import random
+import zlib
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -130,6 +131,8 @@ async def _post(azure: Azure, node: Node, script: str, version: str) -> Started 
         )
     except AzureError as error:
         return fault_of(error)
+    except zlib.error as error:
+        return Fault(None, "malformed", f"a body that cannot be unpacked: {error}")
     headers = {name.lower(): value for name, value in first.headers.items()}
     now = datetime.now(UTC)
     # `Location` ends as the result itself; the other address would need a second read for it.

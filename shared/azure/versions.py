@@ -38,14 +38,18 @@ _REFUSALS = {"invalidresourcetype", "noregisteredproviderfound", "invalidapivers
 # "The supported api-versions are '2025-10-01,2026-02-01'." and "The supported versions are '2019-05-01, …'."
 _LISTED = re.compile(r"supported (?:api-?)?versions are:?\s*'?([\w,\s-]*)", re.IGNORECASE)
 _STABLE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_MOST_TRIED = 4
 
 
-def offered(fault: Fault) -> list[str]:
-    """The stable versions that a refusal of a version lists, newest first; empty where it lists none, or is another."""
+def offered(asked: str, fault: Fault) -> list[str]:
+    """The stable versions that a refusal of the version `asked` lists, newest first.
+
+    Empty where it lists none, is no such refusal, or lists the one that was asked for: then something else is wrong.
+    """
     if fault.code.lower() not in _REFUSALS or (listed := _LISTED.search(fault.message)) is None:
         return []
     names = {name.strip() for name in listed[1].split(",")}
-    return sorted((name for name in names if _STABLE.fullmatch(name)), reverse=True)
+    return [] if asked in names else sorted((name for name in names if _STABLE.fullmatch(name)), reverse=True)
 
 
 class Versions:
@@ -53,8 +57,7 @@ class Versions:
 
     def __init__(self) -> None:
         self._used = dict(PINNED)
-        self._refused: set[tuple[Provider, str]] = set()
-        self.notes: list[str] = []
+        self._refused: dict[Provider, set[str]] = {provider: set() for provider in Provider}
 
     def of(self, provider: Provider) -> str:
         """The version to ask with."""
@@ -67,22 +70,23 @@ class Versions:
     def another(self, provider: Provider, asked: str, fault: Fault) -> bool:
         """Whether what was asked with the version `asked` and met `fault` is worth asking again with `of(provider)`.
 
-        True at most once for each version that the cloud offers.
+        True at most once for each version, and for few of them.
         """
-        choices = offered(fault)
-        self._refused.update([(provider, asked)] if choices else [])
+        choices = offered(asked, fault)
         if not choices:
             return False
-        if (provider, self._used[provider]) not in self._refused:
+        refused = self._refused[provider]
+        refused.add(asked)
+        if self._used[provider] not in refused:
             return True  # somebody who asked at the same time has found another already
-        choice = next((name for name in choices if (provider, name) not in self._refused), None)
-        if choice is None:
+        choice = next((name for name in choices if name not in refused), None)
+        if choice is None or len(refused) >= _MOST_TRIED:
             return False
         self._used[provider] = choice
-        note = (
-            f"this cloud does not know version {asked} of {provider}: its newest, {choice}, is used;"
-            " what that does not tell counts as unknown"
+        log.warning(
+            "this cloud does not know version %s of %s: its newest, %s, is used; what that does not tell is unknown",
+            asked,
+            provider,
+            choice,
         )
-        self.notes.append(note)
-        log.warning("%s", note)
         return True

@@ -84,6 +84,7 @@ def test_codes(status: int | None, code: str, met: str) -> None:
 def test_what_a_node_prints_is_no_sentence_of_azures() -> None:
     text = "Enable failed: since the VM is marked for deletion"
     assert word(Fault(None, "ProvisioningState/failed/1", text)) == "command_failed"
+    assert word(Fault(None, "ComponentStatus/StdOut/failed", text)) == "command_failed"
     assert word(Fault(409, "VMExtensionProvisioningError", text)) == "command_failed"
 
 

@@ -145,6 +145,8 @@ async def test_a_result_at_once_needs_no_look_now_or_after_a_restart(
         (Answer(200, {"value": None}), "no_output"),
         (Answer(200, text="<html>"), "malformed"),
         (Answer(200, text=""), "no_output"),
+        (Answer(200, text="no gzip", headers={"Content-Encoding": "gzip"}), "malformed"),
+        (Answer(204), "malformed"),
     ],
 )
 async def test_a_failure_at_once_may_have_run(arm: Arm, azure: Azure, node: Node, reply: Answer, code: str) -> None:
@@ -153,6 +155,14 @@ async def test_a_failure_at_once_may_have_run(arm: Arm, azure: Azure, node: Node
     assert isinstance(outcome, Problem)
     assert (outcome.status, outcome.code, outcome.may_have_run) == (Status.ERROR, code, True)
     assert len(arm.seen) == 1
+
+
+async def test_a_refused_token_is_asked_for_anew_once(arm: Arm, azure: Azure, node: Node, token: Token) -> None:
+    arm.on("POST", POST, Answer(401, error("ExpiredAuthenticationToken")), accepted())
+    assert isinstance(await azure.start(node, "true"), Started)
+    assert len(token.asked) == 2
+    assert arm.seen[0].body == arm.seen[1].body
+    assert azure.stats.calls == {"run_command": 2}, "the second one takes its tokens of the limits too"
 
 
 async def test_busy_is_waited_for(arm: Arm, azure: Azure, node: Node) -> None:
@@ -366,6 +376,7 @@ async def test_trouble_while_polling_passes(arm: Arm, azure: Azure, node: Node, 
     [
         (Answer(200, text="{not json"), "malformed"),
         (Answer(200, [1]), "malformed"),
+        (Answer(200, text="no gzip", headers={"Content-Encoding": "gzip"}), "malformed"),
         (Answer(200, text="x" * 1_100_000), "malformed"),
         (Answer(401, error("InvalidAuthenticationToken")), "InvalidAuthenticationToken"),
     ],
