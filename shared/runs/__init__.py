@@ -156,7 +156,7 @@ async def fix_here(
     """
     for plan in plans:
         if why := fault(plan):
-            raise UsageError(f"the plan of {plan.node.name} is refused: {why}")
+            raise UsageError(f"the plan of {findings.plain(plan.node.name)} is refused: {findings.plain(why)}")
     subscriptions = sorted({plan.node.subscription for plan in plans})
     run = _new(RunKind.FIX, {**request.model_dump(mode="json"), "subscriptions": subscriptions})
 
