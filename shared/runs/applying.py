@@ -34,15 +34,16 @@ _OUTCOMES = {
     ApplyOutcome.NOT_READY: Outcome.NOT_TRIED,
 }
 
+_LOOK_HINT = (
+    "Look at `systemctl status kubelet` and `journalctl -u kubelet` on the node; reimage it where its kubelet does not"
+    " get well. Then audit it again."
+)
 _NEXT = {
     Outcome.ROLLED_BACK: (
         "The node is as it was before. Look at `journalctl -u kubelet` on it, and correct what the reason names; the"
         " next fix leaves this node out unless it is asked for with --retry-rolled-back (retry_rolled_back over HTTP)."
     ),
-    Outcome.FAILED: (
-        "Look at `systemctl status kubelet` and `journalctl -u kubelet` on the node; reimage it where its kubelet does"
-        " not get well. Then audit it again."
-    ),
+    Outcome.FAILED: "The node's files are as they were before. Correct what the reason names, then fix it again.",
 }
 
 
@@ -157,8 +158,7 @@ async def _verified(services: Services, run_id: str, plan: NodePlan, report: Rep
         made = examine(run_id, plan.node, plan.controls, await collect(services, run_id, plan.node, "again"))
     if _all_pass(made):
         return _End(Outcome.FIXED, "", made)
-    wrong = _wrong(made)
-    if wrong:
+    if _wrong(made):
         return await _undone(services, run_id, plan, report, made)
     why = next(finding.reason for finding in made if finding.status is not Status.PASS)
     return _End(Outcome.FAILED, f"{LOOK}: the fix is applied, but two looks gave no verdict: {why}", made)
@@ -203,6 +203,9 @@ def _marked(finding: Finding, end: _End) -> Finding:
     """A finding with the outcome: what failed, and what to do next."""
     if end.outcome in (Outcome.FIXED, Outcome.ALREADY_RIGHT):
         return replace(finding, outcome=end.outcome)
-    first = f"{LOOK}: " if end.reason.startswith(LOOK) else ""
-    reason = findings.plain(f"{first}{end.outcome.replace('_', ' ')}: {_bare(end.reason)}")
-    return replace(finding, outcome=end.outcome, reason=reason, hint=_NEXT.get(end.outcome, finding.hint))
+    look = end.reason.startswith(LOOK)
+    words = f"{end.outcome.replace('_', ' ')}: {_bare(end.reason)}"
+    hint = _LOOK_HINT if look else _NEXT.get(end.outcome, finding.hint)
+    return replace(
+        finding, outcome=end.outcome, reason=findings.plain(f"{LOOK}: {words}" if look else words), hint=hint
+    )
