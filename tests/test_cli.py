@@ -309,6 +309,13 @@ async def test_a_node_that_was_rolled_back_waits_to_be_asked_for(tmp_path: Path)
         assert "--retry-rolled-back" in left.stderr
         assert sum(box.stats()["commands"].values()) == sum(commands.values()) + 1, "one more look, no fix"
 
+        asked = tmp_path / "asked.json"
+        await terminal("plan", "--retry-rolled-back", "--out", str(asked))
+        unsaid = await terminal(*fix, "--plan", str(asked), **settings)
+        assert (unsaid.returncode, unsaid.stdout) == (1, ""), unsaid.stderr
+        assert "there is nothing to fix" in unsaid.stderr
+        assert "was rolled back, on 20" in unsaid.stderr
+
         again = await terminal(*fix, "--retry-rolled-back", **settings)
         assert [item["outcome"] for item in json.loads(again.stdout)] == ["rolled_back"]
 

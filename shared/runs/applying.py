@@ -59,9 +59,10 @@ class _End:
 @dataclass(frozen=True, slots=True)
 class _Sent:
     """What came back of a script that changes the node: its report, None where `reason` says why there is none, and
-    the findings of a look after it. `ran` is false where it is certain that nothing was carried out."""
+    what was seen after it. `ran` is false where it is certain that nothing was carried out."""
 
     report: Report | None
+    seen: Evidence | Problem
     findings: Sequence[Finding]
     reason: str
     ran: bool = True
@@ -129,14 +130,15 @@ async def _send(services: Services, run_id: str, plan: NodePlan, step: str, scri
     result = await run_script(services, run_id, plan.node, step, script)
     if isinstance(result, Problem):
         why = f"{LOOK}: what the {step} did is not known: {result.reason}" if result.may_have_run else result.reason
-        return _Sent(None, examine(run_id, plan.node, plan.controls, result), why, ran=result.may_have_run)
+        made = examine(run_id, plan.node, plan.controls, result)
+        return _Sent(None, result, made, why, ran=result.may_have_run)
     report, unknown = None, ""
     try:
         report = parse_report(result.stderr, request_nonce(run_id, plan.node.key, step))
     except FrameError as error:
         unknown = f"{LOOK}: what the {step} did is not known: {error}"
     seen = _evidence(result.stdout) or await collect(services, run_id, plan.node, f"{step}.look")
-    return _Sent(report, examine(run_id, plan.node, plan.controls, seen), unknown)
+    return _Sent(report, seen, examine(run_id, plan.node, plan.controls, seen), unknown)
 
 
 def _evidence(stdout: str) -> Evidence | None:
@@ -180,10 +182,20 @@ async def _undone(services: Services, run_id: str, plan: NodePlan, report: Repor
     except CannotApply as error:
         return _End(Outcome.FAILED, f"{LOOK}: {why}; it cannot be rolled back: {error}", made)
     sent = await _send(services, run_id, plan, _UNDO, script)
-    if sent.report is not None and sent.report.outcome is ApplyOutcome.APPLIED:
+    said = None if sent.report is None else sent.report.outcome
+    # Where it was sent twice (see `run_script`), the second one finds it done.
+    twice = said is ApplyOutcome.CHANGED_MEANWHILE and _as_before(plan, sent.seen)
+    if said is ApplyOutcome.APPLIED or twice:
         return _End(Outcome.ROLLED_BACK, why, sent.findings)
     failure = sent.reason if sent.report is None else sent.report.reason
     return _End(Outcome.FAILED, f"{LOOK}: {why}; rolling it back failed: {_bare(failure)}", sent.findings)
+
+
+def _as_before(plan: NodePlan, seen: Evidence | Problem) -> bool:
+    """Whether every file that a plan edits has the text again that it had before."""
+    return isinstance(seen, Evidence) and all(
+        edit.path in seen.files and seen.files[edit.path].digest == edit.digest for edit in plan.edits
+    )
 
 
 def _all_pass(made: Sequence[Finding]) -> bool:
