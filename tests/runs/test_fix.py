@@ -319,7 +319,7 @@ async def test_a_pool_is_left_at_the_first_failure(bench: BenchFactory) -> None:
         assert run.summary is not None
         assert sum(run.summary.outcomes.values()) == run.summary.nodes == 4
         # The rest can be had by allowing the failure; what is right is not touched again.
-        _, rest = await fix(b, made, max_failures=1, max_unavailable="50%", canary=False)
+        _, rest = await fix(b, made, max_failures=1, max_unavailable="50%", canary=False, retry_rolled_back=True)
         assert Counter(item.outcome for item in rest) == {
             Outcome.ALREADY_RIGHT: 1,
             Outcome.ROLLED_BACK: 1,
