@@ -309,7 +309,7 @@ async def fix_command(arguments: argparse.Namespace, settings: Settings) -> int:
     survey: Run | None
     async with _services(arguments, settings) as (services, begun):
         if plan_file is not None:
-            plans, survey = await plans_in_file(services, plan_file, begun)
+            plans, survey = await plans_in_file(services, plan_file, request, begun)
         else:
             survey = await survey_here(services, RunKind.PLAN, request, begun)
             plans = await plans_of(services, survey)

@@ -97,8 +97,8 @@ restart_kubelet() { # with what is on disk now, and wait for it (await_kubelet)
     await_kubelet "$was" "$limit" "$settle" end
 }
 
-# Of the journal's lines of a failed kubelet the one that says most, since it was restarted: the unit's own last error
-# (klog's E and F, or Go's panic), or else its own last line; before it, systemd's word where a start step failed.
+# Of the journal's lines of a failed kubelet the one that says most, since it was restarted: Go's panic, an error (klog's
+# E and F) among the unit's own last 20, or else its own last; before it, systemd's word where a start step failed.
 last_line() {
     timeout 10 journalctl --quiet --no-pager --boot --lines=500 --output=short-unix --unit="$unit" |
         awk -v since="$restarted" -v was="$was" '
@@ -107,14 +107,17 @@ last_line() {
                 pid = substr($0, 1, RLENGTH - 3)
                 sub(/.*\[/, "", pid)
                 if (pid == was || text ~ /^[ \t]*$/) next
-                if (pid != 1) { own = text; if (text ~ /^([EF][0-9][0-9][0-9][0-9] |panic:)/) error = text }
-                else if (text ~ /Control process exited/) step = text "; "
+                if (pid != 1) {
+                    own = text; lines++
+                    if (text ~ /^panic:/) panic = text
+                    if (text ~ /^[EF][0-9][0-9][0-9][0-9] /) { error = text; at = lines }
+                } else if (text ~ /Control process exited/) step = text
                 else if (text ~ /process exited|Failed (at|to)|start-limit/) manager = text
             }
             END {
-                if (error != "") own = error
+                if (panic != "") own = panic; else if (error != "" && lines - at < 20) own = error
                 if (own == "" && step == "") own = manager
-                print step own
+                print step (step != "" && own != "" ? "; " : "") own
             }'
 }
 

@@ -19,7 +19,8 @@ from shared.runs.exclusive import alone
 from shared.runs.fixing import put_plans
 from shared.runs.local import LocalHost
 from shared.runs.orchestrators import ORCHESTRATORS
-from shared.runs.plans import NodePlan, PlanFile, digest, fault, same
+from shared.runs.plans import NodePlan, PlanFile, digest, fault, held_back, same
+from shared.runs.recording import past
 from shared.runs.request import FixRequest, RunRequest, parse_request
 from shared.runs.services import Services
 from shared.store import FindingQuery, Store, new_run_id
@@ -93,22 +94,30 @@ async def plans_of(services: Services, run: Run) -> list[NodePlan]:
 
 
 async def plans_in_file(
-    services: Services, plan_file: PlanFile, on_begun: OnBegun = _unheard
+    services: Services, plan_file: PlanFile, request: FixRequest, on_begun: OnBegun = _unheard
 ) -> tuple[list[NodePlan], Run | None]:
     """What a plan file names, as it was planned: its planning run in the store is the truth, not the file.
 
     Where the store has no such run, the pools are looked at again, by a run that is given too; nodes whose plan is
-    another one now are refused, and nodes that need none any more left out.
+    another one now are refused, and nodes that need none any more left out. A node whose last fix was rolled back is
+    refused, unless `request` says otherwise.
     Raises UsageError where the file is not what its run planned, and as `survey_here`.
     """
     run = await services.store.run(plan_file.run_id)
     if run is None:
-        return await _looked_at_again(services, plan_file, on_begun)
+        plans, run = await _looked_at_again(services, plan_file, on_begun)
+    else:
+        plans, run = await _as_planned(services, plan_file, run), None
+    known = await past(services, [plan.node for plan in plans])
+    return [held_back(plan, known, retry=request.retry_rolled_back) for plan in plans], run
+
+
+async def _as_planned(services: Services, plan_file: PlanFile, run: Run) -> list[NodePlan]:
     if run.kind is not RunKind.PLAN or "batches" not in run.request:
         raise UsageError(f"the plan file is of the run {run.id}, which planned nothing ({run.kind}, {run.state})")
     plans = await plans_of(services, run)
     if digest(plans) == plan_file.digest:
-        return plans, None
+        return plans
     made = {plan.node.key: plan for plan in plans}
     other = [plan.node.name for plan in plan_file.nodes if made.get(plan.node.key) != plan] or ["nodes are missing"]
     raise UsageError(
@@ -131,7 +140,7 @@ async def _looked_at_again(
             "node_pools": [node.node_pool for node in places],
             "controls": plan_file.controls,
             "method": plan_file.method,
-            # Whether it may be tried again is asked when it is fixed.
+            # Whether it may be tried again is asked afterwards.
             "retry_rolled_back": True,
         },
     )
@@ -156,7 +165,7 @@ async def fix_here(
     """
     for plan in plans:
         if why := fault(plan):
-            raise UsageError(f"the plan of {plan.node.name} is refused: {why}")
+            raise UsageError(f"the plan of {findings.plain(plan.node.name)} is refused: {findings.plain(why)}")
     subscriptions = sorted({plan.node.subscription for plan in plans})
     run = _new(RunKind.FIX, {**request.model_dump(mode="json"), "subscriptions": subscriptions})
 

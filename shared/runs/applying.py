@@ -34,15 +34,16 @@ _OUTCOMES = {
     ApplyOutcome.NOT_READY: Outcome.NOT_TRIED,
 }
 
+_LOOK_HINT = (
+    "Look at `systemctl status kubelet` and `journalctl -u kubelet` on the node; reimage it where its kubelet does not"
+    " get well. Then audit it again."
+)
 _NEXT = {
     Outcome.ROLLED_BACK: (
         "The node is as it was before. Look at `journalctl -u kubelet` on it, and correct what the reason names; the"
         " next fix leaves this node out unless it is asked for with --retry-rolled-back (retry_rolled_back over HTTP)."
     ),
-    Outcome.FAILED: (
-        "Look at `systemctl status kubelet` and `journalctl -u kubelet` on the node; reimage it where its kubelet does"
-        " not get well. Then audit it again."
-    ),
+    Outcome.FAILED: "The node's files are as they were before. Correct what the reason names, then fix it again.",
 }
 
 
@@ -58,9 +59,10 @@ class _End:
 @dataclass(frozen=True, slots=True)
 class _Sent:
     """What came back of a script that changes the node: its report, None where `reason` says why there is none, and
-    the findings of a look after it. `ran` is false where it is certain that nothing was carried out."""
+    what was seen after it. `ran` is false where it is certain that nothing was carried out."""
 
     report: Report | None
+    seen: Evidence | Problem
     findings: Sequence[Finding]
     reason: str
     ran: bool = True
@@ -128,7 +130,8 @@ async def _send(services: Services, run_id: str, plan: NodePlan, step: str, scri
     result = await run_script(services, run_id, plan.node, step, script)
     if isinstance(result, Problem):
         why = f"{LOOK}: what the {step} did is not known: {result.reason}" if result.may_have_run else result.reason
-        return _Sent(None, examine(run_id, plan.node, plan.controls, result), why, ran=result.may_have_run)
+        made = examine(run_id, plan.node, plan.controls, result)
+        return _Sent(None, result, made, why, ran=result.may_have_run)
     report, unknown = None, ""
     nonce = request_nonce(run_id, plan.node.key, step)
     try:
@@ -136,7 +139,7 @@ async def _send(services: Services, run_id: str, plan: NodePlan, step: str, scri
     except FrameError as error:
         unknown = f"{LOOK}: what the {step} did is not known: {error}"
     seen = _evidence(result.stdout, nonce) or await collect(services, run_id, plan.node, f"{step}.look")
-    return _Sent(report, examine(run_id, plan.node, plan.controls, seen), unknown)
+    return _Sent(report, seen, examine(run_id, plan.node, plan.controls, seen), unknown)
 
 
 def _evidence(stdout: str, nonce: str) -> Evidence | None:
@@ -158,8 +161,7 @@ async def _verified(services: Services, run_id: str, plan: NodePlan, report: Rep
         made = examine(run_id, plan.node, plan.controls, await collect(services, run_id, plan.node, "again"))
     if _all_pass(made):
         return _End(Outcome.FIXED, "", made)
-    wrong = _wrong(made)
-    if wrong:
+    if _wrong(made):
         return await _undone(services, run_id, plan, report, made)
     why = next(finding.reason for finding in made if finding.status is not Status.PASS)
     return _End(Outcome.FAILED, f"{LOOK}: the fix is applied, but two looks gave no verdict: {why}", made)
@@ -181,10 +183,20 @@ async def _undone(services: Services, run_id: str, plan: NodePlan, report: Repor
     except CannotApply as error:
         return _End(Outcome.FAILED, f"{LOOK}: {why}; it cannot be rolled back: {error}", made)
     sent = await _send(services, run_id, plan, _UNDO, script)
-    if sent.report is not None and sent.report.outcome is ApplyOutcome.APPLIED:
+    said = None if sent.report is None else sent.report.outcome
+    # Where it was sent twice (see `run_script`), the second one finds it done.
+    twice = said is ApplyOutcome.CHANGED_MEANWHILE and _as_before(plan, sent.seen)
+    if said is ApplyOutcome.APPLIED or twice:
         return _End(Outcome.ROLLED_BACK, why, sent.findings)
     failure = sent.reason if sent.report is None else sent.report.reason
     return _End(Outcome.FAILED, f"{LOOK}: {why}; rolling it back failed: {_bare(failure)}", sent.findings)
+
+
+def _as_before(plan: NodePlan, seen: Evidence | Problem) -> bool:
+    """Whether every file that a plan edits has the text again that it had before."""
+    return isinstance(seen, Evidence) and all(
+        edit.path in seen.files and seen.files[edit.path].digest == edit.digest for edit in plan.edits
+    )
 
 
 def _all_pass(made: Sequence[Finding]) -> bool:
@@ -204,6 +216,9 @@ def _marked(finding: Finding, end: _End) -> Finding:
     """A finding with the outcome: what failed, and what to do next."""
     if end.outcome in (Outcome.FIXED, Outcome.ALREADY_RIGHT):
         return replace(finding, outcome=end.outcome)
-    first = f"{LOOK}: " if end.reason.startswith(LOOK) else ""
-    reason = findings.plain(f"{first}{end.outcome.replace('_', ' ')}: {_bare(end.reason)}")
-    return replace(finding, outcome=end.outcome, reason=reason, hint=_NEXT.get(end.outcome, finding.hint))
+    look = end.reason.startswith(LOOK)
+    words = f"{end.outcome.replace('_', ' ')}: {_bare(end.reason)}"
+    hint = _LOOK_HINT if look else _NEXT.get(end.outcome, finding.hint)
+    return replace(
+        finding, outcome=end.outcome, reason=findings.plain(f"{LOOK}: {words}" if look else words), hint=hint
+    )

@@ -464,6 +464,30 @@ def test_the_reason_has_the_kubelets_own_last_error(node: FixableNode) -> None:
 
 
 @pytest.mark.parametrize(
+    ("messages", "shown"),
+    [
+        (["E0722 old", *(f"line {number}" for number in range(20))], "line 19"),
+        (
+            ["panic: it broke", "goroutine 1 [running]:", *(f"main.go:{number}" for number in range(40))],
+            "panic: it broke",
+        ),
+    ],
+)
+def test_which_log_line_is_shown(node: FixableNode, messages: list[str], shown: str) -> None:
+    node.log(*messages)
+    node.unit(pid=0, ActiveState="failed", SubState="failed")
+    assert node.apply().report.reason.endswith(f"; its last log line: {shown}")
+
+
+def test_a_start_step_that_failed_is_named(node: FixableNode) -> None:
+    node.log("kubelet.service: Control process exited, code=exited, status=1/FAILURE", pid=1)
+    node.unit(pid=0, ActiveState="activating", SubState="auto-restart")
+    assert node.apply().report.reason.endswith(
+        "; its last log line: kubelet.service: Control process exited, code=exited, status=1/FAILURE"
+    )
+
+
+@pytest.mark.parametrize(
     ("message", "shown"),
     [
         ("run: it is \x1b[31mred\u202e and ünï", "run: it is ?[31mred??? and ??n??"),

@@ -231,19 +231,19 @@ async def test_a_plan_file_does_what_its_planning_run_planned(
             if store_has_it:
                 for wrong in (evil, made[:1], [*made[:1], replaced_node(made[1], made[0])]):
                     with pytest.raises(UsageError, match=r"not what the run .* planned .* nothing was sent"):
-                        await runs.plans_in_file(services, plan_file(wrong, planning.id))
+                        await runs.plans_in_file(services, plan_file(wrong, planning.id), FixRequest())
                 audit = await runs.survey_here(b.services, RunKind.AUDIT, RunRequest(clusters=("aks-test",)))
                 with pytest.raises(UsageError, match="planned nothing"):
-                    await runs.plans_in_file(services, plan_file(made, audit.id))
+                    await runs.plans_in_file(services, plan_file(made, audit.id), FixRequest())
                 commands = {name: count + 1 for name, count in commands.items()}
             else:
-                proved, run = await runs.plans_in_file(services, plan_file(evil, planning.id))
+                proved, run = await runs.plans_in_file(services, plan_file(evil, planning.id), FixRequest())
                 assert run is not None
                 assert [bool(plan.refused) for plan in proved] == [False, True]
                 assert "its plan is another one now" in proved[1].refused
                 commands = {name: count + 1 for name, count in commands.items()}
             assert b.box.stats()["commands"] == commands, "nothing but looks"
-            proved, run = await runs.plans_in_file(services, plan_file(made, planning.id))
+            proved, run = await runs.plans_in_file(services, plan_file(made, planning.id), FixRequest())
             assert (run is None) is store_has_it
             assert [plan.refused for plan in proved] == ["", ""]
             assert proved == made if store_has_it else all(map(same, proved, made))
@@ -251,7 +251,7 @@ async def test_a_plan_file_does_what_its_planning_run_planned(
             assert done.summary is not None
             assert done.summary.outcomes == {Outcome.FIXED: 2}
             if not store_has_it:
-                nothing, run = await runs.plans_in_file(services, plan_file(made, planning.id))
+                nothing, run = await runs.plans_in_file(services, plan_file(made, planning.id), FixRequest())
                 assert nothing == [], "they are right now, by a look of their own"
         assert passwd.read_text().startswith("root:")
 
@@ -319,7 +319,7 @@ async def test_a_pool_is_left_at_the_first_failure(bench: BenchFactory) -> None:
         assert run.summary is not None
         assert sum(run.summary.outcomes.values()) == run.summary.nodes == 4
         # The rest can be had by allowing the failure; what is right is not touched again.
-        _, rest = await fix(b, made, max_failures=1, max_unavailable="50%", canary=False)
+        _, rest = await fix(b, made, max_failures=1, max_unavailable="50%", canary=False, retry_rolled_back=True)
         assert Counter(item.outcome for item in rest) == {
             Outcome.ALREADY_RIGHT: 1,
             Outcome.ROLLED_BACK: 1,
