@@ -7,7 +7,7 @@ before an unknown feature gate of a flag; the outcome is a refusal either way.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -73,12 +73,16 @@ class ConfigPaths:
 class Resolution:
     """What the kubelet makes of it. `error` says why it refuses to start, None where it does not.
 
-    `files_read` are the config file and the drop-ins, in the order they are read.
+    `files_read` are the config file and the drop-ins, in the order they are read. `modelled` is False where this
+    version has no data and the nearest minor's rules were taken. `limit` is not empty where a document is beyond a limit
+    of ours: then `accepted` is False, and `error` says that the limit is ours, not the kubelet's.
     """
 
     accepted: bool
     error: str | None
     files_read: tuple[str, ...]
+    modelled: bool
+    limit: str
     _config: Struct = field(repr=False)
     _origins: Origins = field(repr=False)
     _documents: tuple[tuple[Document, bool], ...] = field(repr=False)
@@ -131,18 +135,29 @@ def config_paths(argv: Sequence[str]) -> ConfigPaths:
     return ConfigPaths(last.get("config") or None, last.get("config-dir") or None)
 
 
-def resolve(argv: Sequence[str], files: Mapping[str, str], *, version: str | None = None) -> Resolution:
+def resolve(
+    argv: Sequence[str],
+    files: Mapping[str, str],
+    *,
+    version: str | None = None,
+    cwd: str = "/",
+    exists: Callable[[str], bool] = lambda path: True,
+    listing: Callable[[str], Sequence[str]] | None = None,
+) -> Resolution:
     """The kubelet's configuration for this argument vector (kubelet first) and these files (path to text).
 
-    `version` is the node's Kubernetes version ("1.33.2"); None stands for the measured 1.36. A directory of
-    --config-dir that has no file in `files` counts as empty. Raises TypeError for arguments of a wrong type, and
+    `version` is the kubelet's Kubernetes version ("1.33.2"); None stands for the measured 1.36. `cwd` is the process's
+    working directory, from which relative paths start. `exists` says whether the node has a file of this absolute path
+    (asked for the client CA file). `listing` gives the `.conf` paths of a config directory (absolute path, a trailing
+    slash kept) in the order of the kubelet's walk; without it they are those of `files`, sorted as the walk sorts them,
+    and a directory that has no file in `files` counts as empty. Raises TypeError for arguments of a wrong type, and
     nothing else: what a kubelet would not take is a Resolution with an error.
     """
     if not isinstance(files, Mapping) or not all(isinstance(item, str) for pair in files.items() for item in pair):
         raise TypeError("files must map each path (str) to its text (str)")
     if version is not None and not isinstance(version, str):
         raise TypeError(f"version must be a str or None, not {type(version).__name__}")
-    start = _Start(_checked_argv(argv), files, minor_version(version))
+    start = _Start(_checked_argv(argv), files, minor_version(version), cwd, exists, listing)
     error: str | None = None
     try:
         start.run()
@@ -152,6 +167,8 @@ def resolve(argv: Sequence[str], files: Mapping[str, str], *, version: str | Non
         accepted=error is None,
         error=error,
         files_read=tuple(start.files_read()),
+        modelled=True,
+        limit="",
         _config=start.config,
         _origins=start.origins,
         _documents=tuple(start.documents()),
@@ -168,7 +185,18 @@ def _checked_argv(argv: Sequence[str]) -> Sequence[str]:
 class _Start:
     """One start of a kubelet, step by step; what is known when a step refuses stays here."""
 
-    def __init__(self, argv: Sequence[str], files: Mapping[str, str], minor: int) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        files: Mapping[str, str],
+        minor: int,
+        cwd: str,
+        exists: Callable[[str], bool],
+        listing: Callable[[str], Sequence[str]] | None,
+    ) -> None:
+        self.cwd = cwd
+        self.exists = exists
+        self.listing = listing
         self.argv = argv
         self.minor = minor
         self.known = flag_set(minor)
@@ -176,8 +204,7 @@ class _Start:
         self.origins: Origins = {}
         self.applied: tuple[GivenFlag, ...] = ()
         self.paths = config_paths(argv)
-        # a kubelet under systemd runs in /
-        self.texts = {_absolute(path): (path, text) for path, text in files.items()}
+        self.texts = {self.absolute(path): (path, text) for path, text in files.items()}
         self.read: dict[str, Document | DocumentError] = {}
         self.flag_gates: dict[str, bool] = {}
 
@@ -253,7 +280,7 @@ class _Start:
                 self.config, self.origins = new_configuration(), {}
                 self.decode(document.read, any_case=False)
             apply_eviction_defaults(self.config, self.origins)
-            directory = _absolute(path).rpartition("/")[0]
+            directory = self.absolute(path).rpartition("/")[0]
             for parts in _PATH_SETTINGS:
                 value = cast("str | None", get(self.config, parts))
                 if value and not value.startswith("/"):
@@ -291,14 +318,14 @@ class _Start:
 
     def text(self, path: str) -> str:
         """A file's text. Raises GoError where there is none, or nothing in it."""
-        found = self.texts.get(_absolute(path))
+        found = self.texts.get(self.absolute(path))
         if found is None:
             raise GoError(
-                f"failed to read kubelet config file {quote(_absolute(path))}, "
-                f"error: open {_absolute(path)}: no such file or directory"
+                f"failed to read kubelet config file {quote(self.absolute(path))}, "
+                f"error: open {self.absolute(path)}: no such file or directory"
             )
         if not found[1]:
-            raise GoError(f"kubelet config file {quote(_absolute(path))} was empty")
+            raise GoError(f"kubelet config file {quote(self.absolute(path))} was empty")
         return found[1]
 
     def document(self, path: str, text: str) -> Document:
@@ -313,9 +340,14 @@ class _Start:
             raise found
         return found
 
-    def dropins(self, directory: str) -> list[str]:
+    def absolute(self, path: str) -> str:
+        return clean_path(path if path.startswith("/") else f"{self.cwd}/{path}")
+
+    def dropins(self, directory: str) -> Sequence[str]:
         """The drop-ins in filepath.WalkDir's order: by name within each directory, sub-directories in their place."""
-        root = _absolute(directory).rstrip("/")
+        if self.listing is not None:
+            return self.listing(directory if directory.startswith("/") else f"{self.cwd.rstrip('/')}/{directory}")
+        root = self.absolute(directory).rstrip("/")
         found: list[tuple[list[bytes], str]] = []
         for path, (given, _) in self.texts.items():
             if path.endswith(".conf") and (path == root or path.startswith(f"{root}/")):
@@ -324,12 +356,12 @@ class _Start:
 
     def files_read(self) -> list[str]:
         config = [] if self.paths.config is None else [self.paths.config]
-        return config + ([] if self.paths.config_dir is None else self.dropins(self.paths.config_dir))
+        return [*config, *([] if self.paths.config_dir is None else self.dropins(self.paths.config_dir))]
 
     def documents(self) -> Iterator[tuple[Document, bool]]:
         """Each file that can be read, and whether it is a drop-in: also those after the one that is refused."""
         for path in self.files_read():
-            found = self.texts.get(_absolute(path))
+            found = self.texts.get(self.absolute(path))
             if found is None or not found[1]:
                 continue
             with suppress(DocumentError):
@@ -368,10 +400,6 @@ def _refusing(step: str, separator: str = ": ") -> Iterator[None]:
 def _refuse_for(step: str, problems: list[str]) -> None:
     if problems:
         raise GoError(f"{step}: {join_problems(problems)}")
-
-
-def _absolute(path: str) -> str:
-    return clean_path(path if path.startswith("/") else f"/{path}")
 
 
 @cache

@@ -67,14 +67,22 @@ async def collect(services: Services, run_id: str, node: Node) -> Evidence | Pro
         try:
             while True:
                 step = f"collect.{attempt}.{first}"
-                result = await run_script(services, run_id, node, step, frames.collect_script(first))
+                nonce = frames.request_nonce(run_id, node.key, step)
+                result = await run_script(services, run_id, node, step, frames.collect_script(first, nonce))
                 if isinstance(result, Problem):
                     return result
-                parts += frames.parse_streams(result.stdout, result.stderr)
+                parts += frames.parse_streams(result.stdout, result.stderr, nonce)
                 first += frames.PARTS_PER_CALL
                 if first > parts[0].parts:
                     break
-            return evidence.read(frames.unpack(parts), parts[0].now)
+            return evidence.read(frames.unpack(parts), parts[0].wall, parts[0].uptime)
+        except frames.MissingTools as missing:
+            return Problem(
+                status=Status.ERROR,
+                code="missing_tool",
+                reason=f"the node lacks commands that the script needs: {', '.join(missing.tools)}",
+                hint="Look at the node's image: every AKS node has them.",
+            )
         except (frames.FrameError, evidence.EvidenceError) as error:
             broken = str(error)
     return Problem(
@@ -82,5 +90,5 @@ async def collect(services: Services, run_id: str, node: Node) -> Evidence | Pro
         code="garbled",
         reason=f"what the node sent back cannot be trusted: {broken}",
         hint="Look at /var/lib/waagent/run-command/download on the node: something else may print to the script's"
-        " output, or a tool that the script needs (gzip, base64, awk, sha256sum) is missing.",
+        " output.",
     )

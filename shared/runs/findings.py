@@ -7,13 +7,17 @@ from datetime import datetime
 
 from shared.controls import Verdict, control
 from shared.models import Finding, Node, Problem, ScopeProblem
+from shared.plaintext import readable
 
 _LONGEST = 600
 
 
 def plain(text: str) -> str:
-    """Text that may quote a node, made safe to print and store: no control characters, no more than 600 characters."""
-    shown = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+    """Text that may quote a node, made safe to print and store: no control characters, no more than 600 characters.
+
+    Bytes that are not UTF-8 stand as escapes.
+    """
+    shown = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in readable(text))
     return shown if len(shown) <= _LONGEST else shown[: _LONGEST - 1] + "…"
 
 
@@ -39,8 +43,8 @@ def from_verdict(run_id: str, observed: datetime, node: Node, control_id: str, v
         expected=rule.expected,
         source=plain(verdict.source),
         reason=plain(verdict.reason),
-        hint=verdict.hint,
-        code=verdict.code,
+        hint=plain(verdict.hint),
+        code=str(verdict.code),
         restart_pending=verdict.restart_pending,
         node_image_version=node.node_image_version,
         node_created=node.created,

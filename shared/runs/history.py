@@ -22,8 +22,11 @@ def with_history(finding: Finding, before: History | None) -> Finding:
     )
 
 
-def after(finding: Finding, node_key: str, before: History | None) -> History | None:
-    """What to remember after this finding; None where it tells nothing (no verdict could be had)."""
+def after(finding: Finding, node_key: str, before: History | None, proof: str = "") -> History | None:
+    """What to remember after this finding; None where it tells nothing (no verdict could be had).
+
+    `proof` is the verdict's. Where it had none the last one stays: it names its process, and says nothing of another.
+    """
     if finding.status not in (Status.PASS, Status.FAIL):
         return None
     right = finding.status is Status.PASS
@@ -38,4 +41,5 @@ def after(finding: Finding, node_key: str, before: History | None) -> History | 
         # The image is that of the last time it was right: a later one says that it was reimaged since.
         node_image_version=finding.node_image_version if right else known.node_image_version,
         created=finding.node_created if right else known.created,
+        proof=proof or known.proof,
     )

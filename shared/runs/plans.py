@@ -13,6 +13,7 @@ from shared.errors import UsageError
 from shared.models import Evidence, Node
 from shared.node.fixing import CannotApply, FileEdit, file_edit
 from shared.node.planning import CannotPlan, Method, plan
+from shared.plaintext import readable
 
 FORMAT = "kubelet-guard plan 1"
 
@@ -55,14 +56,14 @@ def plan_node(node: Node, control_ids: tuple[str, ...], evidence: Evidence, meth
         made = plan([control(control_id) for control_id in control_ids], evidence, node.kubernetes_version, method)
         edits = tuple(file_edit(evidence.files[path], text) for path, text in sorted(made.texts.items()))
     except (CannotPlan, CannotApply) as error:
-        return NodePlan(node=node, controls=control_ids, refused=str(error))
+        return NodePlan(node=node, controls=control_ids, refused=readable(str(error)))
     return NodePlan(
         node=node,
         controls=control_ids,
         edits=edits,
         present=made.present,
         absent=made.absent,
-        running_pid=evidence.pid,
+        running_pid=evidence.process.pid if evidence.process else 0,
         steps=(*made.steps, "restart the kubelet"),
         diff=made.diff(evidence),
     )
