@@ -18,7 +18,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What boots a node, starts a storage service or serves a small Azure is marked, so that quick runs leave it out."""
+    """Mark what boots a node, starts a storage service or serves a small Azure, so that quick runs leave it out."""
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         parameters = getattr(getattr(item, "callspec", None), "params", {}).values()

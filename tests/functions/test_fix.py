@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from typing import Any
 
@@ -44,6 +43,7 @@ async def test_a_whole_fix(cloud: CloudFactory) -> None:
         assert {finding.status for finding in await c.findings(audit)} == {Status.PASS}
 
 
+@pytest.mark.slow
 async def test_killed_after_every_single_event(cloud: CloudFactory) -> None:
     """One fix over as many hosts as it has events: each dies after one more."""
     async with cloud(FAILING, **ALLOWED) as c:
@@ -61,6 +61,7 @@ async def test_killed_after_every_single_event(cloud: CloudFactory) -> None:
         assert sorted(c.box.stats()["commands"].values()) == [1, 2, 2]
 
 
+@pytest.mark.slow
 async def test_every_activity_is_carried_out_twice(cloud: CloudFactory) -> None:
     """Every host but each second one dies with the first activity done and its result not kept."""
     async with cloud(one_pool("false_file", "compliant_default"), **ALLOWED) as c:
@@ -83,8 +84,7 @@ async def test_killed_while_a_node_is_fixed(cloud: CloudFactory) -> None:
     async with cloud(one_pool("false_file"), **ALLOWED) as c:
         async with c.host() as host:
             run_id = await start(host, AUTO, "/api/fixes")
-            await host.until(lambda: sum(c.box.stats()["commands"].values()) == 2)
-            await asyncio.sleep(0.3)
+            await c.accepted(run_id, 1)
         async with c.host() as host:
             await host.finish(run_id)
         assert await outcomes(c, run_id) == {Outcome.FIXED: 1}

@@ -534,6 +534,7 @@ def kill_at_each(
     return counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refused", [False, True], ids=["accepted", "refused"])
 def test_killed_at_every_step(refused: bool) -> None:
     """kill -9 at each step of a run that succeeds, and of one that rolls back, from the restart on."""
