@@ -53,6 +53,7 @@ cd "$KUBELET_GUARD_ROOT" || exit
 echo "$*" >>systemctl-calls
 show() { printf 'ActiveState=%s\\nSubState=%s\\nMainPID=%s\\nNRestarts=%s\\nLoadState=loaded\\n' "$@"; cat where; }
 case $* in
+show-environment) ;;
 show*)
     cat systemctl-show
     if grep -q SubState=auto-restart systemctl-show; then # once more with every look
@@ -89,6 +90,16 @@ class Applied:
     report: Report
     seen: Evidence
     returned: subprocess.CompletedProcess[bytes]
+
+    @property
+    def pid(self) -> int:
+        """The kubelet's process afterwards; 0 where there is none."""
+        return self.seen.process.pid if self.seen.process else 0
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """Its arguments."""
+        return self.seen.process.argv if self.seen.process else ()
 
 
 class FixableNode(FolderNode):
@@ -157,12 +168,12 @@ class FixableNode(FolderNode):
         returned = self.run(script, *shell[0], path=shell[1])
         assert len(returned.stderr) < 4096
         assert len(returned.stdout) < 4096
-        parsed = frames.parse(returned.stdout.decode())
+        parsed = frames.parse(returned.stdout.decode(), NONCE)
         parts = [parsed]
         while len(parts) < parsed.parts:
-            done = self.run(frames.collect_script(len(parts) + 1), *shell[0], path=shell[1])
-            parts += frames.parse_streams(done.stdout.decode(), done.stderr.decode())
-        seen = evidence.read(frames.unpack(parts), parsed.now)
+            done = self.run(frames.collect_script(len(parts) + 1, NONCE), *shell[0], path=shell[1])
+            parts += frames.parse_streams(done.stdout.decode(), done.stderr.decode(), NONCE)
+        seen = evidence.read(frames.unpack(parts), parsed.wall, parsed.uptime)
         return Applied(parse_report(returned.stderr.decode(), NONCE), seen, returned)
 
     def state(self) -> dict[str, tuple[int, int, bytes]]:
@@ -228,8 +239,8 @@ def test_applies_verifies_and_keeps_the_rest(node: FixableNode, shell: tuple[tup
         b"KUBELET_FLAGS=--v=4\nKUBELET_NODE_LABELS=agentpool=np,team=payments\n",
     )
     assert {path: was for path, was in before.items() if path in after} == after, "nothing else, and no leftovers"
-    assert done.seen.argv == ("/opt/bin/kubelet", f"--config={CONFIG}", "--v=4")
-    assert done.seen.pid == 5000
+    assert done.argv == ("/opt/bin/kubelet", f"--config={CONFIG}", "--v=4")
+    assert done.pid == 5000
     assert done.seen.files[CONFIG].text == (node.root / CONFIG[1:]).read_text()
     assert [call for call in node.calls("systemctl") if not call.startswith(("show", "--version"))] == [
         "daemon-reload",
@@ -298,7 +309,7 @@ def test_rolls_back_where_the_kubelet_refuses(node: FixableNode, shell: tuple[tu
     assert done.report.reason == "the restarted kubelet was not well: activating/auto-restart, restarted 5 times"
     assert [step.name for step in done.report.steps][-3:] == ["restored", "restored", "healthy"]
     assert node.contents() == before
-    assert (node.restarts(), done.seen.argv, done.seen.pid) == (
+    assert (node.restarts(), done.argv, done.pid) == (
         2,
         ("/opt/bin/kubelet", f"--config={CONFIG}", "--v=2"),
         5001,
@@ -319,7 +330,7 @@ def test_an_applied_fix_is_undone_and_done_again(node: FixableNode, shell: tuple
     after = node.contents()
     undone = node.undo(fixed.report.backup_id, shell)
     assert undone.report.outcome == "applied", undone.report
-    assert (node.contents(), undone.seen.argv[-1]) == (before, "--v=2")
+    assert (node.contents(), undone.argv[-1]) == (before, "--v=2")
     assert [step.name for step in undone.report.steps] == [step.name for step in fixed.report.steps]
     again = node.undo(fixed.report.backup_id, shell)
     assert (again.report.outcome, again.report.reason) == ("changed_meanwhile", f"{CONFIG} has changed")
@@ -673,7 +684,7 @@ def test_a_changed_file_stops_everything(node: FixableNode, shell: tuple[tuple[s
     done = node.apply(*edits, shell=shell)
     assert (done.report.outcome, done.report.reason) == ("changed_meanwhile", f"{CONFIG} has changed")
     assert untouched(node, before)
-    assert done.seen.pid == 4242, "the evidence comes all the same"
+    assert done.pid == 4242, "the evidence comes all the same"
 
 
 def test_a_file_that_changes_during_the_run_is_left_alone(node: FixableNode, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1093,4 +1104,4 @@ def test_arbitrary_output_is_refused_and_never_crashes(noise: str, body: str) ->
 
 
 def test_bounds_agree_with_the_collect_script() -> None:
-    assert f"max_bytes={fixing.MAX_FILE_BYTES} " in frames.collect_script()
+    assert f"max_bytes={fixing.MAX_FILE_BYTES} " in frames.collect_source()
