@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from hypothesis import given
@@ -279,7 +280,7 @@ def test_objects_merge_lists_replace_and_nulls_remove() -> None:
     )
     assert found.value("authentication.webhook.enabled") is True
     assert found.value("authentication.webhook.cacheTTL") == "1m0s"
-    assert found.value("clusterDNS") == ["10.0.0.11"]
+    assert found.value("clusterDNS") == ["", "10.0.0.11"]  # only the nulls of objects go
     assert found.value("featureGates") == {"AllBeta": True, "AllAlpha": False}
     assert str(found.source("featureGates.AllBeta")) == f"{CONFIG}:5"
     assert str(found.source("featureGates.AllAlpha")) == f"{DROPINS}/00.conf:5"
@@ -641,6 +642,12 @@ def test_a_limit_of_ours_is_no_refusal_of_the_kubelet() -> None:
         assert found.limit == found.error
         assert "which is a limit of ours" in found.limit
     assert with_config(KIND + "x: [a\n").limit == ""
+
+
+def test_an_error_can_be_written_whatever_bytes_it_quotes() -> None:
+    argv = ["kubelet", os.fsdecode(b"--make-iptables-util-chains=\xff")]
+    assert "parsing" in str(resolve(argv, {}).error)
+    str(resolve(argv, {}).error).encode("utf-8")
 
 
 def test_a_value_that_nests_deep_can_be_shown() -> None:
