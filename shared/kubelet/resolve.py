@@ -159,9 +159,9 @@ def resolve(
     """The kubelet's configuration for this argument vector (kubelet first) and these files (path to text).
 
     `version` is the kubelet's Kubernetes version ("1.33.2"); where it is None or says nothing, the rules are those of
-    1.36. `cwd` is the process's working directory, from which relative paths start. `exists` says whether the node has a
-    file of this absolute path, which is not normalised (asked for the client CA file). `listing` gives the `.conf` paths
-    of a config directory (absolute, a trailing slash kept) in the order of the kubelet's walk, and raises
+    1.36. `cwd` is the process's working directory, from which relative paths start. `exists` says whether the node has
+    a file of this absolute path, which is not normalised (asked for the client CA file). `listing` gives the `.conf`
+    paths of a config directory (absolute, a trailing slash kept) in the order of the kubelet's walk, and raises
     FileNotFoundError where there is no such directory; without it they are those of `files`, sorted as the walk sorts
     them, and a directory that has no file in `files` counts as empty.
 
