@@ -846,11 +846,16 @@ def test_the_span_of_an_assignment_reads_as_its_value(settings: dict[str, object
 @given(
     st.lists(
         st.one_of(
-            st.text(max_size=12), st.sampled_from(["--config=/c", "--config-dir=/d", "--v", "--feature-gates=A=b"])
+            st.text(max_size=12),
+            st.binary(max_size=12).map(os.fsdecode),
+            st.sampled_from(["--config=/c", "--config-dir=/d", "--v", "--feature-gates=A=b"]),
         )
     ),
     st.dictionaries(
-        st.sampled_from(["/c", "/d/1.conf", "/d/x/2.conf", "c"]), st.text().map(lambda text: KIND + text) | st.text()
+        st.sampled_from(["/c", "/d/1.conf", "/d/x/2.conf", "c"]),
+        (st.text() | st.binary().map(os.fsdecode)).map(lambda text: KIND + text)
+        | st.text()
+        | st.binary().map(os.fsdecode),
     ),
     st.none() | st.text(max_size=6) | st.sampled_from(["1.28.0", "1.37.1", "v1.31"]),
 )
