@@ -1,7 +1,7 @@
 """Random kubelet command lines and files, many of them odd, to hold `shared.kubelet` against real kubelets.
 
-`python -m tools.cases SEED COUNT` prints one JSON object a line: id, kind, argv, files (path to text; bytes that are not
-UTF-8 as surrogates). The same seed gives the same cases.
+`python -m tools.cases SEED COUNT` prints one JSON object a line: id, kind, argv, files (path to text; bytes that are
+not UTF-8 as surrogates). The same seed gives the same cases.
 """
 
 from __future__ import annotations
@@ -49,46 +49,126 @@ _DURATIONS: Final = (
     "1e3s", "300ms", "2562047h48m", "1s1s", "100us", "-0",
 )  # fmt: skip
 _INTS: Final = (
-    "0", "1", "-1", "5", "10255", "65535", "65536", "110", "0x10", "010", "+5", "1_000", "1e3", "", "2147483648", "-2147483649",
+    "0", "1", "-1", "5", "10255", "65535", "65536", "110", "0x10", "010", "+5", "1_000", "1e3", "", "2147483648",
+    "-2147483649",
     "5.0", "١", "0b11", "100", "50", "31", "32", "1000000", "9223372036854775807", "9223372036854775808",
 )  # fmt: skip
 _TEXTS: Final = (
     "", "a", "/x/y", "Webhook", "AlwaysAllow", "AlwaysDeny", "RBAC", "none", "static", "pod", "é", "a b", "systemd",
     "cgroupfs", "text", "json", "VersionTLS12", "VersionTLS13", "VersionTLS10", "VersionTLS99", CA, "/missing/ca.crt",
-    "ca.crt", "10%", "1.35", "1.30", "0-1", "10Mi", "hairpin-veth", "best-effort", "LimitedSwap", "/a/../b", "unix:///x",
-    "NeverVerify", "AlwaysVerify", "NeverVerifyAllowlistedImages", "TieredReservation", "None", "container", "restricted",
+    "ca.crt", "10%", "1.35", "1.30", "0-1", "10Mi", "hairpin-veth", "best-effort", "LimitedSwap", "/a/../b",
+    "unix:///x",
+    "NeverVerify", "AlwaysVerify", "NeverVerifyAllowlistedImages", "TieredReservation", "None", "container",
+    "restricted",
 )  # fmt: skip
 _SUITES: Final = (
     "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_RSA_WITH_AES_128_GCM_SHA256", "TLS_AES_128_GCM_SHA256", "TLS_X",
     "TLS_RSA_WITH_RC4_128_SHA", "tls_aes_128_gcm_sha256", "",
 )  # fmt: skip
-_LISTS: Final = ("", "a", "a,b", 'a"b', '"a,b",c', "a,,b", ",", "pods", "none", "pods,none", "system-reserved", " a", "a\nb")
+_LISTS: Final = (
+    "",
+    "a",
+    "a,b",
+    'a"b',
+    '"a,b",c',
+    "a,,b",
+    ",",
+    "pods",
+    "none",
+    "pods,none",
+    "system-reserved",
+    " a",
+    "a\nb",
+)
 _QUANTITIES: Final = (
-    "1Gi", "500Mi", "100m", "0", "-1", "1.5", "1e3", "1E3", "1K", "1ki", "", "1 Gi", ".5", "5.", "+1", "1Ei", "12e-3", "0Gi",
+    "1Gi",
+    "500Mi",
+    "100m",
+    "0",
+    "-1",
+    "1.5",
+    "1e3",
+    "1E3",
+    "1K",
+    "1ki",
+    "",
+    "1 Gi",
+    ".5",
+    "5.",
+    "+1",
+    "1Ei",
+    "12e-3",
+    "0Gi",
 )
 _TAINTS: Final = (
-    "a=b:NoSchedule", "a:NoExecute", "a=b:X", "a", "a=b:NoSchedule-", "a=b=c:NoSchedule", "a=b:NoSchedule,a=c:NoSchedule",
-    "x.y/z=1:PreferNoSchedule", "", "a=:NoSchedule", "-", "a:NoSchedule:x", "=b:NoSchedule", "a=b:NoSchedule,", "A_b.c=v:NoExecute",
+    "a=b:NoSchedule", "a:NoExecute", "a=b:X", "a", "a=b:NoSchedule-", "a=b=c:NoSchedule",
+    "a=b:NoSchedule,a=c:NoSchedule",
+    "x.y/z=1:PreferNoSchedule", "", "a=:NoSchedule", "-", "a:NoSchedule:x", "=b:NoSchedule", "a=b:NoSchedule,",
+    "A_b.c=v:NoExecute",
 )  # fmt: skip
 _MEMORY: Final = (
-    "0:memory=1Gi", "0:memory=1Gi;1:memory=2Gi", "0:memory=1Gi,hugepages-1Gi=2Gi", "a:memory=1Gi", "0:memory", "", "0:cpu=1",
-    "0:memory=0", "0:memory=1Gi;0:memory=1Gi", "0:memory=x", "-1:memory=1Gi", "+1:memory=1Gi", "4294967296:memory=1Gi", "0",
+    "0:memory=1Gi",
+    "0:memory=1Gi;1:memory=2Gi",
+    "0:memory=1Gi,hugepages-1Gi=2Gi",
+    "a:memory=1Gi",
+    "0:memory",
+    "",
+    "0:cpu=1",
+    "0:memory=0",
+    "0:memory=1Gi;0:memory=1Gi",
+    "0:memory=x",
+    "-1:memory=1Gi",
+    "+1:memory=1Gi",
+    "4294967296:memory=1Gi",
+    "0",
 )
 _LABELS: Final = (
-    "agentpool=nodepool1,kubernetes.azure.com/mode=system", "a=b", "kubernetes.io/os=linux", "kubernetes.io/x=y", "a", "a=",
-    "node.kubernetes.io/x=y", "k8s.io/a=b", "=a", "a=b,a=c", "a=b c", "-a=b", "x/y/z=1", "kubelet.kubernetes.io/q=1", "",
+    "agentpool=nodepool1,kubernetes.azure.com/mode=system", "a=b", "kubernetes.io/os=linux", "kubernetes.io/x=y", "a",
+    "a=",
+    "node.kubernetes.io/x=y", "k8s.io/a=b", "=a", "a=b,a=c", "a=b c", "-a=b", "x/y/z=1", "kubelet.kubernetes.io/q=1",
+    "",
     "node.kubernetes.io/windows-build=1", "a=" + "b" * 64,
 )  # fmt: skip
 _VMODULES: Final = ("a=1", "a=x", "a", "a=1,b=2", "=1", "a=", "", "a=4294967296", "a=b=1")
 _PAIRS: Final = (
-    "cpu=100m,memory=1Gi", "a=b", "a", "", "a=b,", ",a=b", "a = b", "a=b=c", "=x", "a=", "full-pcpus-only=true",
-    "memory.available=1m", "memory=50%",
+    "cpu=100m,memory=1Gi",
+    "a=b",
+    "a",
+    "",
+    "a=b,",
+    ",a=b",
+    "a = b",
+    "a=b=c",
+    "=x",
+    "a=",
+    "full-pcpus-only=true",
+    "memory.available=1m",
+    "memory=50%",
 )
 _THRESHOLDS: Final = (
-    "memory.available<750Mi,nodefs.available<10%", "a<b", "a", "", "a=b", "memory.available<", "<1", "a<b<c", "a<1,a<2",
+    "memory.available<750Mi,nodefs.available<10%",
+    "a<b",
+    "a",
+    "",
+    "a=b",
+    "memory.available<",
+    "<1",
+    "a<b<c",
+    "a<1,a<2",
 )
 _HEADERS: Final = ("a:b", "a:b,a:c", "a", "", ":b", "a:", "a:b:c", " a : b ", "a:b,c")
-_ADDRESSES: Final = ("0.0.0.0", "::", "127.0.0.1", "1.2.3", "", "010.0.0.1", "::1%lo", "1.2.3.256", "::ffff:1.2.3.4", "a")
+_ADDRESSES: Final = (
+    "0.0.0.0",  # noqa: S104 - a value, not an address of ours
+    "::",
+    "127.0.0.1",
+    "1.2.3",
+    "",
+    "010.0.0.1",
+    "::1%lo",
+    "1.2.3.256",
+    "::ffff:1.2.3.4",
+    "a",
+)
 
 _FLAG_VALUES: Final[dict[str, tuple[str, ...]]] = {
     "pflag.boolValue": _BOOLS,
@@ -119,7 +199,7 @@ _OWN_VALUES: Final = {
     "client-ca-file": (CA, CA, "", "/missing/ca.crt", "ca.crt", "etc/kubernetes/certs/ca.crt"),
     "kubeconfig": (KUBECONFIG, ""),
     "bootstrap-kubeconfig": ("",),
-    "lock-file": ("", "/tmp/lock"),
+    "lock-file": ("", "/run/lock"),
     "config": (CONFIG,),
     "config-dir": (DROPINS, f"{DROPINS}/", DROPINS[1:]),
     "experimental-mounter-path": ("",),
@@ -136,7 +216,8 @@ _CIS_FLAGS: Final = (
 )  # fmt: skip
 _CIS_FIELDS: Final = (
     "authentication", "authorization", "readOnlyPort", "streamingConnectionIdleTimeout", "makeIPTablesUtilChains",
-    "eventRecordQPS", "rotateCertificates", "serverTLSBootstrap", "featureGates", "protectKernelDefaults", "tlsCipherSuites",
+    "eventRecordQPS", "rotateCertificates", "serverTLSBootstrap", "featureGates", "protectKernelDefaults",
+    "tlsCipherSuites",
 )  # fmt: skip
 _AKS_FLAGS: Final = (
     "--enable-server", "--node-labels=agentpool=nodepool1,kubernetes.azure.com/mode=system", "--v=2",
@@ -189,7 +270,9 @@ class _Maker:
             return [f"--{written}={value}"]
         if form < 0.95 and kind not in ("pflag.boolValue", "go.bool"):
             return [f"--{written}", value]
-        return [self.dice.choice((f"--{written}", f"--{written} {value}", f"-{written}={value}", f"---{written}={value}"))]
+        return [
+            self.dice.choice((f"--{written}", f"--{written} {value}", f"-{written}={value}", f"---{written}={value}"))
+        ]
 
     def gate_text(self) -> str:
         gates = [
@@ -202,7 +285,13 @@ class _Maker:
         return text + self.dice.choice((",", ",,", "=", " ")) if self.chance(0.05) else text
 
     def gate_names(self) -> list[str]:
-        usual = ("RotateKubeletServerCertificate", "RotateKubeletServerCertificate", "AllAlpha", "AllBeta", "NoSuchGate")
+        usual = (
+            "RotateKubeletServerCertificate",
+            "RotateKubeletServerCertificate",
+            "AllAlpha",
+            "AllBeta",
+            "NoSuchGate",
+        )
         return [
             self.dice.choice(usual if self.chance(0.1) else usual[:4]) if self.chance(0.5) else self.dice.choice(_GATES)
             for _ in range(self.dice.choice((1, 1, 1, 2, 3)))
@@ -238,7 +327,11 @@ class _Maker:
         kind = _NAMED.get(kind, kind)
         if kind.startswith("[]"):
             if kind == "[]string":
-                pool = _SUITES[:3] if self.chance(0.5) else ("pods", "none", "a", "10.0.0.10", "system-reserved", "", *_SUITES)
+                pool = (
+                    _SUITES[:3]
+                    if self.chance(0.5)
+                    else ("pods", "none", "a", "10.0.0.10", "system-reserved", "", *_SUITES)
+                )
                 return [self.dice.choice(pool) for _ in range(self.dice.randint(0, 3))]
             return [self.value(kind[2:], depth + 1) for _ in range(self.dice.randint(0, 2))]
         if kind.startswith("map["):
@@ -256,7 +349,11 @@ class _Maker:
             return self.dice.choice((True, False))
         if kind in ("int32", "int64", "uint32"):
             odd = (0.5, 1e3, 2**31, -(2**31) - 1, 2**63, -1, 65536)
-            return self.dice.choice((0, 1, 5, 10, 50, 80, 85, 110, 4194, 65536)) if self.chance(0.85) else self.dice.choice(odd)
+            return (
+                self.dice.choice((0, 1, 5, 10, 50, 80, 85, 110, 4194, 65536))
+                if self.chance(0.85)
+                else self.dice.choice(odd)
+            )
         if kind == "float64":
             return self.dice.choice((0.9, 0.5, 1, 0, 1.5, -1, 1e400 if self.chance(0.1) else 0.25))
         if kind in ("v1.Duration", "v1.TimeOrMetaDuration"):
@@ -268,7 +365,25 @@ class _Maker:
         return self.dice.choice(_TEXTS)
 
     def stray(self, depth: int) -> Value:
-        made = (True, False, 0, 1, -1, 1.5, "", "true", "false", "1", [], {}, ["a"], {"a": 1}, [None], {"a": None}, 10**20)
+        made: tuple[Value, ...] = (
+            True,
+            False,
+            0,
+            1,
+            -1,
+            1.5,
+            "",
+            "true",
+            "false",
+            "1",
+            [],
+            {},
+            ["a"],
+            {"a": 1},
+            [None],
+            {"a": None},
+            10**20,
+        )
         return self.dice.choice(made) if depth < 3 else 0
 
     def struct(self, name: str, depth: int = 0, most: int = 3) -> dict[str, Value]:
@@ -281,7 +396,9 @@ class _Maker:
     def spelled(self, key: str) -> str:
         if self.chance(0.95):
             return key
-        return self.dice.choice((key.upper(), key.lower(), key[0].upper() + key[1:], f"{key} ", key.replace("s", "ſ", 1)))
+        return self.dice.choice(
+            (key.upper(), key.lower(), key[0].upper() + key[1:], f"{key} ", key.replace("s", "ſ", 1))
+        )
 
     def members(self, cis: float = 0.5, most: int = 4) -> list[tuple[str, Value]]:
         """Members of a configuration, in order; some of them twice."""
@@ -302,10 +419,18 @@ class _Maker:
     # --- texts ---
 
     def document(self, members: list[tuple[str, Value]]) -> str:
-        kind = "KubeletConfiguration" if self.chance(0.985) else self.dice.choice(
-            ("kubeletconfiguration", "", "CredentialProviderConfig", "Pod", "SerializedNodeConfigSource")
+        kind = (
+            "KubeletConfiguration"
+            if self.chance(0.985)
+            else self.dice.choice(
+                ("kubeletconfiguration", "", "CredentialProviderConfig", "Pod", "SerializedNodeConfigSource")
+            )
         )
-        api = _API if self.chance(0.985) else self.dice.choice(("v1", "", "a/b/c", "kubelet.config.k8s.io/v1", f"{_API}/"))
+        api = (
+            _API
+            if self.chance(0.985)
+            else self.dice.choice(("v1", "", "a/b/c", "kubelet.config.k8s.io/v1", f"{_API}/"))
+        )
         head = [("kind", kind), ("apiVersion", api)]
         if self.chance(0.02):
             head = self.dice.sample(head, self.dice.randint(0, 2))
@@ -332,7 +457,9 @@ class _Maker:
         for key, value in members:
             name = self.yaml_key(key)
             if isinstance(value, dict) and value and self.chance(0.8):
-                lines.append(f"{pad}{name}:\n" + self.yaml_block(list(value.items()), indent + self.dice.choice((1, 2, 2, 4))))
+                lines.append(
+                    f"{pad}{name}:\n" + self.yaml_block(list(value.items()), indent + self.dice.choice((1, 2, 2, 4)))
+                )
             elif isinstance(value, list) and value and self.chance(0.8):
                 dash = self.dice.choice((pad, pad + "  "))
                 lines.append(f"{pad}{name}:\n" + "".join(f"{dash}- {self.yaml_scalar(item)}\n" for item in value))
@@ -340,7 +467,9 @@ class _Maker:
                 plain = key in ("kind", "apiVersion") and bool(value) and self.chance(0.9)
                 lines.append(f"{pad}{name}: {value if plain else self.yaml_scalar(value)}\n")
             if self.chance(0.05):
-                lines.append(self.dice.choice((f"{pad}# a comment: x\n", "\n", f"{pad}  # b\n", "\t\n", f"{pad}\t# c\n")))
+                lines.append(
+                    self.dice.choice((f"{pad}# a comment: x\n", "\n", f"{pad}  # b\n", "\t\n", f"{pad}\t# c\n"))
+                )
         return "".join(lines)
 
     def yaml_key(self, key: str) -> str:
@@ -350,16 +479,60 @@ class _Maker:
 
     def yaml_scalar(self, value: Value) -> str:
         if isinstance(value, bool) and self.chance(0.3):
-            true = ("yes", "on", "True", "TRUE", "y", "Y", "On", "!!bool true", "'true'", "&a true", "true # c", "tRUE", "1")
-            false = ("no", "off", "False", "FALSE", "n", "N", "!!bool no", "'false'", '"false"', "&b false", "false#c", "0")
+            true = (
+                "yes",
+                "on",
+                "True",
+                "TRUE",
+                "y",
+                "Y",
+                "On",
+                "!!bool true",
+                "'true'",
+                "&a true",
+                "true # c",
+                "tRUE",
+                "1",
+            )
+            false = (
+                "no",
+                "off",
+                "False",
+                "FALSE",
+                "n",
+                "N",
+                "!!bool no",
+                "'false'",
+                '"false"',
+                "&b false",
+                "false#c",
+                "0",
+            )
             return self.dice.choice(true if value else false)
         if value is None and self.chance(0.6):
             return self.dice.choice(("", "~", "null", "Null", "NULL", "!!null ''", "nULL", "!!null null"))
         if isinstance(value, int | float) and not isinstance(value, bool) and self.chance(0.3):
-            odd = ("0x10", "010", "0o10", "1_000", "1e3", "+5", "0b11", ".5", "5.", ".inf", ".nan", "1:30", "!!int '5'", "- 1")
+            odd = (
+                "0x10",
+                "010",
+                "0o10",
+                "1_000",
+                "1e3",
+                "+5",
+                "0b11",
+                ".5",
+                "5.",
+                ".inf",
+                ".nan",
+                "1:30",
+                "!!int '5'",
+                "- 1",
+            )
             return self.dice.choice((*odd, "!!float 5", "0.0", "-0", "2024-01-02", "1__0", "0x_1F", "1e400"))
         if isinstance(value, str) and value and self.chance(0.4):
-            return self.dice.choice((value, f"'{value}'", json.dumps(value), f"|\n      {value}", f">-\n      {value}", f"!!str {value}"))
+            return self.dice.choice(
+                (value, f"'{value}'", json.dumps(value), f"|\n      {value}", f">-\n      {value}", f"!!str {value}")
+            )
         return json.dumps(value).replace("Infinity", ".inf")
 
     def mutated(self, text: str) -> str:
@@ -384,7 +557,8 @@ class _Maker:
 
     def dropins(self, most: int, cis: float = 0.8) -> dict[str, str]:
         names = (
-            "00.conf", "10.conf", "9.conf", "a.conf", "b.conf", "sub/x.conf", "-.conf", "é.conf", ".hidden.conf", "x.conf~",
+            "00.conf", "10.conf", "9.conf", "a.conf", "b.conf", "sub/x.conf", "-.conf", "é.conf", ".hidden.conf",
+            "x.conf~",
             "zz.yaml", "a.CONF", "sub.conf/y.conf", "A.conf", ".conf", "a/b/c.conf", "b", "1.conf", "sub-/q.conf",
         )  # fmt: skip
         chosen = self.dice.sample(names, self.dice.randint(1, most))
@@ -424,14 +598,16 @@ def _cis(make: _Maker) -> tuple[list[str], dict[str, str]]:
 
 def _dropins(make: _Maker) -> tuple[list[str], dict[str, str]]:
     files = make.dropins(4)
-    argv = make.dice.choice(([f"--config-dir={DROPINS}"], ["--config-dir", f"{DROPINS}/"], [f"--config_dir={DROPINS[1:]}"]))
+    argv = make.dice.choice(
+        ([f"--config-dir={DROPINS}"], ["--config-dir", f"{DROPINS}/"], [f"--config_dir={DROPINS[1:]}"])
+    )
     if make.chance(0.7):
         files[CONFIG] = make.document(make.members(0.7))
         argv = [*argv, "--config", CONFIG]
     return argv + make.any_flags(1), files
 
 
-def _fields(make: _Maker) -> tuple[list[str], dict[str, str]]:
+def _settings(make: _Maker) -> tuple[list[str], dict[str, str]]:
     files = {CONFIG: make.document(make.members(0, 3))}
     argv = ["--config", CONFIG]
     if make.chance(0.4):
@@ -444,7 +620,10 @@ def _flags(make: _Maker) -> tuple[list[str], dict[str, str]]:
     argv = make.any_flags(3)
     if make.chance(0.1):
         at = make.dice.randint(0, len(argv))
-        argv.insert(at, make.dice.choice(("--", "-", "x", "", "--=x", "---x", "-x", "-h=false", "--help=false", "--version=false")))
+        argv.insert(
+            at,
+            make.dice.choice(("--", "-", "x", "", "--=x", "---x", "-x", "-h=false", "--help=false", "--version=false")),
+        )
     files = {}
     if make.chance(0.5):
         files[CONFIG] = make.document(make.members(0.5, 2))
@@ -468,15 +647,24 @@ def _gates(make: _Maker) -> tuple[list[str], dict[str, str]]:
 def _yaml(make: _Maker) -> tuple[list[str], dict[str, str]]:
     text = _KIND_YAML + make.yaml_block(make.members(0.8, 3))
     extras = (
-        "base: &b\n  makeIPTablesUtilChains: false\n<<: *b\n", "b1: &x {readOnlyPort: 1}\nb2: &y {readOnlyPort: 2}\n<<: [*x, *y]\n",
-        "--- \n", "---\n", "...\n", "? a\n: b\n", "x: [a, b\n  , c]\n", "x: {a: b, c}\n", "x: !t y\n", "- a\n", "%YAML 1.2\n",
-        "x: &a [*a]\n", "x: \"\\x41\\u00e9\\U0001F600\\/\"\n", "x: 'it''s'\n", "x: |+\n  a\n\n", "x: >2-\n    a\n   b\n", "\ufeff",
-        "makeIPTablesUtilChains: !!binary dHJ1ZQ==\n", "x: [,]\n", "x: [a,]\n", "x: {,}\n", "1: a\n", "~: a\n", "true: a\n",
-        "[a]: b\n", "{a: b}: c\n", "x: a: b\n", "x: 'a\n  b'\n", "x: \"a\\\n  b\"\n", "x:\ty\n", "\tx: y\n", "x: - y\n", "x: ?y\n",
-        "x: %y\n", "x: @y\n", "x: `y\n", "<<: {readOnlyPort: 3}\n", "<<: 5\n", "x: *none\n", "'<<': {readOnlyPort: 3}\n",
-        "!!merge <<: {readOnlyPort: 3}\n", "x: !!set {a, b}\n", "x: !!timestamp 2024-01-02\n", "x: 2024-01-02 03:04:05\n", "? |\n  k\n: v\n",
-        "x: !<tag:yaml.org,2002:int> 5\n", "x: !!str\n", "x: !!map\n", "x: !!seq []\n", "%TAG ! tag:x,2000:\n---\n", "\r\n", "x: a #b\n",
-        "x: 0o17\nreadOnlyPort: 0o0\n", "readOnlyPort: 1_0\n", "eventRecordQPS: 0x5\n", "eventRecordQPS: 5 # c\n", "x: \"\\q\"\n", "x: \x07\n",
+        "base: &b\n  makeIPTablesUtilChains: false\n<<: *b\n",
+        "b1: &x {readOnlyPort: 1}\nb2: &y {readOnlyPort: 2}\n<<: [*x, *y]\n",
+        "--- \n", "---\n", "...\n", "? a\n: b\n", "x: [a, b\n  , c]\n", "x: {a: b, c}\n", "x: !t y\n", "- a\n",
+        "%YAML 1.2\n",
+        "x: &a [*a]\n", "x: \"\\x41\\u00e9\\U0001F600\\/\"\n", "x: 'it''s'\n", "x: |+\n  a\n\n",
+        "x: >2-\n    a\n   b\n", "\ufeff",
+        "makeIPTablesUtilChains: !!binary dHJ1ZQ==\n", "x: [,]\n", "x: [a,]\n", "x: {,}\n", "1: a\n", "~: a\n",
+        "true: a\n",
+        "[a]: b\n", "{a: b}: c\n", "x: a: b\n", "x: 'a\n  b'\n", "x: \"a\\\n  b\"\n", "x:\ty\n", "\tx: y\n", "x: - y\n",
+        "x: ?y\n",
+        "x: %y\n", "x: @y\n", "x: `y\n", "<<: {readOnlyPort: 3}\n", "<<: 5\n", "x: *none\n",
+        "'<<': {readOnlyPort: 3}\n",
+        "!!merge <<: {readOnlyPort: 3}\n", "x: !!set {a, b}\n", "x: !!timestamp 2024-01-02\n",
+        "x: 2024-01-02 03:04:05\n", "? |\n  k\n: v\n",
+        "x: !<tag:yaml.org,2002:int> 5\n", "x: !!str\n", "x: !!map\n", "x: !!seq []\n", "%TAG ! tag:x,2000:\n---\n",
+        "\r\n", "x: a #b\n",
+        "x: 0o17\nreadOnlyPort: 0o0\n", "readOnlyPort: 1_0\n", "eventRecordQPS: 0x5\n", "eventRecordQPS: 5 # c\n",
+        "x: \"\\q\"\n", "x: \x07\n",
     )  # fmt: skip
     for _ in range(make.dice.choice((0, 1, 1, 2))):
         extra = make.dice.choice(extras)
@@ -493,8 +681,10 @@ def _yaml(make: _Maker) -> tuple[list[str], dict[str, str]]:
 def _json(make: _Maker) -> tuple[list[str], dict[str, str]]:
     head = [("kind", "KubeletConfiguration"), ("apiVersion", _API)]
     text = make.json_object(head + make.members(0.8, 3), make.dice.choice((None, 2)))
-    extras = ('"x": 1e5,', '"x": -0,', '"x": 01,', '"x": 1.,', '"x": .5,', '"x": "\\ud800",', '"x": "\\ud83d\\ude00",', '"x": "a\\qb",',
-              '"x": NaN,', '"x": "a\tb",', "'x': 1,", "/* c */", '"x": tru,', '"x": +1,', '"": 1,', '"x": 1e400,', '"\\u006dakeIPTablesUtilChains": false,')  # fmt: skip
+    extras = ('"x": 1e5,', '"x": -0,', '"x": 01,', '"x": 1.,', '"x": .5,', '"x": "\\ud800",', '"x": "\\ud83d\\ude00",',
+    '"x": "a\\qb",',
+              '"x": NaN,', '"x": "a\tb",', "'x': 1,", "/* c */", '"x": tru,', '"x": +1,', '"": 1,', '"x": 1e400,',
+              '"\\u006dakeIPTablesUtilChains": false,')  # fmt: skip
     if make.chance(0.6):
         text = "{" + make.dice.choice(extras) + text[1:]
     if make.chance(0.4):
@@ -503,11 +693,25 @@ def _json(make: _Maker) -> tuple[list[str], dict[str, str]]:
 
 
 def _bytes(make: _Maker) -> tuple[list[str], dict[str, str]]:
-    text = make.document([("makeIPTablesUtilChains", make.chance(0.5)), ("clusterDomain", "abc"), *make.members(0.8, 2)])
+    text = make.document(
+        [("makeIPTablesUtilChains", make.chance(0.5)), ("clusterDomain", "abc"), *make.members(0.8, 2)]
+    )
     if make.chance(0.4):
         text = text.replace("\n", " # comment x\n", 1)
     raw = bytearray(text.encode("utf-8", "surrogatepass"))
-    odd = (b"\xff", b"\xe9", b"\xc3", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc0\x80", b"\x80", b"\xe2\x28\xa1", b"\x00", b"\xef\xbb\xbf", b"\xff\xfe")
+    odd = (
+        b"\xff",
+        b"\xe9",
+        b"\xc3",
+        b"\xed\xa0\x80",
+        b"\xf4\x90\x80\x80",
+        b"\xc0\x80",
+        b"\x80",
+        b"\xe2\x28\xa1",
+        b"\x00",
+        b"\xef\xbb\xbf",
+        b"\xff\xfe",
+    )
     for _ in range(make.dice.choice((1, 1, 2))):
         at = make.dice.choice((raw.find(b"abc") + 1, raw.find(b"comment"), make.dice.randint(0, len(raw)), len(raw), 0))
         raw[max(at, 0) : max(at, 0)] = make.dice.choice(odd)
@@ -517,7 +721,9 @@ def _bytes(make: _Maker) -> tuple[list[str], dict[str, str]]:
 
 
 def _nesting(make: _Maker) -> tuple[list[str], dict[str, str]]:
-    depth = make.dice.choice((5, 63, 64, 65, 200, 999, 1000, 2000, 4995, 9990, 9997, 9998, 9999, 10000, 10001, 10002, 12000))
+    depth = make.dice.choice(
+        (5, 63, 64, 65, 200, 999, 1000, 2000, 4995, 9990, 9997, 9998, 9999, 10000, 10001, 10002, 12000)
+    )
     open_, close = make.dice.choice((("[", "]"), ('{"a":', "}")))
     inner = "1" if close == "}" else ""
     if make.chance(0.4):
@@ -530,7 +736,8 @@ def _nesting(make: _Maker) -> tuple[list[str], dict[str, str]]:
     else:
         width = make.dice.choice((2, 5, 9, 10, 40))
         anchors = "".join(
-            f"a{at}: &a{at} [{', '.join([f'*a{at - 1}'] * width)}]\n" if at else "a0: &a0 [x]\n" for at in range(make.dice.randint(2, 7))
+            f"a{at}: &a{at} [{', '.join([f'*a{at - 1}'] * width)}]\n" if at else "a0: &a0 [x]\n"
+            for at in range(make.dice.randint(2, 7))
         )
         text = _KIND_YAML + anchors
     path = CONFIG if make.chance(0.7) else f"{DROPINS}/a.conf"
@@ -538,7 +745,7 @@ def _nesting(make: _Maker) -> tuple[list[str], dict[str, str]]:
 
 
 _KINDS: Final[tuple[tuple[str, int, Callable[[_Maker], tuple[list[str], dict[str, str]]]], ...]] = (
-    ("aks", 20, _aks), ("cis", 14, _cis), ("dropins", 14, _dropins), ("fields", 12, _fields), ("flags", 12, _flags),
+    ("aks", 20, _aks), ("cis", 14, _cis), ("dropins", 14, _dropins), ("fields", 12, _settings), ("flags", 12, _flags),
     ("gates", 8, _gates), ("yaml", 12, _yaml), ("json", 4, _json), ("bytes", 3, _bytes), ("nesting", 1, _nesting),
 )  # fmt: skip
 

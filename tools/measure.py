@@ -1,9 +1,9 @@
 """What a real kubelet makes of a command line and its files, and where `shared.kubelet` says otherwise.
 
-`python -m tools.measure KUBELET CASES [--rows FILE]` runs each case of CASES (as tools.cases prints them; - is standard
-input) and prints those that differ. A kubelet without a container runtime starts, logs the configuration that it ended up
-with, and stops; each one runs in a root, a mount, a process and a network namespace of its own, so this needs root and
-`unshare`. --rows keeps what was measured, in the form of tests/kubelet/cases.
+`python -m tools.measure KUBELET CASES [--rows FILE]` runs each case of CASES (as tools.cases prints them; - is
+standard input) and prints those that differ. A kubelet without a container runtime starts, logs the configuration that
+it ended up with, and stops; each one runs in a root, a mount, a process and a network namespace of its own, so this
+needs root and `unshare`. --rows keeps what was measured.
 """
 
 from __future__ import annotations
@@ -33,10 +33,14 @@ _ADDED: Final = ("--v=5", "--root-dir=/run/root", "--cert-dir=/run/pki", "--fail
 # A case's own --v must not take the configuration from the log; only the text format takes this flag.
 _SERVER_LOG: Final = "--vmodule=server=5"
 _CONFIGURATION: Final = re.compile(r"\"(?:Effective )?KubeletConfiguration\" config(?:uration)?=<\n((?:\t.*\n)+) >")
-_JSON_CONFIGURATION: Final = re.compile(r'"msg":"(?:Effective )?KubeletConfiguration".*?"config(?:uration)?":(".*?(?<!\\)")')
+_JSON_CONFIGURATION: Final = re.compile(
+    r'"msg":"(?:Effective )?KubeletConfiguration".*?"config(?:uration)?":(".*?(?<!\\)")'
+)
 _FAILED: Final = re.compile(r'(?:"command failed" err="|"command failed","err":")(.*)"')
 # How a kubelet ends that has nothing against its configuration, but neither an API server nor a container runtime.
-_ENDS: Final = re.compile(r"failed to run Kubelet: (?:no client provided|validate service connection|unable to load bootstrap)")
+_ENDS: Final = re.compile(
+    r"failed to run Kubelet: (?:no client provided|validate service connection|unable to load bootstrap)"
+)
 _SECONDS: Final = 20
 _KUBECONFIG: Final = """apiVersion: v1
 kind: Config
@@ -45,6 +49,7 @@ users: [{name: u, user: {token: x}}]
 contexts: [{name: c, context: {cluster: c, user: u}}]
 current-context: c
 """
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -65,8 +70,8 @@ class Node:
         shutil.copy(kubelet, self.root / "kubelet")
         certs = self.root / "etc/kubernetes/certs"
         subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "365",
-             "-subj", "/CN=node", "-keyout", certs / "kubeletserver.key", "-out", certs / "kubeletserver.crt"],
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days",
+             "365", "-subj", "/CN=node", "-keyout", certs / "kubeletserver.key", "-out", certs / "kubeletserver.crt"],
             check=True, capture_output=True,
         )  # fmt: skip
         shutil.copy(certs / "kubeletserver.crt", self.inside(CA))
@@ -133,7 +138,7 @@ def differences(found: Resolution, logged: Mapping[str, Any]) -> Iterator[str]:
         at: Any = logged
         for part in path.split("."):
             at = folded(at).get(part.lower()) if isinstance(at, dict) else None
-        ours = found.value(path)
+        ours: Any = found.value(path)
         if path == "staticPodURLHeader":  # masked in the log
             ours, at = sorted(ours or {}), sorted(at or {})
         if plain(ours) != plain(at):
@@ -162,7 +167,9 @@ def compare(case: Mapping[str, Any], measured: Measured, version: str) -> list[s
     if found.limit:
         return [f"limit: {found.limit}"]
     if found.accepted != measured.accepted:
-        return [f"ours {'accepted' if found.accepted else found.error!r}, the kubelet's {measured.error or 'accepted'!r}"]
+        return [
+            f"ours {'accepted' if found.accepted else found.error!r}, the kubelet's {measured.error or 'accepted'!r}"
+        ]
     return list(differences(found, measured.config)) if found.accepted and measured.config is not None else []
 
 
@@ -175,8 +182,8 @@ def main() -> int:
     options = parser.parse_args()
     said = subprocess.run([options.kubelet, "--version"], check=True, capture_output=True, text=True).stdout
     version = said.split()[-1].removeprefix("v")
-    source = sys.stdin if options.cases == "-" else Path(options.cases).open(encoding="utf-8")
-    cases = [json.loads(line) for line in source]
+    text = sys.stdin.read() if options.cases == "-" else Path(options.cases).read_text("utf-8")
+    cases = [json.loads(line) for line in text.splitlines()]
     kinds: Counter[str] = Counter()
     rows: list[str] = []
     with tempfile.TemporaryDirectory() as parent, ThreadPoolExecutor(options.jobs) as pool:
@@ -191,7 +198,11 @@ def main() -> int:
 
         for case, real in zip(cases, pool.map(measured, cases), strict=True):
             kinds["accepted" if real.accepted else "refused"] += 1
-            rows.append(json.dumps({**case, "version": version, "accepted": real.accepted, "error": real.error, "config": real.config}))
+            rows.append(
+                json.dumps(
+                    {**case, "version": version, "accepted": real.accepted, "error": real.error, "config": real.config}
+                )
+            )
             differ = compare(case, real, version)
             if differ:
                 kinds["differ"] += 1

@@ -42,7 +42,10 @@ class FeatureGates:
         self._enabled: dict[str, bool] = {}
 
     def set(self, settings: Mapping[str, bool]) -> FeatureGates:
-        """The gates with `settings` set. Raises GoError where the kubelet refuses: unknown, locked, lacking a dependency."""
+        """The gates with `settings` set.
+
+        Raises GoError where the kubelet refuses one: unknown, locked, lacking a dependency.
+        """
         after = FeatureGates(self._known, self._dependencies)
         after._raw = {**self._raw, **settings}
         after._enabled = dict(self._enabled)

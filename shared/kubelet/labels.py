@@ -35,9 +35,7 @@ def check_node_labels(labels: Mapping[str, str], own: Set[str], namespaces: Iter
     """ValidateKubeletFlags on --node-labels; of Kubernetes' labels a kubelet may set its `own`. Raises GoError."""
     allowed = tuple(namespaces)
     foreign = sorted(
-        key
-        for key in labels
-        if _is_kubernetes_label(key) and key not in own and not _is_in(_namespace(key), allowed)
+        key for key in labels if _is_kubernetes_label(key) and key not in own and not _is_in(_namespace(key), allowed)
     )
     if foreign:
         raise GoError(f"unknown 'kubernetes.io' or 'k8s.io' labels specified with --node-labels: {foreign}")

@@ -1,7 +1,7 @@
 """How drop-ins come over the config: JSON merge patch on the whole configuration.
 
 Sources: `cmd/kubelet/app/server.go` (mergeKubeletConfigurations) and `evanphx/json-patch` v4 (`merge.go`): objects
-merge key by key, a null removes, everything else replaces, and nulls inside of what is new are dropped.
+merge key by key, a null removes, everything else replaces, and nulls of objects inside of what is new are dropped.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from shared.kubelet.decode import Origins, Path, Struct
 from shared.kubelet.gotypes import format_duration, format_float
 from shared.kubelet.schema import GoType
 from shared.kubelet.source import DEFAULT
-from shared.kubelet.tree import Node, bottom_up
+from shared.kubelet.tree import Node, bottom_up, with_children
 
 
 def encode(value: object, kind: GoType, origins: Origins, path: Path = ()) -> Node:
@@ -38,8 +38,7 @@ def encode(value: object, kind: GoType, origins: Origins, path: Path = ()) -> No
             "object",
             source,
             members=tuple(
-                (key, encode(entry, kind.inner, origins, (*path, key)))
-                for key, entry in sorted(entries.items())
+                (key, encode(entry, kind.inner, origins, (*path, key))) for key, entry in sorted(entries.items())
             ),
         )
     if kind.kind == "slice":
@@ -106,12 +105,9 @@ class _Merging:
 
 
 def _pruned(node: Node, children: tuple[Node, ...]) -> Node:
-    """Without the nulls that are right inside of it."""
+    """Without the nulls that are right inside of an object; those of a list stay."""
     if node.members:
         named = zip(node.members, children, strict=True)
         kept = tuple((name, child) for (name, _), child in named if child.kind != "null")
         return Node("object", node.source, node.span, members=kept)
-    if node.items:
-        items = tuple(child for child in children if child.kind != "null")
-        return Node("array", node.source, node.span, items=items)
-    return node
+    return with_children(node, children) if children else node

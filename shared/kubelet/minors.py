@@ -30,9 +30,9 @@ class Default:
 class Minor:
     """The kubelet of Kubernetes 1.`number`.
 
-    `internal` is the kubelet's own type of the configuration, where drop-ins are merged onto that. `gated_defaults` hold
-    only where the gate is on; `legacy_defaults` only where neither config file nor drop-in directory is given. `kinds` are
-    the (apiVersion, kind) that a config file may have without being unknown.
+    `internal` is the kubelet's own type of the configuration, where drop-ins are merged onto that. `gated_defaults`
+    hold only where the gate is on; `legacy_defaults` only where neither config file nor drop-in directory is given.
+    `kinds` are the (apiVersion, kind) that a config file may have without being unknown.
     """
 
     number: int

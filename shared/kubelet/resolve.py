@@ -28,7 +28,7 @@ from shared.kubelet.document import (
     check_dropin_kind,
     read_document,
 )
-from shared.kubelet.flagvalues import combine, parse_value
+from shared.kubelet.flagvalues import combined, parse_value
 from shared.kubelet.gates import FeatureGates
 from shared.kubelet.gotypes import GoError, format_duration, parse_int, quote
 from shared.kubelet.labels import check_node_labels
@@ -80,8 +80,8 @@ class Resolution:
     """What the kubelet makes of it. `error` says why it refuses to start, None where it does not.
 
     `files_read` are the config file and the drop-ins, in the order they are read. `modelled` is False where this
-    version has no data and the nearest minor's rules were taken. `limit` is not empty where a document is beyond a limit
-    of ours: then `accepted` is False, and `error` says that the limit is ours, not the kubelet's.
+    version has no data and the nearest minor's rules were taken. `limit` is not empty where something is beyond a
+    limit of ours: then `accepted` is False, and `error` says that the limit is ours, not the kubelet's.
     """
 
     accepted: bool
@@ -153,17 +153,20 @@ def resolve(
     *,
     version: str | None = None,
     cwd: str = "/",
-    exists: Callable[[str], bool] = lambda path: True,
+    exists: Callable[[str], bool] = lambda _: True,
     listing: Callable[[str], Sequence[str]] | None = None,
 ) -> Resolution:
     """The kubelet's configuration for this argument vector (kubelet first) and these files (path to text).
 
-    `version` is the kubelet's Kubernetes version ("1.33.2"); None stands for the measured 1.36. `cwd` is the process's
-    working directory, from which relative paths start. `exists` says whether the node has a file of this absolute path
-    (asked for the client CA file). `listing` gives the `.conf` paths of a config directory (absolute path, a trailing
-    slash kept) in the order of the kubelet's walk; without it they are those of `files`, sorted as the walk sorts them,
-    and a directory that has no file in `files` counts as empty. Raises TypeError for arguments of a wrong type, and
-    nothing else: what a kubelet would not take is a Resolution with an error.
+    `version` is the kubelet's Kubernetes version ("1.33.2"); where it is None or says nothing, the rules are those of
+    1.36. `cwd` is the process's working directory, from which relative paths start. `exists` says whether the node has
+    a file of this absolute path, which is not normalised (asked for the client CA file). `listing` gives the `.conf`
+    paths of a config directory (absolute, a trailing slash kept) in the order of the kubelet's walk, and raises
+    FileNotFoundError where there is no such directory; without it they are those of `files`, sorted as the walk sorts
+    them, and a directory that has no file in `files` counts as empty.
+
+    Raises TypeError for arguments of a wrong type, and nothing else: what a kubelet would not take is a Resolution with
+    an error.
     """
     if not isinstance(files, Mapping) or not all(isinstance(item, str) for pair in files.items() for item in pair):
         raise TypeError("files must map each path (str) to its text (str)")
@@ -195,8 +198,9 @@ def resolve(
 
 
 def _bounded(error: str) -> str:
-    """An error quotes what was given, which may be of any length."""
-    return error if len(error) <= _LONGEST_ERROR else f"{error[:_LONGEST_ERROR]}…"
+    """An error quotes what was given, which may be of any length and need not be UTF-8."""
+    text = error.encode("utf-8", "replace").decode("utf-8")
+    return text if len(text) <= _LONGEST_ERROR else f"{text[:_LONGEST_ERROR]}…"
 
 
 def _checked_argv(argv: Sequence[str]) -> Sequence[str]:
@@ -233,6 +237,7 @@ class _Start:
 
     def run(self) -> None:
         """Raises GoError or DocumentError where the kubelet refuses to start."""
+        self.budget.arguments(self.argv)
         line = parse_flags(self.argv, self.rules.flags)
         self.applied = line.given
         _check_command(line)
@@ -241,8 +246,8 @@ class _Start:
         self.apply_flags()
         self.set_gates()
         with _refusing("failed to validate kubelet flags"):
-            labels = _combined(line.given, "node-labels")
-            check_node_labels(labels, self.rules.labels, self.rules.label_namespaces)
+            labels = combined("labels", [given.value for given in line.given if given.flag.name == "node-labels"])
+            check_node_labels(cast("dict[str, str]", labels), self.rules.labels, self.rules.label_namespaces)
         if self.paths.config is not None:
             self.load_config(self.paths.config)
         if self.paths.config_dir is not None:
@@ -270,25 +275,26 @@ class _Start:
 
     def apply_flags(self) -> None:
         """Puts what the flags say over the configuration; of a repeated flag, what pflag makes of all of them."""
-        values: dict[str, object] = {}
-        places: Origins = {}
+        given_by_path: dict[str, list[GivenFlag]] = {}
         for given in self.applied:
-            flag = given.flag
-            if flag.scope != "config" or given.value is None:
-                continue
-            parts = _parts(flag.path)
-            earlier = values.get(flag.path)
-            if flag.kind == "vmodule" and earlier is None:  # the one flag that adds to what the configuration has
-                earlier = get(self.config, parts)
-            values[flag.path] = combine(flag.kind, earlier, given.value)
-            places[parts] = given.source
-            if isinstance(given.value, dict):
-                places.update({(*parts, name): given.source for name in given.value})
-        for path, value in values.items():
+            if given.flag.scope == "config":
+                given_by_path.setdefault(given.flag.path, []).append(given)
+        for path, occurrences in given_by_path.items():
+            kind = occurrences[0].flag.kind
             parts = _parts(path)
+            values = [given.value for given in occurrences]
+            if kind == "vmodule":  # the one flag that adds to what the configuration has
+                values = [get(self.config, parts) or [], *values]
+            value = combined(kind, values)
+            if value is None:
+                continue
             forget(self.origins, parts, get(self.config, parts))
             put(self.config, parts, value)
-        self.origins.update(places)
+            for given in occurrences:
+                if given.value is not None:
+                    self.origins[parts] = given.source
+                if isinstance(given.value, dict):
+                    self.origins.update({(*parts, name): given.source for name in given.value})
 
     def apply_flags_again(self) -> None:
         """kubeletConfigFlagPrecedence: the flags over the config; gates that no flag names stay."""
@@ -322,7 +328,7 @@ class _Start:
                     put(self.config, parts, clean_path(f"{directory}/{value}"))
 
     def merge_dropins(self, directory: str) -> None:
-        # Until 1.31 drop-ins are merged onto the kubelet's internal type, under its own names, and nothing is defaulted.
+        # Until 1.31 drop-ins are merged onto the internal type, under its own names, and nothing is defaulted.
         internal = self.rules.internal
         merged = encode(self.config, internal or self.rules.configuration, self.origins)
         walk = f"failed to walk through kubelet dropin directory {quote(directory)}"
@@ -355,7 +361,7 @@ class _Start:
         if problem is not None:
             raise GoError(problem)
         authority = self.client_ca_file()
-        if self.rules.number <= _LAST_CA_WITH_TLS and authority and not self.exists(self.absolute(authority)):
+        if self.rules.number <= _LAST_CA_WITH_TLS and authority and not self.exists(self.named(authority)):
             raise GoError(f"unable to load client CA file {authority}: open {authority}: no such file or directory")
 
     def client_ca_file(self) -> str:
@@ -368,8 +374,11 @@ class _Start:
         provider = cast(str, self.flag("cloud-provider"))
         if self.rules.number <= _LAST_CLOUD_PROVIDER and provider not in ("", "external"):
             raise GoError(f"cloud provider {quote(provider)} is not known, or was removed")
+        name = cast(str, self.flag("hostname-override"))
+        if name and not name.strip():
+            raise GoError("empty hostname is invalid")
         authority = self.client_ca_file()
-        if authority and not self.exists(self.absolute(authority)):
+        if authority and not self.exists(self.named(authority)):
             raise GoError(f"open {authority}: no such file or directory")
         if get(self.config, ("authentication", "webhook", "enabled")) and not self.flag("kubeconfig"):
             return  # it ends for want of an API server, before it gets to its authorization
@@ -409,13 +418,24 @@ class _Start:
             raise found
         return found
 
+    def named(self, path: str) -> str:
+        """The path as the process names it to the kernel, from the root."""
+        return path if path.startswith("/") else f"{self.cwd.rstrip('/')}/{path}"
+
     def absolute(self, path: str) -> str:
-        return clean_path(path if path.startswith("/") else f"{self.cwd}/{path}")
+        """filepath.Abs, which the kubelet asks for its config files: `..` goes by the text, not by what is linked."""
+        return clean_path(self.named(path))
 
     def dropins(self, directory: str) -> Sequence[str]:
         """The drop-ins in filepath.WalkDir's order: by name within each directory, sub-directories in their place."""
         if self.listing is not None:
-            return self.listing(directory if directory.startswith("/") else f"{self.cwd.rstrip('/')}/{directory}")
+            try:
+                return self.listing(self.named(directory))
+            except FileNotFoundError:
+                raise GoError(
+                    f"failed to walk through kubelet dropin directory {quote(directory)}: "
+                    f"lstat {directory}: no such file or directory"
+                ) from None
         root = self.absolute(directory).rstrip("/")
         found: list[tuple[list[bytes], str]] = []
         for path, (given, _) in self.texts.items():
@@ -425,7 +445,11 @@ class _Start:
 
     def files_read(self) -> list[str]:
         config = [] if self.paths.config is None else [self.paths.config]
-        return [*config, *([] if self.paths.config_dir is None else self.dropins(self.paths.config_dir))]
+        if self.paths.config_dir is None:
+            return config
+        with suppress(GoError):
+            config.extend(self.dropins(self.paths.config_dir))
+        return config
 
     def documents(self) -> Iterator[tuple[Document, bool]]:
         """Each file that can be read, and whether it is a drop-in: also those after the one that is refused."""
@@ -448,15 +472,6 @@ def _check_command(line: CommandLine) -> None:
             raise GoError(f"--{name}: the kubelet prints it and exits")
 
 
-def _combined(flags: tuple[GivenFlag, ...], name: str) -> dict[str, str]:
-    """What all occurrences of a map flag make together."""
-    made: dict[str, str] = {}
-    for given in flags:
-        if given.flag.name == name:
-            made.update(cast("dict[str, str]", given.value))
-    return made
-
-
 @contextmanager
 def _refusing(step: str, separator: str = ": ") -> Iterator[None]:
     """Names the step in what it refuses, as the kubelet wraps its errors."""
@@ -474,9 +489,9 @@ def _refuse_for(step: str, problems: list[str]) -> None:
 
 
 def _settings(prefix: str, kind: GoType) -> Iterator[str]:
-    for name, field in kind.fields.items():
-        if field.type.kind == "struct":
-            yield from _settings(f"{prefix}{name}.", field.type)
+    for name, member in kind.fields.items():
+        if member.type.kind == "struct":
+            yield from _settings(f"{prefix}{name}.", member.type)
         else:
             yield f"{prefix}{name}"
 

@@ -1,7 +1,7 @@
 """Go types as data: what fields a struct has, under which JSON name, and how a value of each type is held here.
 
-A struct's value is a dict by the published (v1beta1) JSON names, also where the type is the kubelet's internal one, whose
-JSON names are others: `Field.stored` is the key in the dict.
+A struct's value is a dict by the published (v1beta1) JSON names, also where the type is the kubelet's internal one,
+whose JSON names are others: `Field.stored` is the key in the dict.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _BASIC: Final[Mapping[str, tuple[GoKind, int]]] = {
 _MAP: Final = re.compile(r"map\[[\w.]+\](.+)\Z")
 
 Structs = Mapping[str, Mapping[str, tuple[str, str]]]
-"""By a struct's Go name: its fields by JSON name, each with the published name and the Go type ("!": never left out)."""
+"""By a struct's Go name: its fields by JSON name, with the published name and the Go type ("!": never left out)."""
 
 
 def go_type(name: str, structs: Structs, named: Mapping[str, str]) -> GoType:

@@ -1,13 +1,13 @@
 """A parsed document: JSON's kinds of value, each with its place in the text it came from.
 
-A value that YAML's aliases share is one `Node`, and a document may be nested 10,000 deep, so whoever walks through one does
-it by `bottom_up`, without recursion.
+A value that YAML's aliases share is one `Node`, and a document may be nested 10,000 deep, so whoever walks through one
+does it by `bottom_up`, or else without recursion.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeVar
 
@@ -29,17 +29,24 @@ class LimitError(DocumentError):
 
 
 class Budget:
-    """What we read of all config files of one kubelet: a real one has some hundred values in 4 KB.
+    """What we read of one kubelet's command line and of all its config files; a real one has 4 KB of each.
 
-    Counted, not timed: the worst files that are within it cost 2 s and 100 MB at most.
+    Counted, not timed: the worst that is within it costs 2 s and 100 MB at most.
     """
 
+    ARGUMENTS: Final = 128 * 1024
     TEXT: Final = 256 * 1024
-    VALUES: Final = 50_000
+    VALUES: Final = 40_000
 
     def __init__(self) -> None:
         self._text = 0
         self._values = 0
+
+    @classmethod
+    def arguments(cls, argv: Sequence[str]) -> None:
+        """Raises LimitError where the command line is too long."""
+        if sum(map(len, argv)) + len(argv) > cls.ARGUMENTS:
+            raise LimitError(f"the command line has more than {cls.ARGUMENTS} characters, which is a limit of ours")
 
     def text(self, text: str) -> None:
         """Counts a file's text. Raises LimitError."""

@@ -327,10 +327,7 @@ class _Rules:
             if times > 1:
                 yield f"duplicated enforcements {quote(name)} in {where}"
             if name not in known:
-                yield (
-                    f"option {quote(name)} specified for {where}. "
-                    f"Valid options are {', '.join(map(quote, known))}"
-                )
+                yield (f"option {quote(name)} specified for {where}. Valid options are {', '.join(map(quote, known))}")
                 continue
             if name == "none":
                 if len(wanted) > 1:

@@ -21,7 +21,7 @@ def modelled_minors() -> tuple[int, ...]:
 
 
 def nearest_minor(version: str | None) -> tuple[int, bool]:
-    """The modelled minor whose rules come nearest to a Kubernetes version ("1.33.2", "v1.33.2"), and whether it is its own.
+    """The modelled minor nearest to a Kubernetes version ("1.33.2", "v1.33.2"), and whether it is the version's own.
 
     None, or a text that is no version, has the rules of 1.36, which then are not its own.
     """

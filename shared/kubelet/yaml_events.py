@@ -36,7 +36,7 @@ class _Events(Reader, Scanner, Parser):
         Scanner.__init__(self)
         Parser.__init__(self)
 
-    def fetch_flow_collection_start(self, TokenClass: type[Token]) -> None:  # noqa: N803 - PyYAML's name
+    def fetch_flow_collection_start(self, TokenClass: type[Token]) -> None:
         if self.flow_level >= MAX_DEPTH:
             raise DocumentError(f"yaml: exceeded max depth of {MAX_DEPTH}")
         super().fetch_flow_collection_start(TokenClass)
@@ -50,15 +50,17 @@ class _Events(Reader, Scanner, Parser):
     def stale_possible_simple_keys(self) -> None:
         """A key and its colon stand on one line, 1,024 characters apart at most.
 
-        The possible keys are in the order of their flow levels, the outermost and oldest first: where that one may still be
-        a key, all may. (PyYAML looks at every level for every token, which makes deep nesting quadratic.)
+        The possible keys are in the order of their flow levels, the outermost and oldest first: where that one may
+        still be a key, all may. (PyYAML looks at every level for every token, which makes deep nesting quadratic.)
         """
         while self.possible_simple_keys:
             level, key = next(iter(self.possible_simple_keys.items()))
             if key.line == self.line and self.index - key.index <= 1024:
                 return
             if key.required:
-                raise ScannerError("while scanning a simple key", key.mark, "could not find expected ':'", self.get_mark())
+                raise ScannerError(
+                    "while scanning a simple key", key.mark, "could not find expected ':'", self.get_mark()
+                )
             del self.possible_simple_keys[level]
 
     def next_possible_simple_key(self) -> int | None:

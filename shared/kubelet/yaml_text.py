@@ -81,8 +81,8 @@ class _Open:
 def parse_yaml(path: str, text: str, budget: Budget) -> tuple[Node, Node]:
     """The first document of `text`, as it is written and as it is read; a null where it is empty.
 
-    As it is written, objects keep doubled keys (also those a merge key brings in), sorted by key; of equal keys the last
-    counts. Raises DocumentError in go-yaml's words, LimitError beyond the budget.
+    As it is written, objects keep doubled keys (also those a merge key brings in), sorted by key; of equal keys the
+    last counts. Raises DocumentError in go-yaml's words, LimitError beyond the budget.
     """
     budget.text(text)
     composer = _Composer(path, text, budget)
@@ -92,7 +92,7 @@ def parse_yaml(path: str, text: str, budget: Budget) -> tuple[Node, Node]:
 
 
 class _Composer:
-    """Builds the document from its events. What go-yaml's decoder refuses, it refuses after the whole text was parsed."""
+    """Builds the document from its events. What go-yaml's decoder refuses is refused after all was parsed."""
 
     def __init__(self, path: str, text: str, budget: Budget) -> None:
         self.lines = Lines(path, text)
@@ -164,7 +164,9 @@ class _Composer:
 
     def is_key(self) -> bool:
         """Whether what comes next is a mapping's key."""
-        return bool(self.open) and isinstance(self.open[-1].event, MappingStartEvent) and len(self.open[-1].parts) % 2 == 0
+        return (
+            bool(self.open) and isinstance(self.open[-1].event, MappingStartEvent) and len(self.open[-1].parts) % 2 == 0
+        )
 
     def is_merge_value(self) -> bool:
         if not self.open or not isinstance(self.open[-1].event, MappingStartEvent) or self.is_key():

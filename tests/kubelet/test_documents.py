@@ -146,7 +146,7 @@ def test_yaml_errors(text: str, error: str) -> None:
         ('{"a": "\n"}', "invalid character '\\n' in string literal"),
         ("{'a': 1}", "invalid character '\\'' looking for beginning of object key string"),
         ('{"a": // c', "invalid character '/' looking for beginning of value"),
-        ("[" * 100, "exceeded max depth"),
+        ("[" * (MAX_DEPTH + 1), "exceeded max depth"),
     ],
 )
 def test_json_errors(text: str, error: str) -> None:

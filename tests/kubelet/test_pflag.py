@@ -166,23 +166,22 @@ def test_over_a_config_a_bare_library_flag_swallows_the_next_argument() -> None:
     [
         ("--pod-infra-container-image=pause:3.6", 34),
         ("--cloud-config=/etc/kubernetes/azure.json", 33),
-        ("--keep-terminated-pod-volumes=false", 30),
-        ("--azure-container-registry-config=/etc/kubernetes/azure.json", 29),
-        ("--container-runtime=remote", 26),
+        ("--register-schedulable", 33),
+        ("--containerd=x", 36),
     ],
 )
 def test_flags_that_went(argument: str, last: int) -> None:
     assert resolve(["kubelet", argument], {}, version=f"1.{last}.4").accepted
     assert "unknown flag" in error(argument, version=f"v1.{last + 1}.0")
-    assert "unknown flag" in error(argument)
 
 
-def test_flags_that_came() -> None:
-    assert "unknown flag: --fail-cgroupv1" in error("--fail-cgroupv1=false", version="1.30.0")
-    assert resolve(["kubelet", "--fail-cgroupv1=false"], {}, version="1.31.0").accepted
+@pytest.mark.parametrize("minor", modelled_minors())
+@pytest.mark.parametrize("argument", ["--container-runtime=remote", "--iptables-drop-bit=1", "--network-plugin=azure"])
+def test_flags_that_went_long_ago(argument: str, minor: int) -> None:
+    assert "unknown flag" in error(argument, version=f"1.{minor}.0")
 
 
-@pytest.mark.parametrize("minor", range(28, 36))
+@pytest.mark.parametrize("minor", modelled_minors())
 def test_a_flags_only_aks_node_is_accepted(minor: int) -> None:
     flags = [
         "--enable-server", "--node-labels=agentpool=nodepool1,kubernetes.azure.com/mode=system", "--v=2",
@@ -209,10 +208,6 @@ def test_a_flags_only_aks_node_is_accepted(minor: int) -> None:
         flags.append("--pod-infra-container-image=mcr.microsoft.com/oss/kubernetes/pause:3.6")
     if minor <= 33:
         flags.append("--cloud-config=/etc/kubernetes/azure.json")
-    if minor <= 30:
-        flags.append("--keep-terminated-pod-volumes=false")
-    if minor <= 29:
-        flags.append("--azure-container-registry-config=/etc/kubernetes/azure.json")
     found = resolve(["kubelet", *flags], {}, version=f"1.{minor}.2")
     assert found.error is None
     assert found.value("protectKernelDefaults") is True
