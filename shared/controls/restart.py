@@ -65,6 +65,27 @@ def next_start(evidence: Evidence, version: str | None) -> OnDisk | Trouble:
 
 def on_disk(evidence: Evidence, version: str | None) -> OnDisk | Trouble:
     """What the unit's files come to, as they are now, whether or not a restart would come to the same."""
+    command = start(evidence)
+    if isinstance(command, Trouble):
+        return command
+    fragment, *dropins = evidence.units
+    try:
+        rules = service_rules(fragment, dropins, unit_texts(evidence), systemd_version=evidence.systemd_version)
+    except UnitError as error:
+        return _refused(error)
+    argv = [argument.text for argument in command.argv]
+    directory = working_directory(rules)
+    read = inputs(argv, evidence, directory)
+    if isinstance(read, Trouble):
+        return read
+    resolution = resolved(argv, read, evidence, version, directory, starts=True)
+    if isinstance(resolution, Trouble):
+        return resolution
+    return OnDisk(command, rules, resolution, read)
+
+
+def start(evidence: Evidence) -> StartCommand | Trouble:
+    """The command line that the unit's files come to, as they are now, where it is a kubelet's."""
     if not evidence.units:
         return Trouble(Code.UNPROVED, "systemd names no unit file for the kubelet")
     texts = unit_texts(evidence)
@@ -84,26 +105,23 @@ def on_disk(evidence: Evidence, version: str | None) -> OnDisk | Trouble:
             base_environment=evidence.manager_environment,
             systemd_version=evidence.systemd_version,
         )
-        rules = service_rules(fragment, dropins, texts, systemd_version=evidence.systemd_version)
-    except TooLarge as error:
-        return Trouble(Code.TOO_LARGE, str(error))
-    except UnknownToUs as error:
-        return Trouble(Code.UNPROVED, str(error))
-    except MissingEnvironmentFile as error:
-        return Trouble(Code.CONFIG_UNREADABLE, str(error), fails=True)
     except UnitError as error:
-        return Trouble(Code.NEXT_START_REFUSED, str(error), fails=True)
+        return _refused(error)
     if not is_kubelet(command.executable):
         return Trouble(Code.UNPROVED, f"the unit starts {command.executable}, which is not the kubelet itself")
-    argv = [argument.text for argument in command.argv]
-    directory = working_directory(rules)
-    read = inputs(argv, evidence, directory)
-    if isinstance(read, Trouble):
-        return read
-    resolution = resolved(argv, read, evidence, version, directory, starts=True)
-    if isinstance(resolution, Trouble):
-        return resolution
-    return OnDisk(command, rules, resolution, read)
+    return command
+
+
+def _refused(error: UnitError) -> Trouble:
+    match error:
+        case TooLarge():
+            return Trouble(Code.TOO_LARGE, str(error))
+        case UnknownToUs():
+            return Trouble(Code.UNPROVED, str(error))
+        case MissingEnvironmentFile():
+            return Trouble(Code.CONFIG_UNREADABLE, str(error), fails=True)
+        case _:
+            return Trouble(Code.NEXT_START_REFUSED, str(error), fails=True)
 
 
 def working_directory(rules: ServiceRules) -> str:

@@ -79,6 +79,8 @@ def _add_yaml(text: str, keys: list[str], value: Value) -> str:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         raise EditError(f"it is not YAML: {error}") from None
+    except RecursionError:
+        raise EditError("it is nested too deeply") from None
     while isinstance(node, yaml.MappingNode) and len(keys) > 1:
         child = next((found for key, found in node.value if key.value == keys[0]), None)
         if child is None:

@@ -158,13 +158,15 @@ def resolve(
 ) -> Resolution:
     """The kubelet's configuration for this argument vector (kubelet first) and these files (path to text).
 
-    `version` is the kubelet's Kubernetes version ("1.33.2"); None stands for the measured 1.36. `cwd` is the process's
-    working directory, from which relative paths start. `exists` says whether the node has a file of this absolute path
-    (asked for the client CA file). `listing` gives the `.conf` paths of a config directory (absolute path, a trailing
-    slash kept) in the order of the kubelet's walk; without it they are those of `files`, sorted as the walk sorts them,
-    and a directory that has no file in `files` counts as empty; it raises FileNotFoundError where there is no such
-    directory, which refuses. Raises TypeError for arguments of a wrong type, and nothing else: what a kubelet would not
-    take is a Resolution with an error.
+    `version` is the kubelet's Kubernetes version ("1.33.2"); where it is None or says nothing, the rules are those of
+    1.36. `cwd` is the process's working directory, from which relative paths start. `exists` says whether the node has
+    a file of this absolute path, which is not normalised (asked for the client CA file). `listing` gives the `.conf`
+    paths of a config directory (absolute, a trailing slash kept) in the order of the kubelet's walk, and raises
+    FileNotFoundError where there is no such directory; without it they are those of `files`, sorted as the walk sorts
+    them, and a directory that has no file in `files` counts as empty.
+
+    Raises TypeError for arguments of a wrong type, and nothing else: what a kubelet would not take is a Resolution with
+    an error.
     """
     if not isinstance(files, Mapping) or not all(isinstance(item, str) for pair in files.items() for item in pair):
         raise TypeError("files must map each path (str) to its text (str)")
@@ -196,8 +198,9 @@ def resolve(
 
 
 def _bounded(error: str) -> str:
-    """An error quotes what was given, which may be of any length."""
-    return error if len(error) <= _LONGEST_ERROR else f"{error[:_LONGEST_ERROR]}…"
+    """An error quotes what was given, which may be of any length and need not be UTF-8."""
+    text = error.encode("utf-8", "replace").decode("utf-8")
+    return text if len(text) <= _LONGEST_ERROR else f"{text[:_LONGEST_ERROR]}…"
 
 
 def _checked_argv(argv: Sequence[str]) -> Sequence[str]:
@@ -358,7 +361,7 @@ class _Start:
         if problem is not None:
             raise GoError(problem)
         authority = self.client_ca_file()
-        if self.rules.number <= _LAST_CA_WITH_TLS and authority and not self.exists(self.absolute(authority)):
+        if self.rules.number <= _LAST_CA_WITH_TLS and authority and not self.exists(self.named(authority)):
             raise GoError(f"unable to load client CA file {authority}: open {authority}: no such file or directory")
 
     def client_ca_file(self) -> str:
@@ -375,7 +378,7 @@ class _Start:
         if name and not name.strip():
             raise GoError("empty hostname is invalid")
         authority = self.client_ca_file()
-        if authority and not self.exists(self.absolute(authority)):
+        if authority and not self.exists(self.named(authority)):
             raise GoError(f"open {authority}: no such file or directory")
         if get(self.config, ("authentication", "webhook", "enabled")) and not self.flag("kubeconfig"):
             return  # it ends for want of an API server, before it gets to its authorization
@@ -415,14 +418,19 @@ class _Start:
             raise found
         return found
 
+    def named(self, path: str) -> str:
+        """The path as the process names it to the kernel, from the root."""
+        return path if path.startswith("/") else f"{self.cwd.rstrip('/')}/{path}"
+
     def absolute(self, path: str) -> str:
-        return clean_path(path if path.startswith("/") else f"{self.cwd}/{path}")
+        """filepath.Abs, which the kubelet asks for its config files: `..` goes by the text, not by what is linked."""
+        return clean_path(self.named(path))
 
     def dropins(self, directory: str) -> Sequence[str]:
         """The drop-ins in filepath.WalkDir's order: by name within each directory, sub-directories in their place."""
         if self.listing is not None:
             try:
-                return self.listing(directory if directory.startswith("/") else f"{self.cwd.rstrip('/')}/{directory}")
+                return self.listing(self.named(directory))
             except FileNotFoundError:
                 raise GoError(
                     f"failed to walk through kubelet dropin directory {quote(directory)}: "

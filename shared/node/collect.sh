@@ -12,7 +12,8 @@ root=${KUBELET_GUARD_ROOT-}
 unit=kubelet.service
 max_bytes=65536 # of one file
 max_files=64
-max_depth=8 # of a configuration directory
+max_depth=8 # of a configuration directory, and
+max_names=1000 # in it and below
 nl='
 '
 
@@ -150,7 +151,7 @@ file() { # file PATH KIND
 # A configuration directory as Go's filepath.WalkDir walks it, which asks for the root's own kind (Lstat: a link is
 # followed only where a slash ends the name), goes by the bytes of the names and follows no link to a directory.
 listing() { # listing PATH, perhaps with a slash at its end
-    known=yes entries=
+    known=yes entries='' count=0
     path=${1%/}
     if [ "$path" = "$1" ] && walk "${path%/*}/" && [ -L "$within$real/${path##*/}" ]; then
         walk "$path"
@@ -180,6 +181,11 @@ tree() { # tree NAMED REAL DEPTH
         return
     fi
     while IFS= read -r name; do
+        count=$((count + 1))
+        if [ "$count" -gt "$max_names" ]; then
+            known=no
+            return
+        fi
         if [ -n "$name" ] && ! [ -L "$within$2/$name" ] && [ -d "$within$2/$name" ]; then
             tree "$1/$name" "$2/$name" $(($3 + 1))
         elif [ -n "$name" ]; then
@@ -202,7 +208,7 @@ names() { # names DIRECTORY: a name of two lines comes as one that no record car
         { [ -e "$name" ] || [ -L "$name" ]; } || continue
         name=${name##*/}
         case $name in *"$nl"*) printf '\001\n' ;; *) printf '%s\n' "$name" ;; esac
-    done | sort
+    done | sort | head -n $((max_names + 1))
 }
 
 # `config PATH`, `dir PATH` and `ca PATH` lines, as a command line has the paths: absolute now, and as Go's

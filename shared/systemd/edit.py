@@ -117,15 +117,14 @@ def _proved(
     """Whether exactly the wanted command line comes out, and nothing but this variable and one line changes."""
     try:
         after = _again({**files, path: changed}, command)
-        differing = _differing_lines(command, path, files[path], changed)
+        return (
+            [argument.text for argument in after.argv] == list(wanted)
+            and after.executable == command.executable
+            and _values(after, but=variable) == _values(command, but=variable)
+            and _differing_lines(command, path, files[path], changed) == 1
+        )
     except UnitError:
         return False
-    return (
-        [argument.text for argument in after.argv] == list(wanted)
-        and after.executable == command.executable
-        and _values(after, but=variable) == _values(command, but=variable)
-        and differing == 1
-    )
 
 
 def _again(files: Mapping[str, str], command: StartCommand) -> StartCommand:

@@ -108,6 +108,16 @@ def written_nowhere(text: str, variable: str) -> Written:
     return Written(text, "", nowhere, nowhere, variable)
 
 
+_ASCENDING = array("I")
+
+
+def _offsets(start: int, stop: int) -> array[int]:
+    """The numbers from `start` up to `stop`: a copy from a table is many times faster than counting."""
+    if stop > len(_ASCENDING):
+        _ASCENDING.extend(range(len(_ASCENDING), 2 * stop))
+    return _ASCENDING[start:stop]
+
+
 class Composer:
     """Puts a `Written` together from pieces of one file."""
 
@@ -123,14 +133,14 @@ class Composer:
     def plain(self, text: str, start: int) -> None:
         """Text that is written as it is, from this offset of the file on."""
         self._texts.append(text)
-        self._starts.extend(range(start, start + len(text)))
-        self._ends.extend(range(start + 1, start + len(text) + 1))
+        self._starts.extend(_offsets(start, start + len(text)))
+        self._ends.extend(_offsets(start + 1, start + len(text) + 1))
 
     def made(self, text: str, start: int, end: int) -> None:
         """Text that this span of the file makes together."""
         self._texts.append(text)
-        self._starts.extend([start] * len(text))
-        self._ends.extend([end] * len(text))
+        self._starts.extend(array("I", [start]) * len(text))
+        self._ends.extend(array("I", [end]) * len(text))
 
     def piece(self, source: Written, start: int, stop: int) -> None:
         """Characters of another one."""

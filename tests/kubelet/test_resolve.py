@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from hypothesis import given
@@ -279,7 +280,7 @@ def test_objects_merge_lists_replace_and_nulls_remove() -> None:
     )
     assert found.value("authentication.webhook.enabled") is True
     assert found.value("authentication.webhook.cacheTTL") == "1m0s"
-    assert found.value("clusterDNS") == ["10.0.0.11"]
+    assert found.value("clusterDNS") == ["", "10.0.0.11"]  # only the nulls of objects go
     assert found.value("featureGates") == {"AllBeta": True, "AllAlpha": False}
     assert str(found.source("featureGates.AllBeta")) == f"{CONFIG}:5"
     assert str(found.source("featureGates.AllAlpha")) == f"{DROPINS}/00.conf:5"
@@ -643,6 +644,12 @@ def test_a_limit_of_ours_is_no_refusal_of_the_kubelet() -> None:
     assert with_config(KIND + "x: [a\n").limit == ""
 
 
+def test_an_error_can_be_written_whatever_bytes_it_quotes() -> None:
+    argv = ["kubelet", os.fsdecode(b"--make-iptables-util-chains=\xff")]
+    assert "parsing" in str(resolve(argv, {}).error)
+    str(resolve(argv, {}).error).encode("utf-8")
+
+
 def test_a_value_that_nests_deep_can_be_shown() -> None:
     found = with_config(KIND + "makeIPTablesUtilChains: " + "[" * 9000 + "]" * 9000 + "\n")
     assert not found.accepted
@@ -839,11 +846,16 @@ def test_the_span_of_an_assignment_reads_as_its_value(settings: dict[str, object
 @given(
     st.lists(
         st.one_of(
-            st.text(max_size=12), st.sampled_from(["--config=/c", "--config-dir=/d", "--v", "--feature-gates=A=b"])
+            st.text(max_size=12),
+            st.binary(max_size=12).map(os.fsdecode),
+            st.sampled_from(["--config=/c", "--config-dir=/d", "--v", "--feature-gates=A=b"]),
         )
     ),
     st.dictionaries(
-        st.sampled_from(["/c", "/d/1.conf", "/d/x/2.conf", "c"]), st.text().map(lambda text: KIND + text) | st.text()
+        st.sampled_from(["/c", "/d/1.conf", "/d/x/2.conf", "c"]),
+        (st.text() | st.binary().map(os.fsdecode)).map(lambda text: KIND + text)
+        | st.text()
+        | st.binary().map(os.fsdecode),
     ),
     st.none() | st.text(max_size=6) | st.sampled_from(["1.28.0", "1.37.1", "v1.31"]),
 )

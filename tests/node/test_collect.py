@@ -265,6 +265,13 @@ def test_a_configuration_directory_that_is_a_link(folder_node: FolderNode, shell
     assert not seen.gone
 
 
+def test_a_directory_with_very_many_names_is_not_known(folder_node: FolderNode) -> None:
+    for number in range(1001):
+        folder_node.write(f"{CONFIG_DIR}/{number}", "")
+    folder_node.process("kubelet", f"--config-dir={CONFIG_DIR}")
+    assert folder_node.collect().listings == {CONFIG_DIR: None}
+
+
 def test_a_link_that_is_named_like_a_dropin_is_one(folder_node: FolderNode) -> None:
     folder_node.write("/opt/a.conf", "a: 1\n")
     folder_node.link("/etc/k.conf", "/opt/a.conf")

@@ -290,3 +290,31 @@ class TestRefusals:
         seen = evidence(DROPIN_FLAGS, text, files={dropin: text}, links={dropin: CONFIG})
         with pytest.raises(CannotPlan, match="one file would be edited under several names"):
             planned(seen)
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        evidence(" ".join([FALSE] * 9)),
+        evidence(
+            config_text="kind: KubeletConfiguration\napiVersion: kubelet.config.k8s.io/v1beta1\n"
+            + 65 * "makeIPTablesUtilChains: false\n"
+        ),
+    ],
+)
+def test_more_edits_than_any_node_needs_are_not_planned(seen: Evidence) -> None:
+    with pytest.raises(CannotPlan, match="are corrected"):
+        planned(seen)
+
+
+def test_many_files_are_corrected_at_once() -> None:
+    wrong = config(makeIPTablesUtilChains=False)
+    dropins = {f"{CONFIG_DIR}/{number:02}.conf": wrong for number in range(30)}
+    made = planned(evidence(DROPIN_FLAGS, wrong, files=dropins))
+    assert made.texts == dict.fromkeys((CONFIG, *dropins), config(makeIPTablesUtilChains=True))
+    assert len(made.steps) == 31
+
+
+def test_a_variable_used_twice_is_nobody_s_smallest_edit() -> None:
+    with pytest.raises(CannotPlan, match="used more than once"):
+        planned(evidence(FALSE, unit=AKS_UNIT.replace("$KUBELET_FLAGS", "$KUBELET_FLAGS $KUBELET_FLAGS")))
