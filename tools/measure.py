@@ -36,7 +36,10 @@ _CONFIGURATION: Final = re.compile(r"\"(?:Effective )?KubeletConfiguration\" con
 _JSON_CONFIGURATION: Final = re.compile(
     r'"msg":"(?:Effective )?KubeletConfiguration".*?"config(?:uration)?":(".*?(?<!\\)")'
 )
-_FAILED: Final = re.compile(r'(?:"command failed" err="|"command failed","err":")(.*)"')
+# An error of several lines stands in angle brackets.
+_FAILED: Final = re.compile(
+    r'(?:"command failed" err="|"command failed","err":")(.*)"|"command failed" err=<\n((?:\t.*\n)+) >'
+)
 # How a kubelet ends that has nothing against its configuration, but neither an API server nor a container runtime.
 _ENDS: Final = re.compile(
     r"failed to run Kubelet: (?:no client provided|validate service connection|unable to load bootstrap)"
@@ -114,7 +117,7 @@ def read_log(log: str) -> Measured:
         text = cast(str, json.loads(in_json[1]))
         config = json.loads(text) if text.startswith("{") else yaml.safe_load(text)
     failed = _FAILED.findall(log)
-    error = failed[-1] if failed else ("" if config is not None else log[-500:])
+    error = "".join(failed[-1]).strip() if failed else ("" if config is not None else log[-500:])
     if config is not None and (not error or _ENDS.match(error)):
         return Measured(True, None, config)
     return Measured(bool(_ENDS.match(error)), None if _ENDS.match(error) else error, None)

@@ -83,14 +83,19 @@ class _Events(Reader, Scanner, Parser):
                 self.allow_simple_key = True
 
     def scan_directive(self) -> DirectiveToken:
-        """go-yaml knows no other directives, and no version but 1.1; PyYAML passes over what it does not know."""
+        """go-yaml knows no other directives; PyYAML passes over them."""
         token = super().scan_directive()
         if token.name not in ("YAML", "TAG"):
             mark = token.start_mark
             raise ScannerError("while scanning a directive", mark, "found unknown directive name", mark)
-        if token.name == "YAML" and token.value != (1, 1):
-            raise DocumentError("yaml: found incompatible YAML document")
         return token
+
+    def process_directives(self) -> object:
+        """What stands before a document; no version but 1.1 is taken."""
+        found = super().process_directives()  # type: ignore[no-untyped-call]
+        if self.yaml_version not in (None, (1, 1)):
+            raise DocumentError("yaml: found incompatible YAML document")
+        return found
 
     def scan_plain(self) -> ScalarToken:
         """Plain scalars may hold tabs; a tab may not stand in for indentation."""
