@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from shared.controls import Verdict, control, judge
-from shared.models import Evidence, File
+from shared.models import Evidence, Process, File
 from shared.node import evidence, frames
 from shared.node.fixing import FileEdit, Report, Splice, apply_script, file_edit, parse_report, undo_script
 from shared.node.planning import plan
@@ -90,9 +90,9 @@ def wait_until_well(machine: Machine, seconds: float = 20) -> None:
 def collect(machine: Machine) -> Evidence:
     parts: list[frames.Frame] = []
     while not parts or len(parts) < parts[0].parts:
-        done = machine.run(frames.collect_script(len(parts) + 1))
-        parts += frames.parse_streams(done.stdout, done.stderr)
-    return evidence.read(frames.unpack(parts), parts[0].now)
+        done = machine.run(frames.collect_script(len(parts) + 1, NONCE))
+        parts += frames.parse_streams(done.stdout, done.stderr, NONCE)
+    return evidence.read(frames.unpack(parts), parts[0].wall, parts[0].uptime)
 
 
 def edit(machine: Machine, path: str, old: str, new: str) -> FileEdit:
@@ -112,11 +112,11 @@ def run(machine: Machine, script: str) -> Applied:
     began = time.monotonic()
     done = machine.run(script)
     seconds = time.monotonic() - began
-    parts = [frames.parse(done.stdout)]
+    parts = [frames.parse(done.stdout, NONCE)]
     while len(parts) < parts[0].parts:
-        more = machine.run(frames.collect_script(len(parts) + 1))
-        parts += frames.parse_streams(more.stdout, more.stderr)
-    seen = evidence.read(frames.unpack(parts), parts[0].now)
+        more = machine.run(frames.collect_script(len(parts) + 1, NONCE))
+        parts += frames.parse_streams(more.stdout, more.stderr, NONCE)
+    seen = evidence.read(frames.unpack(parts), parts[0].wall, parts[0].uptime)
     return Applied(parse_report(done.stderr, NONCE), seen, seconds)
 
 
@@ -125,6 +125,12 @@ def snapshot(machine: Machine) -> str:
     return machine.check(
         "find /etc/systemd/system /etc/default -type f -exec stat -c '%n %a %u %g' {} + -exec sha256sum {} + | sort"
     )
+
+
+def process(seen: Evidence) -> Process:
+    """The kubelet's process, where one runs."""
+    assert seen.process is not None
+    return seen.process
 
 
 def verdict(seen: Evidence) -> Verdict:
@@ -200,7 +206,8 @@ def test_fixes(machine: Machine, kind: str) -> None:
     assert done.report.outcome == "applied", done.report
     after = verdict(done.seen)
     assert (after.status, after.actual, after.restart_pending) == ("pass", True, False)
-    assert (done.seen.pid != before.pid, done.seen.healthz, done.seen.needs_daemon_reload) == (True, "ok", False)
+    assert process(done.seen).pid != process(before).pid
+    assert (done.seen.health[0].answer, done.seen.needs_daemon_reload) == ("ok", False)
     was, now = before.files[bad.path], done.seen.files[bad.path]
     assert (now.mode, now.uid, now.gid, now.text) == (was.mode, 0, 12, was.text.replace(bad.old, bad.new))
     label = machine.check(["python3", "-c", f"import os; print(os.getxattr({bad.path!r}, 'user.label'))"])
@@ -254,7 +261,7 @@ def test_planned_and_fixed(machine: Machine, state: str) -> None:
         settle_seconds=1,
         limit_seconds=6,
         nonce=NONCE,
-        running_pid=None if edits else before.pid,
+        running_pid=None if edits else process(before).pid,
     )
     done = run(machine, script)
     assert done.report.outcome == "applied", done.report
@@ -262,7 +269,7 @@ def test_planned_and_fixed(machine: Machine, state: str) -> None:
     assert (after.status, after.actual, after.restart_pending) == ("pass", True, False), after
     again = run(machine, script)
     assert again.report.outcome == "changed_meanwhile", "fixing twice changes nothing the second time"
-    assert again.seen.pid == done.seen.pid
+    assert process(again.seen).pid == process(done.seen).pid
 
 
 # What is rolled back, or not touched
@@ -280,10 +287,10 @@ def rolled_back(machine: Machine, edits: Sequence[FileEdit], *, limit: int = 6) 
 
 
 def not_touched(machine: Machine, edits: Sequence[FileEdit], outcome: str) -> Applied:
-    before, pid = snapshot(machine), collect(machine).pid
+    before, pid = snapshot(machine), process(collect(machine)).pid
     done = run(machine, script_of(edits))
     assert done.report.outcome == outcome, done.report
-    assert (snapshot(machine), done.seen.pid) == (before, pid)
+    assert (snapshot(machine), process(done.seen).pid) == (before, pid)
     assert well(machine)
     assert machine.run(f"test -e {STATE}/journal").rc == 1
     return done
@@ -471,7 +478,7 @@ def test_two_at_once(machine: Machine) -> None:
     with ThreadPoolExecutor() as pool:
         outcomes = sorted(done.report.outcome for done in pool.map(lambda _: run(machine, script), range(2)))
     assert outcomes == ["applied", "busy"]
-    assert BAD in collect(machine).argv
+    assert BAD in process(collect(machine)).argv
 
 
 def test_a_kubelet_that_is_down_is_left_alone(machine: Machine) -> None:
@@ -554,7 +561,7 @@ def kill_at_each(
         counts.recovered += "unfinished" in steps(done)
         found = texts(machine, old)
         assert found in (old, new), (at, whom, "some files are old and some new")
-        assert ("--max-pods=9" in done.seen.argv) == (found == new), (at, whom, "the kubelet runs with other files")
+        assert ("--max-pods=9" in process(done.seen).argv) == (found == new), (at, whom, "the kubelet runs with other files")
         assert "kubelet-guard" not in snapshot(machine), (at, whom)
         assert machine.run(f"test -e {STATE}/journal").rc == 1
         machine.run("systemctl stop 'kubelet-guard-*.timer'")
