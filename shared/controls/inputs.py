@@ -147,8 +147,8 @@ def _resolve(
     asked: list[str] = []
 
     def exists(path: str) -> bool:
-        asked.append(path)
-        return path not in absent
+        asked.append(absolute(path, directory))
+        return asked[-1] not in absent
 
     made = resolve(argv, dict(files), version=version, cwd=directory, exists=exists, listing=lambda _: dropins)
     return made, tuple(asked)

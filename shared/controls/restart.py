@@ -187,7 +187,7 @@ def _surprises(evidence: Evidence, made: OnDisk, version: str | None, changed: b
     if process.executable.endswith(DELETED):
         yield f"{process.executable.removesuffix(DELETED)} was replaced since the kubelet started"
     program = made.command.argv[0].text
-    if program != process.argv[0]:
+    if program != re.sub("/+", "/", process.argv[0]):
         yield f"the unit starts {program}, and {process.argv[0]} runs"
     if posixpath.normpath(made.directory) != process.directory and _relative(made):
         yield f"the kubelet would start in {made.directory}, and runs in {process.directory}"

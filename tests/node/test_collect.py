@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from sandbox import node
+from sandbox.fleet import members
 from shared.controls import control, judge
 from shared.models import Condition, Health, Link, Listing
 from shared.node import frames
 from shared.node.frames import MissingTools
+from tests.support.fleets import fleet
 from tests.support.folder_node import BOOT_ID, HEALTHZ, NONCE, PID, FolderNode
 from tests.support.require import require
 
@@ -130,6 +133,16 @@ def test_a_large_node_is_fetched_in_parts(folder_node: FolderNode, shell: Shell)
     assert len(first.stdout) <= 4096
     assert len(first.stderr) <= 4096
     assert folder_node.collect(*command, path=path).files[CONFIG].text == text
+
+
+@pytest.mark.parametrize("state", ["compliant_default", "compliant_file", "false_dropin", "large"])
+def test_a_node_of_real_size_takes_one_call(tmp_path: Path, state: str) -> None:
+    folder, *_ = node.make([*members(fleet(state))], tmp_path).values()
+    script = frames.collect_script(1, NONCE)
+    done = subprocess.run(["sh", "-c", script], env=dict(folder.environment()), capture_output=True, check=True)
+    parts = frames.parse_streams(done.stdout.decode(), done.stderr.decode(), NONCE)
+    assert parts[0].parts <= frames.PARTS_PER_CALL
+    assert sum(len(part.text) for part in parts) == parts[0].length
 
 
 def test_leaves_nothing_behind(folder_node: FolderNode, tmp_path: Path) -> None:

@@ -39,10 +39,22 @@ def machine() -> Iterator[Machine]:
         yield booted
 
 
-def start(machine: Machine, env: str = PLAIN, config: str = CONFIG, dropins: dict[str, NodeFile] | None = None) -> None:
+def start(
+    machine: Machine,
+    env: str = PLAIN,
+    config: str = CONFIG,
+    dropins: dict[str, NodeFile] | None = None,
+    *,
+    log: str = "",
+    starts: bool = True,
+) -> None:
+    """Lay out the node anew and, unless it is not to start, wait for its kubelet. `log` is what that logs first."""
     install_aks_node(machine, STANDIN, env=env, config=config, dropins={**DROPINS, **(dropins or {})})
+    machine.write({"/opt/log": log})
+    if not starts:
+        return
     machine.check(["systemctl", "start", "kubelet.service"])
-    for _ in range(100):
+    for _ in range(600):
         if machine.run("curl -s -m 1 http://127.0.0.1:10248/healthz").stdout == "ok":
             return
         time.sleep(0.1)
@@ -159,3 +171,98 @@ def test_the_script_leaves_nothing_behind(machine: Machine) -> None:
     before = machine.run(listing).stdout
     collect(machine)
     assert machine.run(listing).stdout == before
+
+
+def with_lines(lines: str) -> dict[str, NodeFile]:
+    return {"50-test.conf": NodeFile(f"[Service]\n{lines}\n")}
+
+
+OTHER = CONFIG.replace('Chains": true', 'Chains": false')
+
+
+def test_a_bind_mount_of_the_unit(machine: Machine) -> None:
+    machine.write({"/opt/real.json": OTHER})
+    start(machine, dropins=with_lines(f"BindReadOnlyPaths=/opt/real.json:{CONFIG_PATH}"))
+    seen = collect(machine)
+    file = seen.files[CONFIG_PATH]
+    assert (file.text, file.hosted) == (OTHER, False)
+    (mount,) = [mount for mount in seen.mounts if mount.point == CONFIG_PATH]
+    assert (mount.root.endswith("/opt/real.json"), mount.same) == (True, False)
+
+
+def test_a_bind_mount_after_the_start(machine: Machine) -> None:
+    start(machine)
+    machine.write({"/opt/old.json": OTHER})
+    machine.check(["mount", "--bind", "/opt/old.json", CONFIG_PATH])
+    try:
+        seen = collect(machine)
+    finally:
+        machine.check(["umount", CONFIG_PATH])
+    assert [mount.same for mount in seen.mounts if mount.point == CONFIG_PATH] == [False]
+
+
+def test_a_directory_mounted_onto_itself_shows_the_same(machine: Machine) -> None:
+    start(machine, dropins=with_lines("ReadOnlyPaths=/etc/default"))
+    seen = collect(machine)
+    assert [(mount.point, mount.same) for mount in seen.mounts] == [("/etc/default", True)]
+    assert seen.files[CONFIG_PATH].hosted
+
+
+def test_a_working_directory(machine: Machine) -> None:
+    dropins = {
+        **with_lines("WorkingDirectory=/etc/default"),
+        "10-componentconfig.conf": NodeFile(
+            '[Service]\nEnvironment="KUBELET_CONFIG_FILE_FLAGS=--config kubeletconfig.json"\n', 0o600
+        ),
+    }
+    start(machine, dropins=dropins)
+    seen = collect(machine)
+    assert seen.process is not None
+    assert seen.process.directory == "/etc/default"
+    assert seen.files[CONFIG_PATH].text == CONFIG
+
+
+def test_a_frozen_process(machine: Machine) -> None:
+    start(machine)
+    machine.check(["systemctl", "kill", "--signal=STOP", "kubelet.service"])
+    try:
+        seen = collect(machine)
+    finally:
+        machine.check(["systemctl", "kill", "--signal=CONT", "kubelet.service"])
+    assert seen.process is not None
+    assert (seen.process.state, seen.process.version) == ("T", f"v{kubelet_standin.VERSION}")
+    assert seen.health == (Health("127.0.0.1", 10248, ""),)
+
+
+def test_the_kubelets_own_log_in_the_journal(machine: Machine) -> None:
+    lines = (
+        'I1127 11:09:16.09 1 server.go:257] "Effective KubeletConfiguration" config=<',
+        "\tapiVersion: kubelet.config.k8s.io/v1beta1",
+        "\tkind: KubeletConfiguration",
+        "\tmakeIPTablesUtilChains: true",
+        "\tstaticPodURL: https://h/x?sig=s3cret",
+        " >",
+    )
+    start(machine, dropins=with_lines("Environment=STANDIN_LOG=/opt/log"), log="\n".join(lines) + "\n")
+    assert collect(machine).log == {"makeIPTablesUtilChains": "true"}
+    start(machine, dropins=with_lines("Environment=STANDIN_LOG=/opt/log"), log="another process\n")
+    assert collect(machine).log is None
+
+
+def test_the_managers_environment(machine: Machine) -> None:
+    machine.check(["systemctl", "set-environment", "KUBELET_CGROUP_FLAGS=--v=4 --max-pods='5'", "OTHER=s3cret"])
+    try:
+        start(machine)
+        seen = collect(machine)
+    finally:
+        machine.check(["systemctl", "unset-environment", "KUBELET_CGROUP_FLAGS", "OTHER"])
+    assert seen.manager_environment == {"KUBELET_CGROUP_FLAGS": "--v=4 --max-pods='5'"}
+
+
+def test_conditions_that_systemd_looks_at(machine: Machine) -> None:
+    dropins = {"50-c.conf": NodeFile("[Unit]\nConditionVirtualization=!vm\nAssertUser=root\nConditionUser=nobody\n")}
+    start(machine, dropins=dropins, starts=False)
+    held = {condition.text: condition.holds for condition in collect(machine).conditions}
+    assert held["AssertUser=root"] is True
+    assert held["ConditionUser=nobody"] is False
+    assert held["ConditionVirtualization=!vm"] is True

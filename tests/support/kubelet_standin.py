@@ -2,9 +2,9 @@
 """A stand-in for the kubelet on a real systemd: it decides as shared/kubelet does whether to start.
 
 It is installed as /opt/bin/kubelet in a machine that shows this repository at REPOSITORY, read-only. It reads the files
-that its arguments name, refuses what a kubelet would refuse (exit 1, with the error), and else serves healthz, at the
-address that it resolves. `--version` it answers as a kubelet of VERSION. With STANDIN_IGNORES_TERM in its environment
-it does not end on SIGTERM.
+that its arguments name, refuses what a kubelet would refuse (exit 1, with the error), and else prints the file that
+STANDIN_LOG names and serves healthz at the address that it resolves. `--version` it answers as a kubelet of VERSION.
+With STANDIN_IGNORES_TERM in its environment it does not end on SIGTERM.
 """
 
 import ctypes
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 REPOSITORY = "/opt/kubelet-guard"
-VERSION = "1.33.5"
+VERSION = "1.36.3"
 
 
 class Healthz(http.server.BaseHTTPRequestHandler):
@@ -60,6 +60,8 @@ def main() -> None:
         sys.exit(f"run: {resolution.error}")
     if "STANDIN_IGNORES_TERM" in os.environ:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if log := os.environ.get("STANDIN_LOG"):
+        print(Path(log).read_text(), end="", flush=True)
     where = (str(resolution.value("healthzBindAddress")), int(str(resolution.value("healthzPort"))))
     server = http.server.HTTPServer(where, Healthz)
     server.serve_forever()

@@ -56,7 +56,10 @@ def kubelet_configuration(random: Random) -> dict[str, Any]:
         "registerWithTaints": [{"key": "a", "value": "b", "effect": "NoSchedule"}],
     }
     chosen = random.sample(sorted(known), random.randint(3, len(known)))
-    items = [("kind", "KubeletConfiguration"), ("apiVersion", "kubelet.config.k8s.io/v1beta1")]
+    items: list[tuple[str, object]] = [
+        ("kind", "KubeletConfiguration"),
+        ("apiVersion", "kubelet.config.k8s.io/v1beta1"),
+    ]
     items += [(name, known[name]) for name in chosen]
     random.shuffle(items)
     return dict(items)
@@ -69,7 +72,8 @@ def config_text(random: Random, values: Mapping[str, Any]) -> str:
         separators = random.choice([(",", ":"), (", ", ": ")])
         return json.dumps(values, ensure_ascii=random.random() < 0.5, separators=separators)
     if form < 0.35:
-        return json.dumps(values, indent=random.choice([1, 2, 4, "\t"]), ensure_ascii=random.random() < 0.5)
+        indents: tuple[int | str, ...] = (1, 2, 4, "\t")
+        return json.dumps(values, indent=random.choice(indents), ensure_ascii=random.random() < 0.5)
     if form < 0.45:
         return _flow(random, values)
     lines = ["---"] if random.random() < 0.2 else []
