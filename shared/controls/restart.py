@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from shared.controls.codes import Code
@@ -191,7 +191,8 @@ def _surprises(evidence: Evidence, made: OnDisk, version: str | None, changed: b
         yield f"the unit starts {program}, and {process.argv[0]} runs"
     if posixpath.normpath(made.directory) != process.directory and _relative(made):
         yield f"the kubelet would start in {made.directory}, and runs in {process.directory}"
-    if not changed and _comparable(argument.text for argument in made.command.argv) != _comparable(process.argv):
+    given = [argument.text for argument in made.command.argv[1:]]
+    if not changed and _comparable(given) != _comparable(process.argv[1:]):
         yield "the unit was not changed since the kubelet started, and gives other arguments than it runs with"
 
 
@@ -225,7 +226,7 @@ def _unmet(conditions: list[Condition]) -> Iterator[str]:
         yield f"{triggers[0].text} does not hold now, or it is not known whether it does"
 
 
-def _comparable(arguments: Iterator[str] | tuple[str, ...]) -> list[str]:
+def _comparable(arguments: Sequence[str]) -> list[str]:
     """Arguments as they can be compared where values were masked: by how many characters may differ with quoting."""
     return [re.sub(r"\*+", "*", argument) for argument in arguments]
 

@@ -41,7 +41,7 @@ async def scope(services: Services, job: Json) -> Json:
         }
     if not visible:
         return {
-            "error": 'this identity can see no subscription: give it a role on one (docs/deploying.md), or sign in'
+            "error": "this identity can see no subscription: give it a role on one (docs/deploying.md), or sign in"
             " with another (az login)"
         }
     return {"subscriptions": list(request.subscriptions) or sorted(visible)}

@@ -75,9 +75,7 @@ async def _look(
         failing = tuple(finding.control for finding in made if finding.status is Status.FAIL)
         planned = None
         if plans and failing:
-            planned = held_back(
-                plan_node(node, failing, seen, request.method), known, retry=request.retry_rolled_back
-            )
+            planned = held_back(plan_node(node, failing, seen, request.method), known, retry=request.retry_rolled_back)
             documents.PLANS.dump_json([planned])  # what could not be stored would take the batch along
         return made, planned, {name: verdict.proof for name, verdict in verdicts.items()}
     except Exception as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from shared.controls import Verdict, control, judge
-from shared.models import Evidence, Process, File
+from shared.models import Evidence, File, Process
 from shared.node import evidence, frames
 from shared.node.fixing import FileEdit, Report, Splice, apply_script, file_edit, parse_report, undo_script
 from shared.node.planning import plan
@@ -192,7 +192,9 @@ def test_fixes(machine: Machine, kind: str) -> None:
     env = re.sub(r"(?m)^KUBELET_FLAGS=.*", f"KUBELET_FLAGS={bad.flags}", ENVIRONMENT)
     install(machine, unit=bad.unit, env=env, dropins=bad.dropins, config=bad.config)
     machine.check(["python3", "-c", f"import os; os.setxattr({bad.path!r}, 'user.label', b'kept')"])
-    machine.check(f"chown 0:12 {bad.path}")
+    # What its metadata was changed of counts as read only from the next start on.
+    machine.check(f"chown 0:12 {bad.path}; sleep 0.2; systemctl restart kubelet.service")
+    wait_until_well(machine)
     before = collect(machine)
     assert (verdict(before).status, verdict(before).actual) == ("fail", False)
     done = run(
@@ -228,7 +230,7 @@ YAML_CONFIG = (
     "# a team's own\nkind: KubeletConfiguration\napiVersion: kubelet.config.k8s.io/v1beta1\n"
     "makeIPTablesUtilChains: off  # since the migration\nmaxPods: 110\n"
 )
-# Flags and config file that the kubelet starts with, and the config file that is written afterwards.
+# Flags and config file that the kubelet starts with, and the flags that are written afterwards.
 BAD_STATES: dict[str, tuple[str, str, str | None]] = {
     "false by file": ("", FALSE_CONFIG, None),
     "false by YAML file": ("", YAML_CONFIG, None),
@@ -236,20 +238,23 @@ BAD_STATES: dict[str, tuple[str, str, str | None]] = {
     "false by a config drop-in": (f"--config-dir={CONFIG_DROPIN.rpartition('/')[0]}", CONFIG, None),
     "false by both": (f"{BAD} --v=4", FALSE_CONFIG, None),
     "flag twice": (f"{GOOD} --make_iptables_util_chains=0", CONFIG, None),
-    "corrected, restart pending": ("", FALSE_CONFIG, CONFIG),
-    "broken, restart pending": ("", CONFIG, FALSE_CONFIG),
+    "corrected, restart pending": (BAD, CONFIG, GOOD),
+    "broken, restart pending": (GOOD, CONFIG, BAD),
 }
+
+
+def with_flags(flags: str) -> str:
+    """The environment file with these flags besides the plain ones."""
+    return re.sub(r"(?m)^KUBELET_FLAGS=.*", f"KUBELET_FLAGS={PLAIN_FLAGS} {flags}", ENVIRONMENT)
 
 
 @pytest.mark.parametrize("state", BAD_STATES)
 def test_planned_and_fixed(machine: Machine, state: str) -> None:
     flags, config, afterwards = BAD_STATES[state]
     machine.write({CONFIG_DROPIN: NodeFile(DROPIN_TEXT, 0o600)})
-    env = re.sub(r"(?m)^KUBELET_FLAGS=.*", f"KUBELET_FLAGS={PLAIN_FLAGS} {flags}", ENVIRONMENT)
-    install(machine, env=env, config=config)
+    install(machine, env=with_flags(flags), config=config)
     if afterwards is not None:
-        time.sleep(2.1)
-        machine.write({CONFIG_PATH: NodeFile(afterwards, 0o600)})
+        machine.write({ENVIRONMENT_PATH: NodeFile(with_flags(afterwards), 0o600)})
     before = collect(machine)
     assert verdict(before).status == "fail", verdict(before)
     made = plan([control("3.2.6")], before)
@@ -346,7 +351,9 @@ def test_wrong_arguments_are_rolled_back(machine: Machine) -> None:
 
 
 def test_a_kubelet_that_does_not_start_twice_is_said_to_be_down(machine: Machine) -> None:
-    once = "[ -e /run/repaired ] || [ ! -e /run/started ] || { echo reboot this node first; exit 1; }; touch /run/started"
+    once = (
+        "[ -e /run/repaired ] || [ ! -e /run/started ] || { echo reboot this node first; exit 1; }; touch /run/started"
+    )
     step = NodeFile(f'[Service]\nExecStartPre=/bin/sh -c "{once}"\n')
     machine.check("rm -f /run/started /run/repaired")
     install(machine, dropins={"50-once.conf": step})
@@ -561,7 +568,11 @@ def kill_at_each(
         counts.recovered += "unfinished" in steps(done)
         found = texts(machine, old)
         assert found in (old, new), (at, whom, "some files are old and some new")
-        assert ("--max-pods=9" in process(done.seen).argv) == (found == new), (at, whom, "the kubelet runs with other files")
+        assert ("--max-pods=9" in process(done.seen).argv) == (found == new), (
+            at,
+            whom,
+            "the kubelet runs with other files",
+        )
         assert "kubelet-guard" not in snapshot(machine), (at, whom)
         assert machine.run(f"test -e {STATE}/journal").rc == 1
         machine.run("systemctl stop 'kubelet-guard-*.timer'")
