@@ -339,7 +339,9 @@ def test_wrong_arguments_are_rolled_back(machine: Machine) -> None:
 
 
 def test_a_kubelet_that_does_not_start_twice_is_said_to_be_down(machine: Machine) -> None:
-    once = "[ -e /run/repaired ] || [ ! -e /run/started ] || { echo reboot this node first; exit 1; }; touch /run/started"
+    once = (
+        "[ -e /run/repaired ] || [ ! -e /run/started ] || { echo reboot this node first; exit 1; }; touch /run/started"
+    )
     step = NodeFile(f'[Service]\nExecStartPre=/bin/sh -c "{once}"\n')
     machine.check("rm -f /run/started /run/repaired")
     install(machine, dropins={"50-once.conf": step})
