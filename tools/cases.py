@@ -158,7 +158,7 @@ _THRESHOLDS: Final = (
 )
 _HEADERS: Final = ("a:b", "a:b,a:c", "a", "", ":b", "a:", "a:b:c", " a : b ", "a:b,c")
 _ADDRESSES: Final = (
-    "0.0.0.0",  # noqa: S104 - a value, not an address of ours
+    "0.0.0.0",
     "::",
     "127.0.0.1",
     "1.2.3",
@@ -227,7 +227,7 @@ _AKS_FLAGS: Final = (
 )  # fmt: skip
 _AKS_CONFIG: Final[dict[str, Value]] = {
     "staticPodPath": "/etc/kubernetes/manifests",
-    "address": "0.0.0.0",  # noqa: S104 - what such a node has
+    "address": "0.0.0.0",
     "tlsCertFile": "/etc/kubernetes/certs/kubeletserver.crt",
     "tlsPrivateKeyFile": "/etc/kubernetes/certs/kubeletserver.key",
     "rotateCertificates": True,
@@ -247,7 +247,7 @@ class _Maker:
     """One case's dice."""
 
     def __init__(self, seed: str) -> None:
-        self.dice = random.Random(seed)  # noqa: S311 - the same cases again, not secrets
+        self.dice = random.Random(seed)
 
     def chance(self, share: float) -> bool:
         return self.dice.random() < share
@@ -760,7 +760,7 @@ def cases(seed: int, count: int) -> Iterator[Case]:
 
 def main() -> None:
     for case in cases(int(sys.argv[1]), int(sys.argv[2])):
-        print(json.dumps(case))  # noqa: T201 - what it is for
+        print(json.dumps(case))
 
 
 if __name__ == "__main__":

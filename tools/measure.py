@@ -212,10 +212,10 @@ def main() -> int:
             differ = compare(case, real, version)
             if differ:
                 kinds["differ"] += 1
-                print(json.dumps({"differ": differ, **case}), flush=True)  # noqa: T201
+                print(json.dumps({"differ": differ, **case}), flush=True)
     if options.rows is not None:
         options.rows.write_text("".join(f"{row}\n" for row in rows), "utf-8")
-    print(f"{version}: {len(cases)} cases, {dict(kinds)}", file=sys.stderr)  # noqa: T201
+    print(f"{version}: {len(cases)} cases, {dict(kinds)}", file=sys.stderr)
     return 1 if kinds["differ"] else 0
 
 
