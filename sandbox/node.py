@@ -8,7 +8,7 @@ import sys
 import time
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -101,6 +101,10 @@ def _changes_after_start(member: Member) -> dict[str, aks.File]:
     path = aks.config_path(kubelet)
     if kubelet.then_chains is not None and path is not None:
         changed[path] = aks.File(aks.config_text(kubelet, kubelet.then_chains), 0o600)
+    if kubelet.then_flags:
+        changed[aks.ENVIRONMENT] = aks.files(replace(kubelet, flags=kubelet.then_flags), _labels(member))[
+            aks.ENVIRONMENT
+        ]
     if kubelet.then_systemd_flags:
         path, file = aks.systemd_dropin(kubelet.then_systemd_flags)
         changed[path] = file

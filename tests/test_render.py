@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from dataclasses import fields, replace
 
 import pytest
@@ -151,12 +152,16 @@ def test_findings_hold_plain_characters(text: str, more: str) -> None:
     assert from_verdict("r", NOW, replace(place, name=made.node, cluster=made.cluster), "3.2.6", verdict) == made
 
 
+# What a text that was read from a file cannot have, but for bytes that are not UTF-8.
+_NO_FILE_HAS = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
+
+
 def planned(
     before: str, after: str, steps: tuple[str, ...] = ("restart the kubelet",), place: Node | None = None
 ) -> NodePlan:
     """A plan that changes one file's text."""
-    seen = file("/etc/default/kubelet", before.replace("\0", ""))
-    edit = file_edit(seen, after.replace("\0", ""))
+    seen = file("/etc/default/kubelet", _NO_FILE_HAS.sub("", before))
+    edit = file_edit(seen, _NO_FILE_HAS.sub("", after))
     text = seen.text.encode("utf-8", "surrogateescape")
     return NodePlan(
         node=place or node(1),

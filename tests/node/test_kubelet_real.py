@@ -89,7 +89,17 @@ STATES: dict[str, tuple[State, bool, set[Status]]] = {
 }
 
 
-@pytest.fixture(params=kubelet_binaries() or [None], ids=lambda path: version_of(path) if path else "none")
+def _kubelets() -> list[object]:
+    """The newest kubelet for every run of the tests, those of other minors for the slow one."""
+    found = sorted(
+        kubelet_binaries(), key=lambda path: [int(part) for part in version_of(path).split(".")], reverse=True
+    )
+    return [
+        pytest.param(path, id=version_of(path), marks=[] if path == found[0] else [pytest.mark.slow]) for path in found
+    ] or [pytest.param(None, id="none")]
+
+
+@pytest.fixture(params=_kubelets())
 def node(request: pytest.FixtureRequest) -> Iterator[RealNode]:
     require_kubelet()
     with real_node(request.param) as booted:

@@ -37,7 +37,7 @@ EXPECTED: dict[tuple[str, str], list[tuple[Status, str, bool | None, str]]] = {
         (FAIL, "wrong", False, FLAG),
         (FAIL, "wrong", False, "/etc/kubernetes/kubelet.conf.d/50-team.conf:"),
         (PASS, "right", True, FLAG),
-        (FAIL, "wrong_after_restart", None, CONFIG),
+        (FAIL, "wrong_after_restart", True, FLAG),
     ],
     ("aks-retail-prod-weu", "win22"): [(Status.NOT_APPLICABLE, "windows", None, "")] * 2,
     ("aks-batch-prod-neu", "system"): [
@@ -112,6 +112,7 @@ async def test_few_calls_a_node(bench: BenchFactory) -> None:
         ("false_envfile_quoted", FAIL, "wrong"),
         ("false_flag_twice", FAIL, "wrong"),
         ("restart_pending_fixed", FAIL, "restart_pending"),
+        ("changed_since_start", ERROR, "unproved"),
         ("daemon_reload_pending", FAIL, "wrong_after_restart"),
         ("stopped", SKIPPED, "stopped"),
     ],

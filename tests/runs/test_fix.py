@@ -40,6 +40,12 @@ async def fix(b: Bench, made: Sequence[NodePlan], **options: object) -> tuple[Ru
     return run, sorted(await b.findings(run.id), key=lambda item: int(item.instance_id or 0))
 
 
+def made_false(b: Bench, plan: NodePlan) -> None:
+    """Somebody writes the wrong flag behind the kubelet's back: a restart would make it wrong."""
+    path = b.box.node_dir(plan.node.name) / "etc/default/kubelet"
+    path.write_text(path.read_text().replace("KUBELET_FLAGS=", "KUBELET_FLAGS=--make-iptables-util-chains=false ", 1))
+
+
 @pytest.mark.parametrize(
     "state",
     [
@@ -151,7 +157,7 @@ async def test_what_was_rolled_back_is_taken_again_only_when_asked(bench: BenchF
         (again,) = await runs.plans_of(b.services, await runs.survey_here(b.services, RunKind.PLAN, asked))
         _, (finding,) = await fix(b, [again], retry_rolled_back=True)
         assert finding.outcome is Outcome.FIXED, finding
-        late.write_text(LATE_FALSE)
+        made_false(b, plan)
         (later,) = await plans(b)
         assert later.refused == "", "it was right since, so that the roll back is forgotten"
 
@@ -165,9 +171,9 @@ async def test_a_fix_without_a_verdict_is_looked_at_again_and_left(bench: BenchF
         run, (finding,) = await fix(b, [plan])
         assert (finding.outcome, finding.status) == (Outcome.FAILED, Status.ERROR), finding
         assert finding.reason.startswith("LOOK AT THIS NODE: failed: the fix is applied, but two looks gave no verdict")
-        steps = [command.step.split(".")[0] for command in await b.services.store.commands(run.id)]
+        steps = [command.step for command in await b.services.store.commands(run.id)]
         assert steps.count("fix") == 1
-        assert "again" in steps
+        assert any(step.startswith("again.") for step in steps)
         assert "undo" not in steps, "every restart is a risk"
         assert texts(b, plan) != before
 
@@ -300,7 +306,9 @@ async def test_a_file_changed_between_plan_and_fix_is_left_alone(bench: BenchFac
         path.write_text(path.read_text().replace("110", "111"))
         before = path.read_bytes()
         _, (finding,) = await fix(b, made)
-        assert (finding.outcome, finding.status) == (Outcome.CHANGED_MEANWHILE, Status.FAIL)
+        assert (finding.outcome, finding.status) == (Outcome.CHANGED_MEANWHILE, Status.ERROR), (
+            "nobody knows what it read"
+        )
         assert path.read_bytes() == before
 
 
@@ -412,8 +420,7 @@ async def test_a_fixed_node_that_fails_again_has_regressed(bench: BenchFactory) 
     async with bench(one_pool("false_file"), **FAST) as b:
         made = await plans(b)
         _, (fixed,) = await fix(b, made)
-        path = b.box.node_dir(made[0].node.name) / "etc/default/kubeletconfig.json"
-        path.write_text(path.read_text().replace('"makeIPTablesUtilChains": true', '"makeIPTablesUtilChains": false'))
+        made_false(b, made[0])
         run = await runs.survey_here(b.services, RunKind.AUDIT, RunRequest())
         (finding,) = await b.findings(run.id)
         assert (finding.status, finding.regressed, finding.reimaged_since) == (Status.FAIL, True, False)

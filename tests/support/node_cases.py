@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from tests.support.kubelet import State
+from tests.support.nspawn import KUBELET_PATH
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def _state(case: Mapping[str, Any], defaults: Mapping[str, Any]) -> State:
         environment=_bytes(f"bytes:{given['bytes']}" if "bytes" in given else given["text"]) if given else None,
         environment_path=given.get("path", defaults["environment"]["path"]),
         manager_environment=case.get("manager_environment", {}),
-        start_only=tuple(path for path in wanted if path not in files),
+        start_only=tuple(path for path in wanted if path not in files and path != KUBELET_PATH),
         missing_tools=tuple(case.get("missing_tools", ())),
         before=tuple(f"cp {shlex.quote(of)} {shlex.quote(to)}" for to, of in case.get("copies", {}).items()),
         after=tuple(_command(step, named, text) for step in case.get("after_start", ())),
