@@ -149,7 +149,6 @@ async def test_what_was_rolled_back_is_taken_again_only_when_asked(bench: BenchF
         assert "--retry-rolled-back" in left.reason
         assert b.box.stats()["commands"] == commands, "nothing was sent"
 
-        late.unlink()
         (held,) = await plans(b)
         assert "was rolled back, on 20" in held.refused
         assert (held.edits, held.diff) == ((), "")
