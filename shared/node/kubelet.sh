@@ -130,6 +130,11 @@ masked_line() {
             print "*** (one that may quote a secret stays on the node: journalctl -u kubelet)"
             next
         }
+        # The kubelet quotes a config without a kind whole, and prints the whole of one that it finds invalid.
+        sub(/ is missing in .*/, " is missing")
+        sub(/, path: &.*/, "")
+        gsub(/`[^`]*`/, "`***`")
+        sub(/^[EF][0-9][0-9][0-9][0-9] [0-9:.]+ +[0-9]+ /, "")
         sub(/:\/\/.*@/, "://***@")
         gsub(/[?][^ ]+/, "?***")
         out = ""
@@ -139,7 +144,9 @@ masked_line() {
             out = out substr($0, 1, RSTART - 1) word
             $0 = substr($0, RSTART + RLENGTH)
         }
-        print out $0
+        # Errors are wrapped: what is wrong stands last.
+        $0 = out $0
+        print (length($0) > 200 ? substr($0, 1, 60) "..." substr($0, length($0) - 136) : $0)
     }'
 }
 

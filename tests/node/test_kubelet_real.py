@@ -9,6 +9,7 @@ import pytest
 
 from shared.controls import Verdict, control, judge
 from shared.models import Status
+from shared.node.fixing import ApplyOutcome, Report, apply_script, file_edit, parse_report, undo_script
 from shared.runs.plans import plan_node
 from tests.support.findings import node as an_azure_node
 from tests.support.kubelet import RealNode, State, collect, kubelet_binaries, real_node, require_kubelet, version_of
@@ -20,6 +21,7 @@ RIGHT = f'{_HEAD}, "makeIPTablesUtilChains": true}}'
 WRONG = f'{_HEAD}, "makeIPTablesUtilChains": false}}'
 CONFIG_DIR = "/etc/kubernetes/kubelet.conf.d"
 WITH_CONFIG_DIR = f"{KUBELET_PATH} --config={CONFIG_PATH} --config-dir={CONFIG_DIR} $KUBELET_FLAGS"
+NONCE = "0123456789abcdef"
 WRONG_FLAG = "--make-iptables-util-chains=false"
 PASS, FAIL, ERROR = Status.PASS, Status.FAIL, Status.ERROR
 
@@ -143,3 +145,58 @@ def agrees(found: Verdict, running: bool) -> None:
         assert running, found
     if found.status is Status.FAIL and running:
         assert found.code == "wrong_after_restart", found
+
+
+FIXED = {
+    "config file": State({CONFIG_PATH: WRONG}),
+    "flag": State({CONFIG_PATH: RIGHT}, environment=f"KUBELET_FLAGS={WRONG_FLAG}\n"),
+    "drop-in": State({CONFIG_PATH: RIGHT, f"{CONFIG_DIR}/10-a.conf": WRONG}, exec_start=WITH_CONFIG_DIR),
+}
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_a_fix_and_its_undoing(node: RealNode, name: str) -> None:
+    """From evidence to evidence: what is planned is applied, proved by a fresh look, said by configz; and undone."""
+    node.enter(FIXED[name])
+    plan = plan_node(an_azure_node(1), (RULE.id,), collect(node)[0], "auto")
+    script = apply_script(
+        plan.edits,
+        present=plan.present,
+        absent=plan.absent,
+        settle_seconds=1,
+        limit_seconds=30,
+        nonce=NONCE,
+        healthz=plan.healthz,
+    )
+    applied = apply(node, script)
+    assert applied.outcome is ApplyOutcome.APPLIED, applied
+    node.wait_until_well()
+    found = judge(RULE, collect(node)[0])
+    assert (found.status, node.configz()["makeIPTablesUtilChains"]) == (Status.PASS, True), found
+
+    again = apply(node, script)
+    assert again.outcome is ApplyOutcome.CHANGED_MEANWHILE, "fixing twice changes nothing the second time"
+
+    undone = apply(node, undo_script(applied.backup_id, settle_seconds=1, limit_seconds=30, nonce=NONCE))
+    assert undone.outcome is ApplyOutcome.APPLIED, undone
+    node.wait_until_well()
+    found = judge(RULE, collect(node)[0])
+    assert (found.status, node.configz()["makeIPTablesUtilChains"]) == (Status.FAIL, False), found
+
+
+def test_a_change_that_the_kubelet_refuses_is_rolled_back(node: RealNode) -> None:
+    node.enter(State({CONFIG_PATH: RIGHT}))
+    seen, _ = collect(node)
+    edit = file_edit(seen.files[CONFIG_PATH], RIGHT.replace("true", '"true"'))
+    report = apply(node, apply_script([edit], present=[], absent=[], settle_seconds=1, limit_seconds=30, nonce=NONCE))
+    assert report.outcome is ApplyOutcome.ROLLED_BACK, report
+    assert "cannot unmarshal string" in report.reason, "the kubelet's own last word"
+    node.wait_until_well()
+    found = judge(RULE, collect(node)[0])
+    assert (found.status, node.configz()["makeIPTablesUtilChains"]) == (Status.PASS, True), found
+
+
+def apply(node: RealNode, script: str) -> Report:
+    """Run a script that changes the node; what it says that it did."""
+    done = node.machine.execute(["/bin/sh", "-s"], stdin=script.encode(), timeout=280)
+    return parse_report(done.stderr.decode(), NONCE)
