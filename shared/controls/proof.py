@@ -97,9 +97,13 @@ def _way_doubts(evidence: Evidence, path: str, rules: ServiceRules | None, limit
     places = {*met.directories, met.end}
     meant = places & {way(point, evidence.links).end for point in (rules.mounted if rules is not None else ())}
     there = [mount for mount in evidence.mounts if mount.point in places]
+    usual: set[str] = set()
     for mount in there:
-        if not (mount.same or mount.point in meant or _usual(mount)):
+        if mount.same or mount.point in meant:
+            continue
+        if not _usual(mount) or mount.point in usual:
             yield f"a mount at {mount.point} on the way to {path} is neither the unit's nor the image's"
+        usual.add(mount.point)
     if max((len(point) for point in meant if point), default=0) > max((len(mount.point) for mount in there), default=0):
         yield f"the unit mounts something on the way to {path}, and the process has no such mount"
 

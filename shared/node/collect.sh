@@ -99,7 +99,7 @@ walk() { # walk PATH
 
 link() { # link PATH TARGET
     case $links in *"$nl$1$nl"*) return ;; esac
-    links="$links$1$nl"
+    links="$links$1$nl" ways="$ways$1$nl"
     # shellcheck disable=SC2046
     set -- "$1" "$2" $(stat -c '%Z %z' "$within$1")
     [ $# -eq 6 ] || return
@@ -187,7 +187,10 @@ tree() { # tree NAMED REAL DEPTH
             return
         fi
         if [ -n "$name" ] && ! [ -L "$within$2/$name" ] && [ -d "$within$2/$name" ]; then
-            tree "$1/$name" "$2/$name" $(($3 + 1))
+            case $name in
+            *[!\ -~]*) known=no ;;
+            *) tree "$1/$name" "$2/$name" $(($3 + 1)) ;;
+            esac
         elif [ -n "$name" ]; then
             entry "$1/$name"
         fi
@@ -198,7 +201,7 @@ END
 
 entry() { # entry PATH
     case ${1##*/} in
-    *[!\ -~]*) known=no ;;
+    *[!\ -~]*.conf) known=no ;;
     *.conf) entries="${entries}entry $1$nl" ;;
     esac
 }
@@ -207,7 +210,11 @@ names() { # names DIRECTORY: a name of two lines comes as one that no record car
     for name in "$1"/* "$1"/.[!.]* "$1"/..?*; do
         { [ -e "$name" ] || [ -L "$name" ]; } || continue
         name=${name##*/}
-        case $name in *"$nl"*) printf '\001\n' ;; *) printf '%s\n' "$name" ;; esac
+        case $name in
+        *"$nl"*.conf) printf '\001.conf\n' ;;
+        *"$nl"*) if [ -d "$1/$name" ]; then printf '\001.conf\n'; else printf '\001\n'; fi ;;
+        *) printf '%s\n' "$name" ;;
+        esac
     done | sort | head -n $((max_names + 1))
 }
 
@@ -265,7 +272,7 @@ is_kubelet() { case ${1##*/} in kubelet | kubelet[-_.0-9]* | hyperkube*) ;; *) r
 version() {
     command -v timeout >/dev/null || return
     for program in "$root/proc/$pid/exe" "$within$1"; do
-        answer=$(timeout 5 "$program" --version </dev/null | head -c 200 | sed -n '1s/^Kubernetes \(v[0-9][-+.0-9A-Za-z]*\)$/\1/p')
+        answer=$(timeout -k 1 5 "$program" --version </dev/null | head -c 200 | sed -n '1s/^Kubernetes \(v[0-9][-+.0-9A-Za-z]*\)$/\1/p')
         [ -z "$answer" ] || break
     done
     printf '%s\n' "$answer"
@@ -318,8 +325,8 @@ health() {
     done
 }
 
-# The mounts that the paths in $ways lie on, as the process has them (proc(5), mountinfo): its escapes stay. A mount is
-# the same where it shows what its parent has at that place.
+# Every mount on the way of the paths in $ways, also one that another hides, as the process has them (proc(5), mountinfo):
+# its escapes stay. A mount is the same where it shows what its parent has at that place.
 mounts() {
     [ -r "$root/proc/$pid/mountinfo" ] || return
     {
@@ -344,14 +351,13 @@ mounts() {
             type[n] = $(i + 1); source[n] = $(i + 2)
         }
         END {
-            for (w = 1; w <= ways; w++) {
-                best = 0
-                for (m = 1; m <= n; m++)
-                    if ((point[m] == "/" || index(way[w] "/", point[m] "/") == 1) && (!best || length(point[m]) >= length(point[best]))) best = m
-                if (!best || point[best] == "/" || told[best]++) continue
-                p = number[parent[best]]
-                same = p && device[p] == device[best] && plain(from[best]) == (plain(from[p]) == "/" ? "" : plain(from[p])) below(point[best], point[p])
-                print "mount", same ? "yes" : "no", type[best], shown[best], from[best], source[best]
+            for (m = 1; m <= n; m++) {
+                if (point[m] == "/") continue
+                for (w = 1; w <= ways && index(way[w] "/", point[m] "/") != 1; w++);
+                if (w > ways) continue
+                p = number[parent[m]]
+                same = p && device[p] == device[m] && plain(from[m]) == (plain(from[p]) == "/" ? "" : plain(from[p])) below(point[m], point[p])
+                print "mount", same ? "yes" : "no", type[m], shown[m], from[m], source[m]
             }
         }'
 }
@@ -444,6 +450,7 @@ log() {
         /^\{.*"msg":"Effective KubeletConfiguration".*"config":"[^"].*"\}$/ {
             text = substr($0, index($0, "\"config\":\"") + 10)
             sub(/"\}$/, "", text)
+            gsub(/\\\\/, "\001", text) # a backslash of the value itself
             if (text !~ /\\n$/) exit
             n = split(text, line, /\\n/)
             for (i = 1; i < n; i++) { gsub(/\\"/, "\"", line[i]); take(line[i]) }

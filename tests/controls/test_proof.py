@@ -158,6 +158,12 @@ def test_mounts_on_the_way(mount: Mount, proved: bool) -> None:
     assert doubt(seen, of_process(seen), read_by(seen), None) == why(seen), "an unknown unit explains nothing"
 
 
+def test_the_image_mounts_a_place_once() -> None:
+    image = Mount("/etc", "/", "overlay", "overlay", same=False)
+    assert why(replace(evidence(), mounts=(image,))) == ""
+    assert "a mount at /etc" in why(replace(evidence(), mounts=(image, image)))
+
+
 def test_a_deeper_mount_hides_the_unit_s_own() -> None:
     deep = Mount(CONFIG, "/", "tmpfs", "tmpfs", same=True)
     assert why(replace(evidence(), mounts=(deep,)), mounted=("/etc",)) == ""

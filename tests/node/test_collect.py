@@ -310,6 +310,45 @@ def test_a_name_that_cannot_be_told_makes_the_listing_unknown(folder_node: Folde
     assert folder_node.collect(*command, path=path).listings == {CONFIG_DIR: None}
 
 
+@pytest.mark.parametrize("name", ["a\nb", "LIESMICH-f\xfcr-alle", "\udcff", "\x1b[31m"])
+def test_a_name_that_does_not_count_may_be_anything(folder_node: FolderNode, shell: Shell, name: str) -> None:
+    command, path = shell
+    folder_node.write(f"{CONFIG_DIR}/10-a.conf", "a: 1\n")
+    folder_node.write(f"{CONFIG_DIR}/{name}", "a: 1\n")
+    folder_node.process("kubelet", f"--config-dir={CONFIG_DIR}")
+    known = Listing((f"{CONFIG_DIR}/10-a.conf",), (CONFIG_DIR,))
+    assert folder_node.collect(*command, path=path).listings == {CONFIG_DIR: known}
+
+
+@pytest.mark.parametrize("name", ["a\nb", "f\xfcr", "\udcff"])
+def test_a_directory_whose_name_cannot_be_told(folder_node: FolderNode, shell: Shell, name: str) -> None:
+    command, path = shell
+    folder_node.write(f"{CONFIG_DIR}/{name}/10-a.conf", "a: 1\n")
+    folder_node.process("kubelet", f"--config-dir={CONFIG_DIR}")
+    assert folder_node.collect(*command, path=path).listings == {CONFIG_DIR: None}
+
+
+@pytest.mark.parametrize(
+    ("mounts", "points"),
+    [
+        (["/etc/kubernetes"], ["/etc/kubernetes"]),  # over the directory of the link
+        (["/srv", "/opt"], ["/opt"]),
+        (["/opt", "/opt/real"], ["/opt", "/opt/real"]),
+        (["/opt", "/opt"], ["/opt", "/opt"]),
+    ],
+)
+def test_every_mount_on_the_way(folder_node: FolderNode, shell: Shell, mounts: list[str], points: list[str]) -> None:
+    command, path = shell
+    folder_node.write("/opt/real/kubelet.yaml", "a: 1\n")
+    folder_node.link("/etc/kubernetes/kubelet.yaml", "/opt/real/kubelet.yaml")
+    folder_node.process("kubelet", "--config=/etc/kubernetes/kubelet.yaml")
+    lines = ["1 0 8:1 / / rw - ext4 /dev/sda1 rw"]
+    lines += [f"{number} 1 8:2 /x {point} rw - ext4 /dev/sdb rw" for number, point in enumerate(mounts, 2)]
+    folder_node.write(f"/proc/{PID}/mountinfo", "\n".join(lines) + "\n")
+    seen = folder_node.collect(*command, path=path)
+    assert [mount.point for mount in seen.mounts] == points
+
+
 @pytest.mark.parametrize(
     "given", ["/etc/kubernetes/kubelet.d/", "//etc//kubernetes/./kubelet.d", "etc/kubernetes/kubelet.d", "/etc/my dir"]
 )
@@ -440,6 +479,14 @@ def test_the_kubelets_own_log_in_json(folder_node: FolderNode, shell: Shell) -> 
     line = f'{{"ts":1.5,"caller":"s.go:257","msg":"Effective KubeletConfiguration","v":0,"config":"{text}"}}\n'
     folder_node.journal(line)
     assert folder_node.collect(*command, path=path).log == {"makeIPTablesUtilChains": "true"}
+
+
+def test_a_line_within_a_value_of_the_log_is_no_setting(folder_node: FolderNode, shell: Shell) -> None:
+    command, path = shell
+    text = "apiVersion: kubelet.config.k8s.io/v1beta1\\nkind: KubeletConfiguration\\nmakeIPTablesUtilChains: false\\n"
+    value = 'providerID: \\"x\\\\nmakeIPTablesUtilChains: true\\\\ny\\"\\n'
+    folder_node.journal(f'{{"ts":1.5,"msg":"Effective KubeletConfiguration","v":0,"config":"{text}{value}"}}\n')
+    assert folder_node.collect(*command, path=path).log == {"makeIPTablesUtilChains": "false"}
 
 
 @pytest.mark.parametrize(
