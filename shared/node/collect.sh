@@ -553,8 +553,11 @@ END
     {
         printf '%s\n' "$inputs" | sed -n 's/^ca //p'
         printf '%s\n' "$seen" | while IFS= read -r path; do
-            [ -f "$within$path" ] && head -c "$max_bytes" "$within$path" | tr '\r' '\n' |
-                sed -n 's/.*clientCAFile["'\'']\{0,1\}[ \t]*:[ \t]*["'\'']\{0,1\}\([^"'\'',}#]*\).*/ca \1/p' | sed 's/[ \t]*$//' | plain "$cwd" | sed 's/^ca //'
+            [ -f "$within$path" ] || continue
+            authority=$(head -c "$max_bytes" "$within$path" | tr '\r' '\n' |
+                sed -n 's/.*clientCAFile["'\'']\{0,1\}[ \t]*:[ \t]*["'\'']\{0,1\}\([^"'\'',}#]*\).*/ca \1/p' | sed 's/[ \t]*$//')
+            # Loading a config file makes it one from that file's directory, a drop-in's stays as it is.
+            for base in "$cwd" "${path%/*}"; do printf '%s\n' "$authority" | plain "$base"; done | sed 's/^ca //'
         done
     } | sort -u | head -n 16 | while IFS= read -r path; do
         there=no

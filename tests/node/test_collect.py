@@ -518,6 +518,14 @@ def test_a_client_ca_file_that_is_named(folder_node: FolderNode, shell: Shell) -
     assert folder_node.collect(*command, path=path).exists == {"/etc/ca.crt": True, "/etc/none.crt": False}
 
 
+def test_a_client_ca_file_from_the_directory_of_the_config_file(folder_node: FolderNode, shell: Shell) -> None:
+    command, path = shell
+    folder_node.write("/etc/pki/ca.crt", "")
+    folder_node.write("/etc/k/config.yaml", "authentication:\n  x509:\n    clientCAFile: ../pki/ca.crt\n")
+    folder_node.process("kubelet", "--config=/etc/k/config.yaml", cwd="/opt")
+    assert folder_node.collect(*command, path=path).exists == {"/etc/pki/ca.crt": True, "/pki/ca.crt": False}
+
+
 def test_a_fix_that_was_not_ended(folder_node: FolderNode) -> None:
     folder_node.write("/var/lib/kubelet-guard/journal", "KGJ1\nreplacing\n20261127T110000Z-77\nmore $(reboot)\n")
     assert folder_node.collect().unfinished == "replacing 20261127T110000Z-77"
