@@ -500,7 +500,9 @@ collect() {
         # Where the process's root is a directory of the host, its working directory shows below that.
         case $top in '' | /) ;; *) case $cwd/ in "$top"/*) cwd=${cwd#"$top"} ;; esac ;; esac
         case $cwd in /*) ;; *) cwd=/ ;; esac
-        argv=$(arguments | program kind=arguments && printf .)
+        executable=$(readlink "$root/proc/$pid/exe") other=''
+        is_kubelet "$(arguments | head -n 1)" || is_kubelet "${executable% (deleted)}" || other=1
+        argv=$(arguments | program kind=arguments other="$other" && printf .)
         argv=${argv%.}
     else
         pid=0
@@ -513,7 +515,7 @@ collect() {
     environments=$(
         {
             property EnvironmentFiles | sed 's/ (ignore_errors=[a-z]*)$//'
-            each_unit sed -n 's/^[ \t]*EnvironmentFile[ \t]*=[ \t]*-\{0,1\}\(\/[^*?[]*[^*?[ \t]\)[ \t]*$/\1/p'
+            each_unit tr '\r' '\n' | sed -n 's/^[ \t]*EnvironmentFile[ \t]*=[ \t]*-\{0,1\}\(\/[^*?[]*[^*?[ \t]\)[ \t]*$/\1/p'
         } | sed 's/^/file /' | plain / | cut -c 6-
     )
     # A variable that the kubelet's command line expands is needed; every other stays on the node.
@@ -532,13 +534,13 @@ collect() {
     printf '%s\n' "$environments" | while IFS= read -r path; do [ -n "$path" ] && printf 'environment %s\n' "$path"; done
     if [ "$pid" -gt 0 ]; then
         printf 'argv %s\n%s' "${#argv}" "$argv"
-        executable=$(arguments | head -n 1)
-        ! is_kubelet "$executable" || printf 'fact version %s\n' "$(version "$executable")"
+        named=$(arguments | head -n 1)
+        ! is_kubelet "$named" || printf 'fact version %s\n' "$(version "$named")"
         printf 'fact pid %s\nfact boot_id %s\nfact state %s\n' "$pid" "$(cat "$root/proc/sys/kernel/random/boot_id")" "$(state)"
         # Field 22 of stat, counted behind the command's closing bracket: clock ticks since boot.
         printf 'fact ticks %s\n' "$(sed 's/.*) //' "$root/proc/$pid/stat" | cut -d ' ' -f 20)"
         printf 'fact uid %s\n' "$(stat -c %u "$root/proc/$pid")"
-        printf 'fact executable %s\nfact root %s\nfact directory %s\n' "$(readlink "$root/proc/$pid/exe")" "${top:-/}" "$cwd"
+        printf 'fact executable %s\nfact root %s\nfact directory %s\n' "$executable" "${top:-/}" "$cwd"
         log
     fi
     # Here-documents, not pipes: the loops count files in this shell.
