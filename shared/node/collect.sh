@@ -282,7 +282,7 @@ version() {
 healthz_places() {
     {
         [ ! -r "$root/proc/$pid/cmdline" ] || arguments
-        printf '%s\n' "$configs" | while IFS= read -r path; do
+        printf '%s\n' "$seen" | while IFS= read -r path; do
             [ -f "$within$path" ] && head -c "$max_bytes" "$within$path"
         done
     } | tr '\n' ' ' | awk '
@@ -529,7 +529,6 @@ collect() {
             done
         } | plain "$cwd"
     )
-    configs=$(printf '%s\n' "$inputs" | sed -n 's/^config //p')
     printf '%s\n' "$units" | while IFS= read -r path; do [ -n "$path" ] && printf 'unit %s\n' "$path"; done
     printf '%s\n' "$environments" | while IFS= read -r path; do [ -n "$path" ] && printf 'environment %s\n' "$path"; done
     if [ "$pid" -gt 0 ]; then

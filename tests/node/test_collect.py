@@ -413,6 +413,15 @@ def test_an_endless_version_is_cut(folder_node: FolderNode) -> None:
     assert seen.process.version == ""
 
 
+def test_healthz_is_asked_where_a_dropin_puts_it(folder_node: FolderNode, shell: Shell) -> None:
+    command, path = shell
+    folder_node.write(f"{CONFIG_DIR}/10-health.conf", "healthzPort: 10300\n")
+    folder_node.process("kubelet", f"--config-dir={CONFIG_DIR}")
+    folder_node.health({"http://127.0.0.1:10300/healthz": "ok"})
+    asked = folder_node.collect(*command, path=path).health
+    assert asked == (Health("127.0.0.1", 10248, ""), Health("127.0.0.1", 10300, "ok"))
+
+
 def test_healthz_is_asked_where_the_configuration_puts_it(folder_node: FolderNode, shell: Shell) -> None:
     command, path = shell
     folder_node.write(CONFIG, '{"healthzPort": 10300, "healthzBindAddress": "::", "x": "healthzPort: $(reboot)"}')
