@@ -241,13 +241,30 @@ plain() {
         }'
 }
 
+# Where systemd looks for units, first things first (systemd.unit(5), "Unit File Load Path").
+unit_paths='/etc/systemd/system.control /run/systemd/system.control /run/systemd/transient /run/systemd/generator.early
+    /etc/systemd/system /etc/systemd/system.attached /run/systemd/system /run/systemd/system.attached
+    /run/systemd/generator /usr/local/lib/systemd/system /lib/systemd/system /usr/lib/systemd/system
+    /run/systemd/generator.late'
+
+# The unit file that a daemon-reload would load: NeedDaemonReload= does not tell of a new one that stands before the
+# loaded one.
+fragment() {
+    for base in $unit_paths; do
+        if [ -e "$root$base/$unit" ] || [ -L "$root$base/$unit" ]; then
+            printf '%s\n' "$base/$unit"
+            return
+        fi
+    done
+}
+identity() { stat -L -c '%d:%i' "$root$1"; }
+
 # The drop-ins on disk in the order in which systemd applies them: by name, the first directory of a name wins
 # (systemd.unit(5)).
 dropins() {
     number=0
     for kind in "$unit.d" service.d; do
-        for base in /etc/systemd/system /run/systemd/system /usr/local/lib/systemd/system /usr/lib/systemd/system \
-            /lib/systemd/system; do
+        for base in $unit_paths; do
             number=$((number + 1))
             for path in "$root$base/$kind"/*.conf; do
                 { [ -e "$path" ] || [ -L "$path" ]; } || continue
@@ -507,9 +524,14 @@ collect() {
     else
         pid=0
     fi
-    units="$(property FragmentPath)$nl$(
-        # As loaded; where systemd knows that the disk has others by now, as a daemon-reload would load them.
-        if [ "$(property NeedDaemonReload)" = yes ]; then dropins; else property DropInPaths | tr ' ' '\n'; fi
+    # As loaded; where the disk has others by now, as a daemon-reload would load them.
+    reload=$(property NeedDaemonReload) loaded=$(property FragmentPath) found=$(fragment)
+    if [ -n "$loaded" ] && [ -n "$found" ] && [ "$(identity "$found")" != "$(identity "$loaded")" ]; then
+        reload=yes loaded=$found
+        printf 'fact NeedDaemonReload yes\n'
+    fi
+    units="$loaded$nl$(
+        if [ "$reload" = yes ]; then dropins; else property DropInPaths | tr ' ' '\n'; fi
     )"
     # As loaded, and as the units on disk name them.
     environments=$(

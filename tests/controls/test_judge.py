@@ -438,6 +438,7 @@ class TestRestart:
         [
             without(evidence(), ENVIRONMENT, gone=True),
             edited(evidence(), UNIT, AKS_UNIT.replace("ExecStart=", "ExecStart=\nExecStop=")),
+            replace(edited(evidence(files={"/etc/d.conf": AKS_UNIT}), UNIT, ""), units=(UNIT, "/etc/d.conf")),  # masked
             edited(evidence(), UNIT, AKS_UNIT.replace("--enable-server", '"--enable-server')),
             replace(
                 edited(evidence(), UNIT, AKS_UNIT.replace("kubeletconfig.json", "other.json")),

@@ -235,6 +235,22 @@ def test_a_masked_dropin_is_empty_and_hides_others(folder_node: FolderNode, shel
     assert not seen.gone
 
 
+@pytest.mark.parametrize("how", ["written", "linked", "masked"])
+def test_a_unit_file_before_the_loaded_one(folder_node: FolderNode, shell: Shell, how: str) -> None:
+    command, path = shell
+    loaded, now = "/usr/lib/systemd/system/kubelet.service", "/etc/systemd/system/kubelet.service"
+    folder_node.write(loaded, "[Service]\nExecStart=/bin/kubelet\n")
+    folder_node.at(now).unlink()
+    folder_node.unit(FragmentPath=loaded)
+    if how == "written":
+        folder_node.write(now, "[Service]\nExecStart=/bin/kubelet --v=2\n")
+    else:
+        folder_node.link(now, "/dev/null" if how == "masked" else str(folder_node.at(loaded)))
+    seen = folder_node.collect(*command, path=path)
+    assert seen.units == ((loaded,) if how == "linked" else (now, DROPIN))
+    assert seen.needs_daemon_reload is (how != "linked")
+
+
 # --- configuration directories
 
 
