@@ -373,7 +373,8 @@ mounts() {
                 for (w = 1; w <= ways && index(way[w] "/", point[m] "/") != 1; w++);
                 if (w > ways) continue
                 p = number[parent[m]]
-                same = p && device[p] == device[m] && plain(from[m]) == (plain(from[p]) == "/" ? "" : plain(from[p])) below(point[m], point[p])
+                under = p ? (plain(from[p]) == "/" ? "" : plain(from[p])) below(point[m], point[p]) : ""
+                same = p && device[p] == device[m] && plain(from[m]) == (under == "" ? "/" : under)
                 print "mount", same ? "yes" : "no", type[m], shown[m], from[m], source[m]
             }
         }'

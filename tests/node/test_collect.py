@@ -365,6 +365,18 @@ def test_every_mount_on_the_way(folder_node: FolderNode, shell: Shell, mounts: l
     assert [mount.point for mount in seen.mounts] == points
 
 
+def test_a_mount_of_its_own_root_over_itself_shows_the_same(folder_node: FolderNode, shell: Shell) -> None:
+    command, path = shell
+    lines = [
+        "1 0 8:1 / / rw - ext4 /dev/sda1 rw",
+        "2 1 0:9 / /etc rw - overlay o rw",
+        "3 2 0:9 / /etc ro - overlay o rw",
+    ]
+    folder_node.write(f"/proc/{PID}/mountinfo", "\n".join(lines) + "\n")
+    seen = folder_node.collect(*command, path=path)
+    assert [mount.same for mount in seen.mounts] == [False, True]
+
+
 @pytest.mark.parametrize(
     "given", ["/etc/kubernetes/kubelet.d/", "//etc//kubernetes/./kubelet.d", "etc/kubernetes/kubelet.d", "/etc/my dir"]
 )
