@@ -35,6 +35,9 @@ _USUAL: Mapping[str, tuple[Collection[str], Collection[str]]] = {
     "/run": ({"tmpfs"}, {"/"}),
 }
 
+# What systemd-confext and systemd-sysext call the overlays that they lay over /etc and /usr, at any time.
+_MERGED = ("confext", "sysext")
+
 
 def clock_step(evidence: Evidence) -> int | None:
     """By how many nanoseconds the wall clock was set since the kubelet's start; None where that is not known."""
@@ -119,7 +122,7 @@ def replaced(directories: Mapping[str, int], directory: str, limit: int) -> bool
 
 def _usual(mount: Mount) -> bool:
     kinds, roots = _USUAL.get(mount.point, ((), ()))
-    return mount.kind in kinds and mount.root in roots
+    return mount.kind in kinds and mount.root in roots and mount.source not in _MERGED
 
 
 def fingerprint(evidence: Evidence, process: Process, read: Inputs) -> str:

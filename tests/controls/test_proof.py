@@ -143,6 +143,7 @@ def test_a_directory_put_in_another_s_place() -> None:
         (Mount("/etc/default", "/opt/other", "ext4", "/dev/sda1", same=False), False),
         (Mount("/etc", "/", "tmpfs", "tmpfs", same=False), False),
         (Mount("/etc", "/", "overlay", "overlay", same=False), True),
+        (Mount("/etc", "/", "overlay", "confext", same=False), False),
         (Mount("/etc", "/opt/etc", "ext4", "/dev/sda1", same=False), False),
         (Mount("/etc", "/etc", "ext4", "/dev/sda1", same=True), True),
         (Mount("/srv", "/", "tmpfs", "tmpfs", same=False), True),
