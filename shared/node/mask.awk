@@ -332,6 +332,12 @@ function manager(   n, i, all, at) {
 # --- a config file: YAML 1.1, of which JSON is a part, token by token as libyaml's scanner takes it
 
 function blank(c) { return c == "" || c == " " || c == "\t" || c == "\n" || c == "\r" }
+function newline_at(i,   c) { # how many bytes a line's end at this place has, 0 for none
+    c = substr(T, i, 1)
+    if (c == "\n" || c == "\r") return 1
+    if (c == "\302" && substr(T, i + 1, 1) == "\205") return 2
+    return c == "\342" && substr(T, i + 1, 2) ~ /^\200[\250\251]$/ ? 3 : 0
+}
 function hidden() { return secret_column >= 0 || secret_flow > 0 }
 function hide(column) {
     if (hidden()) return
@@ -352,8 +358,8 @@ function config(   n, i, j, k, c, l, s, column, start, fresh, keyed, prefix, exp
     while (i <= n) {
         c = substr(T, i, 1)
         column = i - start
-        if (c == "\n" || c == "\r") {
-            emit(c); i++; start = i; fresh = 1; keyed = 0; prefix = -1
+        if (j = newline_at(i)) {
+            emit(substr(T, i, j)); i += j; start = i; fresh = 1; keyed = 0; prefix = -1
             continue
         }
         if (c == " " || c == "\t") { emit(c); i++; continue }
@@ -440,17 +446,21 @@ function config(   n, i, j, k, c, l, s, column, start, fresh, keyed, prefix, exp
 
 function line_end(i,   s) {
     s = substr(T, i)
-    return match(s, /[\r\n]/) ? i + RSTART - 1 : length(T) + 1
+    return match(s, /[\r\n]|\302\205|\342\200[\250\251]/) ? i + RSTART - 1 : length(T) + 1
 }
 
 # The end of a plain scalar; plain_lines: where its last line starts, if that is not its first.
-function plain_end(i,   j, k, c, n, end, from) {
+function plain_end(i,   j, k, c, n, end, from, width) {
     n = length(T); plain_lines = 0; end = i; j = i
     while (j <= n) {
         c = substr(T, j, 1)
-        if (blank(c)) {
+        if (blank(c) || newline_at(j)) {
             from = 0
-            for (k = j; k <= n && blank(substr(T, k, 1)); k++) if (substr(T, k, 1) ~ /[\r\n]/) from = k + 1
+            for (k = j; k <= n; k += width) {
+                if (width = newline_at(k)) from = k + width
+                else if (blank(substr(T, k, 1))) width = 1
+                else break
+            }
             if (k > n || substr(T, k, 1) == "#") break
             if (from && !flow && (k - from <= indents[top] || k == from && substr(T, k, 4) ~ /^(---|\.\.\.)([ \t\r\n]|$)/)) break
             if (substr(T, k, 1) == ":" && blank(substr(T, k + 1, 1))) break
@@ -470,8 +480,8 @@ function plain_end(i,   j, k, c, n, end, from) {
 function block(i, digit,   n, j, l, depth, width) {
     n = length(T)
     if (i > n) return i
-    emit(substr(T, i, 1)); i++
-    if (substr(T, i - 1, 2) == "\r\n") { emit("\n"); i++ }
+    width = substr(T, i, 2) == "\r\n" ? 2 : newline_at(i)
+    emit(substr(T, i, width)); i += width
     depth = digit ? (indents[top] > 0 ? indents[top] : 0) + digit : 0
     while (i <= n) {
         j = line_end(i)
@@ -482,8 +492,9 @@ function block(i, digit,   n, j, l, depth, width) {
             if (width < depth) return i
         }
         emit(hidden() || l ~ /^[ \t]*#/ ? cover(l, "x", 0) : urls(l, 0)) # a comment to whoever wrote it there
-        emit(substr(T, j, 1))
-        i = j + 1
+        width = newline_at(j)
+        emit(substr(T, j, width))
+        i = j + (width ? width : 1)
     }
     return i
 }

@@ -201,6 +201,18 @@ def test_config_texts(written: str, shown: str) -> None:
     assert masked(raw, "config").decode("utf-8", "surrogateescape") == shown.replace("\xff", "\udcff")
 
 
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\x85", "\u2028", "\u2029"])
+def test_every_line_s_end_of_yaml(end: str) -> None:
+    kind = "kind: KubeletConfiguration\napiVersion: kubelet.config.k8s.io/v1beta1\n"
+    for before in ("# s3cret", "staticPodURL: s3cret", "staticPodURL: |2\n  s3cret", "x: y # s3cret"):
+        raw = f"{kind}{before}{end}makeIPTablesUtilChains: false{end}maxPods: 7\n".encode()
+        made = masked(raw, "config")
+        assert b"s3cret" not in made
+        assert b"makeIPTablesUtilChains: false" in made
+        argv = ["kubelet", "--config", CONFIG]
+        assert verdict(argv, made) == verdict(argv, raw) == (False, 0, False, "4h0m0s", 7, None, False, 50)
+
+
 def settings_of(kind: GoType) -> set[str]:
     """The names of all fields in a type, and in the types within it."""
     inner = [kind.element] if kind.element is not None else []
