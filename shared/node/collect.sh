@@ -476,7 +476,7 @@ log() {
         }'
 }
 
-# The letter of /proc/PID/stat. A disk access is not taken for a hang, and running is the same as sleeping: what is told
+# The letter of /proc/PID/stat, F where its control group is frozen. A disk access is not taken for a hang, and running is the same as sleeping: what is told
 # in two calls must be the same.
 state() {
     for _ in 1 2 3; do
@@ -485,6 +485,8 @@ state() {
         sleep 1
     done
     case $letter in [RI]) letter=S ;; esac
+    group=$(sed -n 's/^0:://p' "$root/proc/$pid/cgroup")
+    [ "$(sed -n 's/^frozen //p' "$root/sys/fs/cgroup$group/cgroup.events")" != 1 ] || letter=F
     printf '%s\n' "$letter"
 }
 
@@ -578,7 +580,7 @@ END
         printf '%s\n' "$inputs" | sed -n 's/^ca //p'
         printf '%s\n' "$seen" | while IFS= read -r path; do
             [ -f "$within$path" ] || continue
-            authority=$(head -c "$max_bytes" "$within$path" | tr '\r' '\n' |
+            authority=$(head -c "$max_bytes" "$within$path" | program kind=config | tr '\r' '\n' |
                 sed -n 's/.*clientCAFile["'\'']\{0,1\}[ \t]*:[ \t]*["'\'']\{0,1\}\([^"'\'',}#]*\).*/ca \1/p' | sed 's/[ \t]*$//')
             # Loading a config file makes it one from that file's directory, a drop-in's stays as it is.
             for base in "$cwd" "${path%/*}"; do printf '%s\n' "$authority" | plain "$base"; done | sed 's/^ca //'

@@ -245,7 +245,7 @@ class TestVersion:
 
 
 class TestHealth:
-    @pytest.mark.parametrize("state", ["T", "t", "D", "Z", "X"])
+    @pytest.mark.parametrize("state", ["T", "t", "D", "F", "Z", "X"])
     def test_a_process_that_does_nothing(self, state: str) -> None:
         for seen in (evidence(), evidence(FALSE)):
             verdict = judge(CONTROL, process(seen, state=state))

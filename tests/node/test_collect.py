@@ -563,6 +563,23 @@ def test_a_client_ca_file_from_the_directory_of_the_config_file(folder_node: Fol
     assert folder_node.collect(*command, path=path).exists == {"/etc/pki/ca.crt": True, "/pki/ca.crt": False}
 
 
+def test_a_client_ca_file_in_a_comment_is_none(folder_node: FolderNode, shell: Shell) -> None:
+    command, path = shell
+    folder_node.write(CONFIG, "# clientCAFile: s3cret\nmaxPods: 7\n")
+    folder_node.process("kubelet", "--config", CONFIG)
+    assert folder_node.collect(*command, path=path).exists == {}
+
+
+@pytest.mark.parametrize(("frozen", "state"), [(1, "F"), (0, "S")])
+def test_a_frozen_control_group(folder_node: FolderNode, shell: Shell, frozen: int, state: str) -> None:
+    command, path = shell
+    folder_node.write(f"/proc/{PID}/cgroup", "1:name=x:/\n0::/system.slice/kubelet.service\n")
+    folder_node.write("/sys/fs/cgroup/system.slice/kubelet.service/cgroup.events", f"populated 1\nfrozen {frozen}\n")
+    process = folder_node.collect(*command, path=path).process
+    assert process is not None
+    assert process.state == state
+
+
 def test_a_fix_that_was_not_ended(folder_node: FolderNode) -> None:
     folder_node.write("/var/lib/kubelet-guard/journal", "KGJ1\nreplacing\n20261127T110000Z-77\nmore $(reboot)\n")
     assert folder_node.collect().unfinished == "replacing 20261127T110000Z-77"
