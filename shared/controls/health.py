@@ -10,11 +10,13 @@ from shared.controls.verdict import Trouble
 from shared.kubelet import Resolution
 from shared.models import Evidence
 
-# proc_pid_stat(5). The collector looks again before it says D, so that a disk access is not taken for a hang.
+# proc_pid_stat(5), and F of the collector's own: a frozen control group shows the kernel's S. The collector looks again
+# before it says D, so that a disk access is not taken for a hang.
 _STATES = {
     "T": "is stopped by a signal",
     "t": "is stopped by a debugger",
     "D": "hangs in the kernel",
+    "F": "is frozen with its control group",
     "Z": "has ended and waits for systemd",
     "X": "has ended",
 }

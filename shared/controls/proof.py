@@ -35,6 +35,9 @@ _USUAL: Mapping[str, tuple[Collection[str], Collection[str]]] = {
     "/run": ({"tmpfs"}, {"/"}),
 }
 
+# What systemd-confext and systemd-sysext call the overlays that they lay over /etc and /usr, at any time.
+_MERGED = ("confext", "sysext")
+
 
 def clock_step(evidence: Evidence) -> int | None:
     """By how many nanoseconds the wall clock was set since the kubelet's start; None where that is not known."""
@@ -97,9 +100,13 @@ def _way_doubts(evidence: Evidence, path: str, rules: ServiceRules | None, limit
     places = {*met.directories, met.end}
     meant = places & {way(point, evidence.links).end for point in (rules.mounted if rules is not None else ())}
     there = [mount for mount in evidence.mounts if mount.point in places]
+    usual: set[str] = set()
     for mount in there:
-        if not (mount.same or mount.point in meant or _usual(mount)):
+        if mount.same or mount.point in meant:
+            continue
+        if not _usual(mount) or mount.point in usual:
             yield f"a mount at {mount.point} on the way to {path} is neither the unit's nor the image's"
+        usual.add(mount.point)
     if max((len(point) for point in meant if point), default=0) > max((len(mount.point) for mount in there), default=0):
         yield f"the unit mounts something on the way to {path}, and the process has no such mount"
 
@@ -115,7 +122,7 @@ def replaced(directories: Mapping[str, int], directory: str, limit: int) -> bool
 
 def _usual(mount: Mount) -> bool:
     kinds, roots = _USUAL.get(mount.point, ((), ()))
-    return mount.kind in kinds and mount.root in roots
+    return mount.kind in kinds and mount.root in roots and mount.source not in _MERGED
 
 
 def fingerprint(evidence: Evidence, process: Process, read: Inputs) -> str:

@@ -97,6 +97,8 @@ def start(evidence: Evidence) -> StartCommand | Trouble:
         if path in evidence.files and not evidence.files[path].whole:
             return Trouble(Code.UNPROVED, f"{path} was not collected whole")
     fragment, *dropins = evidence.units
+    if not texts[fragment]:
+        return Trouble(Code.NEXT_START_REFUSED, f"the unit is masked: {fragment} is empty", fails=True)
     try:
         command = start_command(
             fragment,

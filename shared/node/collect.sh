@@ -99,7 +99,7 @@ walk() { # walk PATH
 
 link() { # link PATH TARGET
     case $links in *"$nl$1$nl"*) return ;; esac
-    links="$links$1$nl"
+    links="$links$1$nl" ways="$ways$1$nl"
     # shellcheck disable=SC2046
     set -- "$1" "$2" $(stat -c '%Z %z' "$within$1")
     [ $# -eq 6 ] || return
@@ -187,7 +187,10 @@ tree() { # tree NAMED REAL DEPTH
             return
         fi
         if [ -n "$name" ] && ! [ -L "$within$2/$name" ] && [ -d "$within$2/$name" ]; then
-            tree "$1/$name" "$2/$name" $(($3 + 1))
+            case $name in
+            *[!\ -~]*) known=no ;;
+            *) tree "$1/$name" "$2/$name" $(($3 + 1)) ;;
+            esac
         elif [ -n "$name" ]; then
             entry "$1/$name"
         fi
@@ -198,7 +201,7 @@ END
 
 entry() { # entry PATH
     case ${1##*/} in
-    *[!\ -~]*) known=no ;;
+    *[!\ -~]*.conf) known=no ;;
     *.conf) entries="${entries}entry $1$nl" ;;
     esac
 }
@@ -207,7 +210,11 @@ names() { # names DIRECTORY: a name of two lines comes as one that no record car
     for name in "$1"/* "$1"/.[!.]* "$1"/..?*; do
         { [ -e "$name" ] || [ -L "$name" ]; } || continue
         name=${name##*/}
-        case $name in *"$nl"*) printf '\001\n' ;; *) printf '%s\n' "$name" ;; esac
+        case $name in
+        *"$nl"*.conf) printf '\001.conf\n' ;;
+        *"$nl"*) if [ -d "$1/$name" ]; then printf '\001.conf\n'; else printf '\001\n'; fi ;;
+        *) printf '%s\n' "$name" ;;
+        esac
     done | sort | head -n $((max_names + 1))
 }
 
@@ -234,13 +241,30 @@ plain() {
         }'
 }
 
+# Where systemd looks for units, first things first (systemd.unit(5), "Unit File Load Path").
+unit_paths='/etc/systemd/system.control /run/systemd/system.control /run/systemd/transient /run/systemd/generator.early
+    /etc/systemd/system /etc/systemd/system.attached /run/systemd/system /run/systemd/system.attached
+    /run/systemd/generator /usr/local/lib/systemd/system /lib/systemd/system /usr/lib/systemd/system
+    /run/systemd/generator.late'
+
+# The unit file that a daemon-reload would load: NeedDaemonReload= does not tell of a new one that stands before the
+# loaded one.
+fragment() {
+    for base in $unit_paths; do
+        if [ -e "$root$base/$unit" ] || [ -L "$root$base/$unit" ]; then
+            printf '%s\n' "$base/$unit"
+            return
+        fi
+    done
+}
+identity() { stat -L -c '%d:%i' "$root$1"; }
+
 # The drop-ins on disk in the order in which systemd applies them: by name, the first directory of a name wins
 # (systemd.unit(5)).
 dropins() {
     number=0
     for kind in "$unit.d" service.d; do
-        for base in /etc/systemd/system /run/systemd/system /usr/local/lib/systemd/system /usr/lib/systemd/system \
-            /lib/systemd/system; do
+        for base in $unit_paths; do
             number=$((number + 1))
             for path in "$root$base/$kind"/*.conf; do
                 { [ -e "$path" ] || [ -L "$path" ]; } || continue
@@ -265,7 +289,7 @@ is_kubelet() { case ${1##*/} in kubelet | kubelet[-_.0-9]* | hyperkube*) ;; *) r
 version() {
     command -v timeout >/dev/null || return
     for program in "$root/proc/$pid/exe" "$within$1"; do
-        answer=$(timeout 5 "$program" --version </dev/null | head -c 200 | sed -n '1s/^Kubernetes \(v[0-9][-+.0-9A-Za-z]*\)$/\1/p')
+        answer=$(timeout -k 1 5 "$program" --version </dev/null | head -c 200 | sed -n '1s/^Kubernetes \(v[0-9][-+.0-9A-Za-z]*\)$/\1/p')
         [ -z "$answer" ] || break
     done
     printf '%s\n' "$answer"
@@ -275,7 +299,7 @@ version() {
 healthz_places() {
     {
         [ ! -r "$root/proc/$pid/cmdline" ] || arguments
-        printf '%s\n' "$configs" | while IFS= read -r path; do
+        printf '%s\n' "$seen" | while IFS= read -r path; do
             [ -f "$within$path" ] && head -c "$max_bytes" "$within$path"
         done
     } | tr '\n' ' ' | awk '
@@ -318,8 +342,8 @@ health() {
     done
 }
 
-# The mounts that the paths in $ways lie on, as the process has them (proc(5), mountinfo): its escapes stay. A mount is
-# the same where it shows what its parent has at that place.
+# Every mount on the way of the paths in $ways, also one that another hides, as the process has them (proc(5), mountinfo):
+# its escapes stay. A mount is the same where it shows what its parent has at that place.
 mounts() {
     [ -r "$root/proc/$pid/mountinfo" ] || return
     {
@@ -344,14 +368,14 @@ mounts() {
             type[n] = $(i + 1); source[n] = $(i + 2)
         }
         END {
-            for (w = 1; w <= ways; w++) {
-                best = 0
-                for (m = 1; m <= n; m++)
-                    if ((point[m] == "/" || index(way[w] "/", point[m] "/") == 1) && (!best || length(point[m]) >= length(point[best]))) best = m
-                if (!best || point[best] == "/" || told[best]++) continue
-                p = number[parent[best]]
-                same = p && device[p] == device[best] && plain(from[best]) == (plain(from[p]) == "/" ? "" : plain(from[p])) below(point[best], point[p])
-                print "mount", same ? "yes" : "no", type[best], shown[best], from[best], source[best]
+            for (m = 1; m <= n; m++) {
+                if (point[m] == "/") continue
+                for (w = 1; w <= ways && index(way[w] "/", point[m] "/") != 1; w++);
+                if (w > ways) continue
+                p = number[parent[m]]
+                under = p ? (plain(from[p]) == "/" ? "" : plain(from[p])) below(point[m], point[p]) : ""
+                same = p && device[p] == device[m] && plain(from[m]) == (under == "" ? "/" : under)
+                print "mount", same ? "yes" : "no", type[m], shown[m], from[m], source[m]
             }
         }'
 }
@@ -444,6 +468,7 @@ log() {
         /^\{.*"msg":"Effective KubeletConfiguration".*"config":"[^"].*"\}$/ {
             text = substr($0, index($0, "\"config\":\"") + 10)
             sub(/"\}$/, "", text)
+            gsub(/\\\\/, "\001", text) # a backslash of the value itself
             if (text !~ /\\n$/) exit
             n = split(text, line, /\\n/)
             for (i = 1; i < n; i++) { gsub(/\\"/, "\"", line[i]); take(line[i]) }
@@ -451,7 +476,7 @@ log() {
         }'
 }
 
-# The letter of /proc/PID/stat. A disk access is not taken for a hang, and running is the same as sleeping: what is told
+# The letter of /proc/PID/stat, F where its control group is frozen. A disk access is not taken for a hang, and running is the same as sleeping: what is told
 # in two calls must be the same.
 state() {
     for _ in 1 2 3; do
@@ -460,6 +485,8 @@ state() {
         sleep 1
     done
     case $letter in [RI]) letter=S ;; esac
+    group=$(sed -n 's/^0:://p' "$root/proc/$pid/cgroup")
+    [ "$(sed -n 's/^frozen //p' "$root/sys/fs/cgroup$group/cgroup.events")" != 1 ] || letter=F
     printf '%s\n' "$letter"
 }
 
@@ -493,20 +520,27 @@ collect() {
         # Where the process's root is a directory of the host, its working directory shows below that.
         case $top in '' | /) ;; *) case $cwd/ in "$top"/*) cwd=${cwd#"$top"} ;; esac ;; esac
         case $cwd in /*) ;; *) cwd=/ ;; esac
-        argv=$(arguments | program kind=arguments && printf .)
+        executable=$(readlink "$root/proc/$pid/exe") other=''
+        is_kubelet "$(arguments | head -n 1)" || is_kubelet "${executable% (deleted)}" || other=1
+        argv=$(arguments | program kind=arguments other="$other" && printf .)
         argv=${argv%.}
     else
         pid=0
     fi
-    units="$(property FragmentPath)$nl$(
-        # As loaded; where systemd knows that the disk has others by now, as a daemon-reload would load them.
-        if [ "$(property NeedDaemonReload)" = yes ]; then dropins; else property DropInPaths | tr ' ' '\n'; fi
+    # As loaded; where the disk has others by now, as a daemon-reload would load them.
+    reload=$(property NeedDaemonReload) loaded=$(property FragmentPath) found=$(fragment)
+    if [ -n "$loaded" ] && [ -n "$found" ] && [ "$(identity "$found")" != "$(identity "$loaded")" ]; then
+        reload=yes loaded=$found
+        printf 'fact NeedDaemonReload yes\n'
+    fi
+    units="$loaded$nl$(
+        if [ "$reload" = yes ]; then dropins; else property DropInPaths | tr ' ' '\n'; fi
     )"
     # As loaded, and as the units on disk name them.
     environments=$(
         {
             property EnvironmentFiles | sed 's/ (ignore_errors=[a-z]*)$//'
-            each_unit sed -n 's/^[ \t]*EnvironmentFile[ \t]*=[ \t]*-\{0,1\}\(\/[^*?[]*[^*?[ \t]\)[ \t]*$/\1/p'
+            each_unit tr '\r' '\n' | sed -n 's/^[ \t]*EnvironmentFile[ \t]*=[ \t]*-\{0,1\}\(\/[^*?[]*[^*?[ \t]\)[ \t]*$/\1/p'
         } | sed 's/^/file /' | plain / | cut -c 6-
     )
     # A variable that the kubelet's command line expands is needed; every other stays on the node.
@@ -520,18 +554,17 @@ collect() {
             done
         } | plain "$cwd"
     )
-    configs=$(printf '%s\n' "$inputs" | sed -n 's/^config //p')
     printf '%s\n' "$units" | while IFS= read -r path; do [ -n "$path" ] && printf 'unit %s\n' "$path"; done
     printf '%s\n' "$environments" | while IFS= read -r path; do [ -n "$path" ] && printf 'environment %s\n' "$path"; done
     if [ "$pid" -gt 0 ]; then
         printf 'argv %s\n%s' "${#argv}" "$argv"
-        executable=$(arguments | head -n 1)
-        ! is_kubelet "$executable" || printf 'fact version %s\n' "$(version "$executable")"
+        named=$(arguments | head -n 1)
+        ! is_kubelet "$named" || printf 'fact version %s\n' "$(version "$named")"
         printf 'fact pid %s\nfact boot_id %s\nfact state %s\n' "$pid" "$(cat "$root/proc/sys/kernel/random/boot_id")" "$(state)"
         # Field 22 of stat, counted behind the command's closing bracket: clock ticks since boot.
         printf 'fact ticks %s\n' "$(sed 's/.*) //' "$root/proc/$pid/stat" | cut -d ' ' -f 20)"
         printf 'fact uid %s\n' "$(stat -c %u "$root/proc/$pid")"
-        printf 'fact executable %s\nfact root %s\nfact directory %s\n' "$(readlink "$root/proc/$pid/exe")" "${top:-/}" "$cwd"
+        printf 'fact executable %s\nfact root %s\nfact directory %s\n' "$executable" "${top:-/}" "$cwd"
         log
     fi
     # Here-documents, not pipes: the loops count files in this shell.
@@ -546,8 +579,11 @@ END
     {
         printf '%s\n' "$inputs" | sed -n 's/^ca //p'
         printf '%s\n' "$seen" | while IFS= read -r path; do
-            [ -f "$within$path" ] && head -c "$max_bytes" "$within$path" | tr '\r' '\n' |
-                sed -n 's/.*clientCAFile["'\'']\{0,1\}[ \t]*:[ \t]*["'\'']\{0,1\}\([^"'\'',}#]*\).*/ca \1/p' | sed 's/[ \t]*$//' | plain "$cwd" | sed 's/^ca //'
+            [ -f "$within$path" ] || continue
+            authority=$(head -c "$max_bytes" "$within$path" | program kind=config | tr '\r' '\n' |
+                sed -n 's/.*clientCAFile["'\'']\{0,1\}[ \t]*:[ \t]*["'\'']\{0,1\}\([^"'\'',}#]*\).*/ca \1/p' | sed 's/[ \t]*$//')
+            # Loading a config file makes it one from that file's directory, a drop-in's stays as it is.
+            for base in "$cwd" "${path%/*}"; do printf '%s\n' "$authority" | plain "$base"; done | sed 's/^ca //'
         done
     } | sort -u | head -n 16 | while IFS= read -r path; do
         there=no

@@ -2,7 +2,7 @@
 # what the kubelet's command line names. Run with LC_ALL=C; set before: `kind` (config, unit, environment, arguments or
 # manager), `find` (1: print what the text names, nothing else; `uses`: the variables that ExecStart= expands, and as
 # what), `keep` (" NAME:USE … ", those variables), `continued` (1: a comment of an environment file goes on behind a
-# backslash, systemd before 254).
+# backslash, systemd before 254), `other` (1: the arguments are no kubelet's).
 #
 # A letter or digit becomes `*` where the text means nothing to a kubelet (comments, other variables, other commands),
 # and `x` where the value is read and must stay a valid one of its type (a header, a label, a part of a URL).
@@ -59,10 +59,13 @@ function step(s, instead) { stepped = instead; return substr(s, RLENGTH + 1) }
 # Credentials, query and fragment of every URL. Hexadecimal digits stay such, so that `%2F` and a port stay valid.
 function urls(s, escapes,    out, word, to, from) {
     out = ""
-    while (match(s, /:\/\/[^ \t\r\n"'<>]+/)) {
-        out = out substr(s, 1, RSTART + 2)
-        word = substr(s, RSTART + 3, RLENGTH - 3)
+    while (match(s, /:\\?\/\\?\/[^ \t\r\n"'<>]+/)) {
+        out = out substr(s, 1, RSTART - 1)
+        word = substr(s, RSTART, RLENGTH)
         s = substr(s, RSTART + RLENGTH)
+        match(word, /^:\\?\/\\?\//)
+        out = out substr(word, 1, RLENGTH)
+        word = substr(word, RLENGTH + 1)
         to = match(word, /.*@/) ? RLENGTH : 0
         from = match(substr(word, to + 1), /[?#]/) ? to + RSTART : length(word) + 1
         out = out hexes(substr(word, 1, to), escapes) substr(word, to + 1, from - to - 1) hexes(substr(word, from), escapes)
@@ -108,8 +111,9 @@ function quoted(s, open,    i, c) { # the quote that is open behind `s`
 
 # Part of a command line as a unit or a variable writes it. `outer` is the quote around it, in which a flag's value ends
 # where the next flag or variable begins: words may stand in it. Calls use_of for every `$NAME`.
-function line(s, escapes, outer,    out, name, what, start, i, c, open, n, value) {
+function line(s, escapes, outer,    out, name, what, start, i, c, open, n, value, gap) {
     out = ""
+    gap = "([ \t\r\n\001]|\\\\(\r\n?|\n)" (escapes > 1 ? "|\\\\([nrst]|x20|x09|x0[aAdD]|0(40|1[125]))" : "") ")"
     while (match(s, /--[A-Za-z0-9_-]+/)) {
         name = substr(s, RSTART, RLENGTH)
         n = RSTART + RLENGTH
@@ -118,7 +122,7 @@ function line(s, escapes, outer,    out, name, what, start, i, c, open, n, value
         outer = quoted(substr(s, 1, n - 1), outer)
         s = substr(s, n)
         what = flag(name)
-        if (what == "" || !match(s, /^(["']?=|["']?([ \t\r\n\001]|\\\r?\n)+)/)) continue
+        if (what == "" || !match(s, "^[\"']?(=|" gap "+)")) continue
         start = substr(s, 1, RLENGTH)
         s = substr(s, RLENGTH + 1)
         out = out start
@@ -126,11 +130,11 @@ function line(s, escapes, outer,    out, name, what, start, i, c, open, n, value
         n = length(s); open = ""
         for (i = 1; i <= n; i++) {
             c = substr(s, i, 1)
-            if (c == "\\" && substr(s, i + 1) !~ /^\r?\n/) i++
+            if (open == "" && c ~ /[ \t\r\n\001\\]/ && ends(substr(s, i), gap, outer == "" && what != "secret")) break
+            if (c == "\\") i++
             else if (open != "") { if (c == open) open = "" }
             else if (c == outer) break
             else if (c == "\"" || c == "'") open = c
-            else if (c ~ /[ \t\r\n\001\\]/ && (outer == "" || substr(s, i) ~ /^([ \t\r\n\001]|\\\r?\n)*([-$"']|$)/)) break
         }
         value = substr(s, 1, i - 1)
         s = substr(s, i)
@@ -142,6 +146,12 @@ function line(s, escapes, outer,    out, name, what, start, i, c, open, n, value
     }
     use_of(s, "plain")
     return out urls(s, escapes)
+}
+
+# Whether a value ends at this gap: words may go on within a quote, and those behind a secret are taken for its own.
+function ends(s, gap, every) {
+    if (every && s ~ /^([^\\]|\\[\r\n])/) return 1
+    return match(s, "^" gap "+") && substr(s, RLENGTH + 1) ~ /^([-$"']|$)/
 }
 
 function use_of(s, what) {
@@ -178,11 +188,12 @@ function variable(name, s, escapes, outer,    what) {
 
 # --- a unit or drop-in: systemd.syntax(7)
 
-function unit(   n, i, all, l, key, buffer, going) {
-    n = split(substr(T, 1, length(T) - 1), all, "\n")
+function unit(   l, key, buffer, going) {
     buffer = key = ""; comments = going = 0
-    for (i = 1; i <= n; i++) {
-        l = all[i] "\n"
+    if (substr(T, 1, 3) == "\357\273\277") { emit(substr(T, 1, 3)); T = substr(T, 4) }
+    while (match(T, /\r\n|\r|\n/)) {
+        l = substr(T, 1, RSTART + RLENGTH - 1)
+        T = substr(T, RSTART + RLENGTH)
         if (l ~ /^[ \t]*[#;]/) { # within a value it is no part of it
             l = cover(l, "*", 0)
             if (going) { comment[++comments] = l; buffer = buffer "\001" }
@@ -195,7 +206,7 @@ function unit(   n, i, all, l, key, buffer, going) {
             l = substr(l, RLENGTH + 1)
         }
         buffer = buffer l
-        going = l ~ /(^|[^\\])(\\\\)*\\\r?\n$/
+        going = l ~ /(^|[^\\])(\\\\)*\\[\r\n]+$/
         if (!going) { with_comments(setting(key, buffer)); buffer = key = ""; comments = 0 }
     }
     if (buffer != "") with_comments(setting(key, buffer))
@@ -210,23 +221,33 @@ function with_comments(s,   i, at) {
 }
 
 function setting(key, s) {
-    if (key == "ExecStart") return find && !kubelet(s) ? "" : line(s, 3, "")
+    if (key == "ExecStart" && find) return kubelet(s) ? line(s, 3, "") : ""
+    if (key == "ExecStart") return direct(s) ? line(s, 3, "") : substr(s, 1, RLENGTH) cover(substr(s, RLENGTH + 1), "*", 3)
     if (key == "Environment") return assignments(s)
     if (key ~ /^Exec/ || key ~ /^SetCredential/) return cover(s, "*", 2)
     if (key == "" && s !~ /^[ \t]*\[/) return cover(s, "*", 2) # not a setting: nobody reads it
+    if (key ~ /^(Description|Documentation|X-.*|[a-z].*|.*(Credential|Password|Token|Secret).*)$/ && key !~ /^(Condition|Assert)/) return cover(s, "*", 2)
     return urls(s, 2)
 }
 
 function kubelet(s) { return s ~ /(^|[\/ \t"'@:+!|-])kubelet([-_.0-9][^ \t\r\n"'\/]*)?([ \t\r\n"']|$)/ }
 
+# Whether a command is a kubelet by its name, or may be one: no other program's words are looked at. Sets RLENGTH.
+function direct(s,   program) {
+    if (!match(s, /^([ \t]|\\(\r\n?|\n)|\001)*[-@:+!|]*["']?[A-Za-z0-9_.\/+-]+["']?/)) return 1
+    program = substr(s, 1, RLENGTH)
+    if (substr(s, RLENGTH + 1) !~ /^([ \t\r\n]|\\[\r\n])/) return 1
+    return program ~ /[@+\/!|:"' \t\n\001-](kubelet|hyperkube)[^\/]*$/ || program ~ /^(kubelet|hyperkube)[^\/]*$/
+}
+
 function assignments(s,   out, i, n, c, from, open, name, value, at) { # words NAME=VALUE, quoted or not
     out = ""; n = length(s); i = 1
     while (i <= n) {
-        while (i <= n && substr(s, i) ~ /^([ \t\r\n\001]|\\\r?\n)/) { c = substr(s, i, 1); out = out c; i++ }
+        while (i <= n && substr(s, i) ~ /^([ \t\r\n\001]|\\(\r\n?|\n))/) { c = substr(s, i, 1); out = out c; i++ }
         from = i; open = ""; at = 0
         for (; i <= n; i++) {
             c = substr(s, i, 1)
-            if (c == "\\" && substr(s, i + 1, 2) !~ /^\r?\n/) i++
+            if (c == "\\" && substr(s, i + 1, 1) !~ /[\r\n]/) i++
             else if (open != "" && c == open) open = ""
             else if (open == "" && (c == "\"" || c == "'")) open = c
             else if (open == "" && c ~ /[ \t\r\n\001\\]/) break
@@ -284,6 +305,7 @@ function arguments(   n, i, all, what, value, at, begun) {
     n = split(substr(T, 1, length(T) - 1), all, "\n"); what = ""; begun = 0
     for (i = 1; i <= n; i++) {
         value = all[i]
+        if (other && i > 1) { emit(cover(value, "*", 0) "\n"); continue }
         if (what != "") { emit(argument(what, value) "\n"); what = ""; continue }
         at = value ~ /^--/ ? index(value, "=") : 0
         if (at) emit(substr(value, 1, at) argument(begun ? flag(substr(value, 1, at - 1)) : "", substr(value, at + 1)) "\n")
@@ -310,6 +332,12 @@ function manager(   n, i, all, at) {
 # --- a config file: YAML 1.1, of which JSON is a part, token by token as libyaml's scanner takes it
 
 function blank(c) { return c == "" || c == " " || c == "\t" || c == "\n" || c == "\r" }
+function newline_at(i,   c) { # how many bytes a line's end at this place has, 0 for none
+    c = substr(T, i, 1)
+    if (c == "\n" || c == "\r") return 1
+    if (c == "\302" && substr(T, i + 1, 1) == "\205") return 2
+    return c == "\342" && substr(T, i + 1, 2) ~ /^\200[\250\251]$/ ? 3 : 0
+}
 function hidden() { return secret_column >= 0 || secret_flow > 0 }
 function hide(column) {
     if (hidden()) return
@@ -330,8 +358,8 @@ function config(   n, i, j, k, c, l, s, column, start, fresh, keyed, prefix, exp
     while (i <= n) {
         c = substr(T, i, 1)
         column = i - start
-        if (c == "\n" || c == "\r") {
-            emit(c); i++; start = i; fresh = 1; keyed = 0; prefix = -1
+        if (j = newline_at(i)) {
+            emit(substr(T, i, j)); i += j; start = i; fresh = 1; keyed = 0; prefix = -1
             continue
         }
         if (c == " " || c == "\t") { emit(c); i++; continue }
@@ -418,17 +446,21 @@ function config(   n, i, j, k, c, l, s, column, start, fresh, keyed, prefix, exp
 
 function line_end(i,   s) {
     s = substr(T, i)
-    return match(s, /[\r\n]/) ? i + RSTART - 1 : length(T) + 1
+    return match(s, /[\r\n]|\302\205|\342\200[\250\251]/) ? i + RSTART - 1 : length(T) + 1
 }
 
 # The end of a plain scalar; plain_lines: where its last line starts, if that is not its first.
-function plain_end(i,   j, k, c, n, end, from) {
+function plain_end(i,   j, k, c, n, end, from, width) {
     n = length(T); plain_lines = 0; end = i; j = i
     while (j <= n) {
         c = substr(T, j, 1)
-        if (blank(c)) {
+        if (blank(c) || newline_at(j)) {
             from = 0
-            for (k = j; k <= n && blank(substr(T, k, 1)); k++) if (substr(T, k, 1) ~ /[\r\n]/) from = k + 1
+            for (k = j; k <= n; k += width) {
+                if (width = newline_at(k)) from = k + width
+                else if (blank(substr(T, k, 1))) width = 1
+                else break
+            }
             if (k > n || substr(T, k, 1) == "#") break
             if (from && !flow && (k - from <= indents[top] || k == from && substr(T, k, 4) ~ /^(---|\.\.\.)([ \t\r\n]|$)/)) break
             if (substr(T, k, 1) == ":" && blank(substr(T, k + 1, 1))) break
@@ -448,8 +480,8 @@ function plain_end(i,   j, k, c, n, end, from) {
 function block(i, digit,   n, j, l, depth, width) {
     n = length(T)
     if (i > n) return i
-    emit(substr(T, i, 1)); i++
-    if (substr(T, i - 1, 2) == "\r\n") { emit("\n"); i++ }
+    width = substr(T, i, 2) == "\r\n" ? 2 : newline_at(i)
+    emit(substr(T, i, width)); i += width
     depth = digit ? (indents[top] > 0 ? indents[top] : 0) + digit : 0
     while (i <= n) {
         j = line_end(i)
@@ -460,8 +492,9 @@ function block(i, digit,   n, j, l, depth, width) {
             if (width < depth) return i
         }
         emit(hidden() || l ~ /^[ \t]*#/ ? cover(l, "x", 0) : urls(l, 0)) # a comment to whoever wrote it there
-        emit(substr(T, j, 1))
-        i = j + 1
+        width = newline_at(j)
+        emit(substr(T, j, width))
+        i = j + (width ? width : 1)
     }
     return i
 }

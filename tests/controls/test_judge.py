@@ -245,7 +245,7 @@ class TestVersion:
 
 
 class TestHealth:
-    @pytest.mark.parametrize("state", ["T", "t", "D", "Z", "X"])
+    @pytest.mark.parametrize("state", ["T", "t", "D", "F", "Z", "X"])
     def test_a_process_that_does_nothing(self, state: str) -> None:
         for seen in (evidence(), evidence(FALSE)):
             verdict = judge(CONTROL, process(seen, state=state))
@@ -438,6 +438,7 @@ class TestRestart:
         [
             without(evidence(), ENVIRONMENT, gone=True),
             edited(evidence(), UNIT, AKS_UNIT.replace("ExecStart=", "ExecStart=\nExecStop=")),
+            replace(edited(evidence(files={"/etc/d.conf": AKS_UNIT}), UNIT, ""), units=(UNIT, "/etc/d.conf")),  # masked
             edited(evidence(), UNIT, AKS_UNIT.replace("--enable-server", '"--enable-server')),
             replace(
                 edited(evidence(), UNIT, AKS_UNIT.replace("kubeletconfig.json", "other.json")),

@@ -143,6 +143,7 @@ def test_a_directory_put_in_another_s_place() -> None:
         (Mount("/etc/default", "/opt/other", "ext4", "/dev/sda1", same=False), False),
         (Mount("/etc", "/", "tmpfs", "tmpfs", same=False), False),
         (Mount("/etc", "/", "overlay", "overlay", same=False), True),
+        (Mount("/etc", "/", "overlay", "confext", same=False), False),
         (Mount("/etc", "/opt/etc", "ext4", "/dev/sda1", same=False), False),
         (Mount("/etc", "/etc", "ext4", "/dev/sda1", same=True), True),
         (Mount("/srv", "/", "tmpfs", "tmpfs", same=False), True),
@@ -156,6 +157,12 @@ def test_mounts_on_the_way(mount: Mount, proved: bool) -> None:
     gone = why(evidence(), mounted=(mount.point,))
     assert ("the process has no such mount" in gone) is on_way
     assert doubt(seen, of_process(seen), read_by(seen), None) == why(seen), "an unknown unit explains nothing"
+
+
+def test_the_image_mounts_a_place_once() -> None:
+    image = Mount("/etc", "/", "overlay", "overlay", same=False)
+    assert why(replace(evidence(), mounts=(image,))) == ""
+    assert "a mount at /etc" in why(replace(evidence(), mounts=(image, image)))
 
 
 def test_a_deeper_mount_hides_the_unit_s_own() -> None:

@@ -235,6 +235,22 @@ def test_a_masked_dropin_is_empty_and_hides_others(folder_node: FolderNode, shel
     assert not seen.gone
 
 
+@pytest.mark.parametrize("how", ["written", "linked", "masked"])
+def test_a_unit_file_before_the_loaded_one(folder_node: FolderNode, shell: Shell, how: str) -> None:
+    command, path = shell
+    loaded, now = "/usr/lib/systemd/system/kubelet.service", "/etc/systemd/system/kubelet.service"
+    folder_node.write(loaded, "[Service]\nExecStart=/bin/kubelet\n")
+    folder_node.at(now).unlink()
+    folder_node.unit(FragmentPath=loaded)
+    if how == "written":
+        folder_node.write(now, "[Service]\nExecStart=/bin/kubelet --v=2\n")
+    else:
+        folder_node.link(now, "/dev/null" if how == "masked" else str(folder_node.at(loaded)))
+    seen = folder_node.collect(*command, path=path)
+    assert seen.units == ((loaded,) if how == "linked" else (now, DROPIN))
+    assert seen.needs_daemon_reload is (how != "linked")
+
+
 # --- configuration directories
 
 
@@ -310,6 +326,57 @@ def test_a_name_that_cannot_be_told_makes_the_listing_unknown(folder_node: Folde
     assert folder_node.collect(*command, path=path).listings == {CONFIG_DIR: None}
 
 
+@pytest.mark.parametrize("name", ["a\nb", "LIESMICH-f\xfcr-alle", "\udcff", "\x1b[31m"])
+def test_a_name_that_does_not_count_may_be_anything(folder_node: FolderNode, shell: Shell, name: str) -> None:
+    command, path = shell
+    folder_node.write(f"{CONFIG_DIR}/10-a.conf", "a: 1\n")
+    folder_node.write(f"{CONFIG_DIR}/{name}", "a: 1\n")
+    folder_node.process("kubelet", f"--config-dir={CONFIG_DIR}")
+    known = Listing((f"{CONFIG_DIR}/10-a.conf",), (CONFIG_DIR,))
+    assert folder_node.collect(*command, path=path).listings == {CONFIG_DIR: known}
+
+
+@pytest.mark.parametrize("name", ["a\nb", "f\xfcr", "\udcff"])
+def test_a_directory_whose_name_cannot_be_told(folder_node: FolderNode, shell: Shell, name: str) -> None:
+    command, path = shell
+    folder_node.write(f"{CONFIG_DIR}/{name}/10-a.conf", "a: 1\n")
+    folder_node.process("kubelet", f"--config-dir={CONFIG_DIR}")
+    assert folder_node.collect(*command, path=path).listings == {CONFIG_DIR: None}
+
+
+@pytest.mark.parametrize(
+    ("mounts", "points"),
+    [
+        (["/etc/kubernetes"], ["/etc/kubernetes"]),  # over the directory of the link
+        (["/srv", "/opt"], ["/opt"]),
+        (["/opt", "/opt/real"], ["/opt", "/opt/real"]),
+        (["/opt", "/opt"], ["/opt", "/opt"]),
+    ],
+)
+def test_every_mount_on_the_way(folder_node: FolderNode, shell: Shell, mounts: list[str], points: list[str]) -> None:
+    command, path = shell
+    folder_node.write("/opt/real/kubelet.yaml", "a: 1\n")
+    folder_node.link("/etc/kubernetes/kubelet.yaml", "/opt/real/kubelet.yaml")
+    folder_node.process("kubelet", "--config=/etc/kubernetes/kubelet.yaml")
+    lines = ["1 0 8:1 / / rw - ext4 /dev/sda1 rw"]
+    lines += [f"{number} 1 8:2 /x {point} rw - ext4 /dev/sdb rw" for number, point in enumerate(mounts, 2)]
+    folder_node.write(f"/proc/{PID}/mountinfo", "\n".join(lines) + "\n")
+    seen = folder_node.collect(*command, path=path)
+    assert [mount.point for mount in seen.mounts] == points
+
+
+def test_a_mount_of_its_own_root_over_itself_shows_the_same(folder_node: FolderNode, shell: Shell) -> None:
+    command, path = shell
+    lines = [
+        "1 0 8:1 / / rw - ext4 /dev/sda1 rw",
+        "2 1 0:9 / /etc rw - overlay o rw",
+        "3 2 0:9 / /etc ro - overlay o rw",
+    ]
+    folder_node.write(f"/proc/{PID}/mountinfo", "\n".join(lines) + "\n")
+    seen = folder_node.collect(*command, path=path)
+    assert [mount.same for mount in seen.mounts] == [False, True]
+
+
 @pytest.mark.parametrize(
     "given", ["/etc/kubernetes/kubelet.d/", "//etc//kubernetes/./kubelet.d", "etc/kubernetes/kubelet.d", "/etc/my dir"]
 )
@@ -372,6 +439,15 @@ def test_an_endless_version_is_cut(folder_node: FolderNode) -> None:
     seen = folder_node.collect()
     assert seen.process is not None
     assert seen.process.version == ""
+
+
+def test_healthz_is_asked_where_a_dropin_puts_it(folder_node: FolderNode, shell: Shell) -> None:
+    command, path = shell
+    folder_node.write(f"{CONFIG_DIR}/10-health.conf", "healthzPort: 10300\n")
+    folder_node.process("kubelet", f"--config-dir={CONFIG_DIR}")
+    folder_node.health({"http://127.0.0.1:10300/healthz": "ok"})
+    asked = folder_node.collect(*command, path=path).health
+    assert asked == (Health("127.0.0.1", 10248, ""), Health("127.0.0.1", 10300, "ok"))
 
 
 def test_healthz_is_asked_where_the_configuration_puts_it(folder_node: FolderNode, shell: Shell) -> None:
@@ -442,6 +518,14 @@ def test_the_kubelets_own_log_in_json(folder_node: FolderNode, shell: Shell) -> 
     assert folder_node.collect(*command, path=path).log == {"makeIPTablesUtilChains": "true"}
 
 
+def test_a_line_within_a_value_of_the_log_is_no_setting(folder_node: FolderNode, shell: Shell) -> None:
+    command, path = shell
+    text = "apiVersion: kubelet.config.k8s.io/v1beta1\\nkind: KubeletConfiguration\\nmakeIPTablesUtilChains: false\\n"
+    value = 'providerID: \\"x\\\\nmakeIPTablesUtilChains: true\\\\ny\\"\\n'
+    folder_node.journal(f'{{"ts":1.5,"msg":"Effective KubeletConfiguration","v":0,"config":"{text}{value}"}}\n')
+    assert folder_node.collect(*command, path=path).log == {"makeIPTablesUtilChains": "false"}
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -469,6 +553,31 @@ def test_a_client_ca_file_that_is_named(folder_node: FolderNode, shell: Shell) -
     folder_node.write(CONFIG, "authentication:\n  x509:\n    clientCAFile: '/etc/none.crt' # s3cret\n")
     folder_node.process("kubelet", "--config", CONFIG, "--client-ca-file=../etc/ca.crt", cwd="/opt")
     assert folder_node.collect(*command, path=path).exists == {"/etc/ca.crt": True, "/etc/none.crt": False}
+
+
+def test_a_client_ca_file_from_the_directory_of_the_config_file(folder_node: FolderNode, shell: Shell) -> None:
+    command, path = shell
+    folder_node.write("/etc/pki/ca.crt", "")
+    folder_node.write("/etc/k/config.yaml", "authentication:\n  x509:\n    clientCAFile: ../pki/ca.crt\n")
+    folder_node.process("kubelet", "--config=/etc/k/config.yaml", cwd="/opt")
+    assert folder_node.collect(*command, path=path).exists == {"/etc/pki/ca.crt": True, "/pki/ca.crt": False}
+
+
+def test_a_client_ca_file_in_a_comment_is_none(folder_node: FolderNode, shell: Shell) -> None:
+    command, path = shell
+    folder_node.write(CONFIG, "# clientCAFile: s3cret\nmaxPods: 7\n")
+    folder_node.process("kubelet", "--config", CONFIG)
+    assert folder_node.collect(*command, path=path).exists == {}
+
+
+@pytest.mark.parametrize(("frozen", "state"), [(1, "F"), (0, "S")])
+def test_a_frozen_control_group(folder_node: FolderNode, shell: Shell, frozen: int, state: str) -> None:
+    command, path = shell
+    folder_node.write(f"/proc/{PID}/cgroup", "1:name=x:/\n0::/system.slice/kubelet.service\n")
+    folder_node.write("/sys/fs/cgroup/system.slice/kubelet.service/cgroup.events", f"populated 1\nfrozen {frozen}\n")
+    process = folder_node.collect(*command, path=path).process
+    assert process is not None
+    assert process.state == state
 
 
 def test_a_fix_that_was_not_ended(folder_node: FolderNode) -> None:

@@ -128,9 +128,62 @@ def test_masked_units_and_environment_files_say_the_same(random: Random, version
         assert CANARY.encode() not in made_unit + made + shown
 
 
+STARTS = "ExecStart=/opt/bin/kubelet --make-iptables-util-chains=false\n"
+BY_VARIABLE = "ExecStart=/opt/bin/kubelet $F\n"
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        f"[Service]\n# a comment\r{STARTS}",
+        f"[Service]\rSetCredential=a:b\r{STARTS}",
+        f"[Service]\nExecStartPre=/bin/a \\\r b\r{STARTS}",
+        f"\ufeff[Service]\n{STARTS}",
+        "[Service]\nEnvironment='F=--node-labels=a=b\\x20--make-iptables-util-chains=false'\n" + BY_VARIABLE,
+        "[Service]\nEnvironment=F=--node-labels=a=b\\t--make-iptables-util-chains=false\n" + BY_VARIABLE,
+    ],
+)
+def test_a_masked_unit_starts_the_same(unit: str) -> None:
+    uses = awk(unit.encode(), "unit", find="uses").decode().split()
+    shown = masked(unit.encode(), "unit", f" {' '.join(uses)} ")
+    argv = started(unit.encode(), b"", 255)
+    assert "--make-iptables-util-chains=false" in argv
+    after = started(shown, b"", 255)
+    assert isinstance(after, list)
+    assert after[-1] == "--make-iptables-util-chains=false"
+
+
 @pytest.mark.parametrize(
     ("written", "shown"),
     [
+        ("Description=of s3cret", "Description=** ******"),
+        ("Documentation=https://u:s3cret@h/", "Documentation=*****://*:******@*/"),
+        ("X-Token=s3cret", "X-Token=******"),
+        ("token=s3cret", "token=******"),
+        ("AssertCredential=name", "AssertCredential=name"),
+        ("ExecStart=/bin/sh -c 'T=s3cret exec kubelet $F'", "ExecStart=/bin/sh -* '*=****** **** ******* $F'"),
+        ('ExecStart=-"/usr/bin/env" T=s3cret kubelet', 'ExecStart=-"/usr/bin/env" *=****** *******'),
+        ("ExecStart=/bin/kubelet-1.33.5 --v=2", "ExecStart=/bin/kubelet-1.33.5 --v=2"),
+        ("ExecStart=@kubelet s3 --v=2", "ExecStart=@kubelet s3 --v=2"),
+        (
+            "ExecStart=kubelet --manifest-url-header=A: Bearer s3 --v=2",
+            "ExecStart=kubelet --manifest-url-header=x: xxxxxx xx --v=2",
+        ),
+        (
+            "Environment=F=--manifest-url-header\\x20A:s3\\x20--v=2",
+            "Environment=F=--manifest-url-header\\x20x:xx\\x20--v=2",
+        ),
+    ],
+)
+def test_unit_texts(written: str, shown: str) -> None:
+    raw = f"[Service]\n{written}\n".encode()
+    assert masked(raw, "unit", " F:plain ").decode() == f"[Service]\n{shown}\n"
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ('{"a": "https:\\/\\/u:c@h\\/?s=3"}', '{"a": "https:\\/\\/x:a@h\\/?x=1"}'),
         ('{"staticPodURLHeader":{"A":["s3cret"]},"b":false}', '{"staticPodURLHeader":{"A":["xxxxxx"]},"b":false}'),
         ('{"static\\u0050odURLHeader":{"A":["\\u0041"]}}', '{"static\\u0050odURLHeader":{"A":["\\u0078"]}}'),
         ("  a: b\n# staticPodURLHeader: see\n  c: false\n", "  a: b\n# ******************: ***\n  c: false\n"),
@@ -146,6 +199,18 @@ def test_masked_units_and_environment_files_say_the_same(random: Random, version
 def test_config_texts(written: str, shown: str) -> None:
     raw = written.replace("\xff", "\udcff").encode("utf-8", "surrogateescape")
     assert masked(raw, "config").decode("utf-8", "surrogateescape") == shown.replace("\xff", "\udcff")
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\x85", "\u2028", "\u2029"])
+def test_every_line_s_end_of_yaml(end: str) -> None:
+    kind = "kind: KubeletConfiguration\napiVersion: kubelet.config.k8s.io/v1beta1\n"
+    for before in ("# s3cret", "staticPodURL: s3cret", "staticPodURL: |2\n  s3cret", "x: y # s3cret"):
+        raw = f"{kind}{before}{end}makeIPTablesUtilChains: false{end}maxPods: 7\n".encode()
+        made = masked(raw, "config")
+        assert b"s3cret" not in made
+        assert b"makeIPTablesUtilChains: false" in made
+        argv = ["kubelet", "--config", CONFIG]
+        assert verdict(argv, made) == verdict(argv, raw) == (False, 0, False, "4h0m0s", 7, None, False, 50)
 
 
 def settings_of(kind: GoType) -> set[str]:
@@ -184,6 +249,22 @@ def test_every_awk_masks_alike(interpreter: str) -> None:
         environment = {"LC_ALL": "C", "PATH": os.environ["PATH"]}
         done = subprocess.run([*command, *options], input=raw, capture_output=True, check=True, env=environment)
         assert done.stdout == awk(raw, "config")
+
+
+def test_the_words_of_another_program_stay_on_the_node(
+    folder_node: FolderNode, shell: tuple[tuple[str, ...], str]
+) -> None:
+    command, path = shell
+    folder_node.process("/bin/sh", "-c", f"curl -H 'A: {CANARY}' x; kubelet --config {CONFIG}", "--v", "2")
+    process = folder_node.collect(*command, path=path).process
+    assert process is not None
+    assert process.argv == (
+        "/bin/sh",
+        "-*",
+        f"**** -* '*: {'*' * len(CANARY)}' *; ******* --****** /***/*.****",
+        "--*",
+        "*",
+    )
 
 
 def test_nothing_secret_leaves_the_node(folder_node: FolderNode, shell: tuple[tuple[str, ...], str]) -> None:
