@@ -147,8 +147,10 @@ async def _send(services: Services, run_id: str, plan: NodePlan, step: str, scri
     result = await run_script(services, run_id, plan.node, step, script)
     if isinstance(result, Problem):
         why = f"{LOOK}: what the {step} did is not known: {result.reason}" if result.may_have_run else result.reason
-        made = examine(run_id, plan.node, plan.controls, result)
-        return _Sent(None, result, made, why, ran=result.may_have_run)
+        # A node on which something may have been changed is not one that could be left out.
+        seen = replace(result, status=Status.ERROR) if result.may_have_run else result
+        made = examine(run_id, plan.node, plan.controls, seen)
+        return _Sent(None, seen, made, why, ran=result.may_have_run)
     report, unknown = None, ""
     nonce = request_nonce(run_id, plan.node.key, step)
     try:

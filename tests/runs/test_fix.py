@@ -470,6 +470,17 @@ async def test_a_fix_that_may_have_begun_stays_noted(bench: BenchFactory) -> Non
         assert await b.services.store.command("run", plan.node.key, "fix") is not None
 
 
+async def test_a_fix_with_an_unknown_end_is_an_error_whatever_the_node_became(bench: BenchFactory) -> None:
+    """The node is stopped while it is fixed: a skipped one would leave the exit status at 0."""
+    stopped = {"code": "OperationNotAllowed", "message": "The operation requires the VM to be running (or set to run)."}
+    async with bench(one_pool("false_file"), **FAST) as b:
+        made = await plans(b)
+        b.box.inject(sandbox.Fault("operations.get", status=409, body={"error": stopped}))
+        _, (finding,) = await fix(b, made)
+    assert (finding.outcome, finding.status) == (Outcome.FAILED, Status.ERROR), finding
+    assert finding.reason.startswith("LOOK AT THIS NODE")
+
+
 async def test_a_fix_is_a_proof_for_later_looks(bench: BenchFactory) -> None:
     """What touches only the files' metadata after a fix leaves the node proved."""
     async with bench(one_pool("false_file"), **FAST) as b:
