@@ -148,9 +148,9 @@ async def _send(services: Services, run_id: str, plan: NodePlan, step: str, scri
     if isinstance(result, Problem):
         why = f"{LOOK}: what the {step} did is not known: {result.reason}" if result.may_have_run else result.reason
         # A node on which something may have been changed is not one that could be left out.
-        seen = replace(result, status=Status.ERROR) if result.may_have_run else result
-        made = examine(run_id, plan.node, plan.controls, seen)
-        return _Sent(None, seen, made, why, ran=result.may_have_run)
+        problem = replace(result, status=Status.ERROR) if result.may_have_run else result
+        made = examine(run_id, plan.node, plan.controls, problem)
+        return _Sent(None, problem, made, why, ran=result.may_have_run)
     report, unknown = None, ""
     nonce = request_nonce(run_id, plan.node.key, step)
     try:

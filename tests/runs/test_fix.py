@@ -404,12 +404,12 @@ async def test_a_broken_off_fix_goes_on_and_restarts_nothing_twice(bench: BenchF
 
         def first_node_then_killed(found: list[Finding]) -> None:
             seen.extend(found)
-            fixing.cancel()
+            going.cancel()
 
         watched = replace(b.services, on_findings=first_node_then_killed)
-        fixing = asyncio.create_task(runs.fix_here(watched, FixRequest(pause_seconds=0), made))
+        going = asyncio.create_task(runs.fix_here(watched, FixRequest(pause_seconds=0), made))
         with pytest.raises(asyncio.CancelledError):
-            await fixing
+            await going
         assert len(seen) == 1
         run = await b.services.store.latest_run()
         assert run is not None
