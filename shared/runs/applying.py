@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from shared.azure import precheck
+from shared.errors import NotStorable, StoreError
 from shared.models import Evidence, Finding, Node, Outcome, Problem, Status
 from shared.node.evidence import EvidenceError, read
 from shared.node.fixing import ApplyOutcome, CannotApply, Report, apply_script, parse_report, undo_script
@@ -75,12 +76,15 @@ async def fix_node(
 ) -> tuple[list[Finding], dict[str, str]]:
     """Carry a plan out on its node, which is `current` now (None: gone).
 
-    Gives the findings with their outcome, and what the last look proved, by control.
+    Gives the findings with their outcome, and what the last look proved, by control. Raises StoreError where the store
+    fails: what it knows of the node then says whether anything was sent (`fail_wave`).
     """
     try:
         end = await _carry_out(services, run_id, plan, current)
         return [_marked(finding, end) for finding in end.findings], proofs(plan.node, plan.controls, end.seen)
     except Exception as error:
+        if isinstance(error, StoreError) and not isinstance(error, NotStorable):
+            raise
         log.exception("fixing %s failed", plan.node.id)
         return lost(run_id, plan, error), {}
 
@@ -195,6 +199,9 @@ async def _undone(
     why = f"the kubelet is well with the fix, but the node is not right: {_wrong(made)}"
     if not plan.edits:
         return _End(Outcome.FAILED, f"{why}; it was only restarted, there is nothing to roll back", made, seen)
+    if not report.backup_id:
+        unknown = "it is not rolled back, since the name of its backup did not arrive (/var/lib/kubelet-guard/backups)"
+        return _End(Outcome.FAILED, f"{LOOK}: {why}; {unknown}", made, seen)
     try:
         script = undo_script(
             report.backup_id,

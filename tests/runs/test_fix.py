@@ -30,6 +30,7 @@ from shared.runs import (
     collecting,
     exclusive,
     fixing,
+    leaving,
     recording,
     starting,
 )
@@ -508,6 +509,23 @@ async def test_a_node_that_cannot_be_recorded_leaves_the_others_their_outcome(be
         with patch.object(fixing, "record", troubled), pytest.raises(StoreError):
             await fixing.fix_wave(b.services, {"run_id": run_id, "pool": 0, "first": 0, "count": 2})
         assert [finding.outcome for finding in await b.findings(run_id)] == [Outcome.FIXED]
+
+
+@pytest.mark.parametrize(("call", "outcome"), [("claim_command", Outcome.NOT_TRIED), ("save_command", Outcome.FAILED)])
+async def test_where_the_store_fails_a_node_is_said_to_be_changed_only_if_it_may_be(
+    bench: BenchFactory, call: str, outcome: Outcome
+) -> None:
+    """Before anything is sent, and after Azure took it."""
+    async with bench(one_pool("false_file"), **FAST) as b:
+        run_id = new_run_id(datetime.now(UTC))
+        await fixing.put_plans(b.services, run_id, await plans(b), FixRequest())
+        job = {"run_id": run_id, "pool": 0, "first": 0, "count": 1, "reason": "no answer"}
+        with patch.object(type(b.services.store), call, side_effect=StoreError("no answer")), pytest.raises(StoreError):
+            await fixing.fix_wave(b.services, job)
+        await leaving.fail_wave(b.services, job)
+        (finding,) = await b.findings(run_id)
+    assert finding.outcome is outcome
+    assert finding.reason.startswith("LOOK AT THIS NODE") == (outcome is Outcome.FAILED)
 
 
 async def test_a_fix_that_cannot_be_stored_is_that_nodes_failure(bench: BenchFactory) -> None:
