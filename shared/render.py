@@ -8,6 +8,7 @@ import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
+from itertools import groupby
 from os.path import commonprefix
 from typing import IO, Any
 
@@ -168,21 +169,31 @@ _AROUND = 40
 
 
 def _readable(diff: Sequence[str]) -> Iterator[str]:
-    """A diff's lines; of a long line (an environment file's flags) only what changed and some characters around it."""
-    before: str | None = None
-    for line in diff:
-        if line.startswith("-") and not line.startswith("---") and len(line) > _LONG_LINE:
-            before = line[1:]
-        elif before is not None and line.startswith("+"):
-            head = len(commonprefix([before, line[1:]]))
-            tail = len(commonprefix([before[head:][::-1], line[1 + head :][::-1]]))
-            yield from (_around(sign, text, head, tail) for sign, text in (("-", before), ("+", line[1:])))
-            before = None
+    """A diff's lines; of a long line (an environment file's flags) only what changed and some characters around it.
+
+    Lines that stand in the place of as many others are taken for those; what cannot be paired is shown whole.
+    """
+    kinds = groupby(diff, lambda line: "" if line.startswith(("---", "+++")) else line[:1])
+    runs = [(kind, list(lines)) for kind, lines in kinds]
+    for number, (kind, lines) in enumerate(runs):
+        other_kind = {"-": "+", "+": "-"}.get(kind)
+        at = number + 1 if kind == "-" else number - 1
+        others = runs[at][1] if 0 <= at < len(runs) and runs[at][0] == other_kind else []
+        if len(others) == len(lines):
+            yield from map(_changed_part, lines, others)
         else:
-            if before is not None:
-                yield f"-{before}"
-                before = None
-            yield line if len(line) <= _LONG_LINE or line[:1] in "+-" else f"{line[:_LONG_LINE]}…"
+            yield from (
+                line if kind in ("+", "-") or len(line) <= _LONG_LINE else f"{line[:_LONG_LINE]}…" for line in lines
+            )
+
+
+def _changed_part(line: str, other: str) -> str:
+    """Of a long line of a diff what differs from the line that it replaces, or is replaced by."""
+    if max(len(line), len(other)) <= _LONG_LINE:
+        return line
+    head = len(commonprefix([line[1:], other[1:]]))
+    tail = len(commonprefix([line[1 + head :][::-1], other[1 + head :][::-1]]))
+    return _around(line[0], line[1:], head, tail)
 
 
 def _around(sign: str, text: str, head: int, tail: int) -> str:

@@ -178,6 +178,28 @@ def test_sorting_is_by_place() -> None:
     assert render.sorted_by_place([replace(first, node="b"), first])[0].node == "b"
 
 
+def test_the_diff_of_several_long_lines_shows_each() -> None:
+    """Whoever approves a plan has to see every line that it changes."""
+    flags = " ".join(f"--flag-number-{number}=value" for number in range(40))
+    before = f"A={flags} --make-iptables-util-chains=false\nB={flags} --make-iptables-util-chains=0 {flags}\n"
+    out = io.StringIO()
+    render.plans_as_text([planned(before, before.replace("false", "true").replace("chains=0", "chains=1"))], out)
+    removed = [line for line in out.getvalue().splitlines() if line.startswith("    -…")]
+    added = [line for line in out.getvalue().splitlines() if line.startswith("    +…")]
+    assert ["chains=false" in line for line in removed] == [True, False]
+    assert ["chains=0 --" in line for line in removed] == [False, True]
+    assert ["chains=true" in line for line in added] == [True, False]
+    assert ["chains=1 --" in line for line in added] == [False, True]
+
+
+def test_the_diff_of_long_lines_that_go_shows_them() -> None:
+    gone = [f"A={'x' * 200}\n", f"B={'y' * 200}\n"]
+    out = io.StringIO()
+    render.plans_as_text([planned("".join(["C=1\n", *gone]), "C=1\n")], out)
+    for line in gone:
+        assert f"    -{line}" in out.getvalue()
+
+
 def test_the_diff_of_a_long_line_shows_what_changed() -> None:
     flags = " ".join(f"--flag-number-{number}=value" for number in range(40))
     before = f"KUBELET_FLAGS={flags} --make-iptables-util-chains=false {flags}\n"

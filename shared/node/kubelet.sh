@@ -85,6 +85,9 @@ await_kubelet() {
 }
 
 restart_kubelet() { # with what is on disk now, and wait for it (await_kubelet)
+    # That it read these files is proved by their change times, which must lie well before its start: the clocks that
+    # are compared are coarse, and the wall clock may be set a little meanwhile.
+    sleep 1
     timeout 30 systemctl daemon-reload
     timeout 10 systemctl reset-failed "$unit" # else a start limit that was hit refuses the restart
     look
@@ -171,7 +174,7 @@ end_journal() { # end_journal ID: nothing is under way any more, so what was the
 }
 
 remove_recovery() { # what stays of it, say on a disk that became read-only, does nothing without a journal
-    if [ -e "$units/$recovery" ]; then
+    if [ -e "$units/$recovery" ] || [ -L "$wants/$recovery" ]; then # a power cut may leave either
         rm -f "$wants/$recovery" "$units/$recovery"
         sync "$wants" "$units"
         timeout 30 systemctl daemon-reload

@@ -50,7 +50,8 @@ async def scope(services: Services, job: Json) -> Json:
 async def discover(services: Services, job: Json) -> Json:
     """Find a subscription's clusters and nodes, and put them into the store as batches.
 
-    Gives the batches (region and number of nodes), and the names of all clusters and pools in scope.
+    Gives the batches (region and number of nodes), and the names of all clusters and pools in scope; `unseen` where
+    the subscription could not be looked at, so that there may be others.
     """
     request = FixRequest.model_validate(job["request"])
     subscription = job["subscription"]
@@ -61,7 +62,7 @@ async def discover(services: Services, job: Json) -> Json:
         await documents.save(
             services.store, job["run_id"], f"problems/{subscription}", documents.SCOPE_PROBLEMS, problems
         )
-        return {"batches": [], "clusters": [], "pools": [], "problems": 1}
+        return {"batches": [], "clusters": [], "pools": [], "problems": 1, "unseen": True}
     wanted = {name.lower() for name in request.clusters}
     chosen = [cluster for cluster in clusters if not wanted or cluster.name.lower() in wanted]
     looked = await asyncio.gather(*(_nodes(services, cluster, request) for cluster in chosen))

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from shared.azure import precheck
+from shared.errors import NotStorable, StoreError
 from shared.models import Evidence, Finding, Node, Outcome, Problem, Status
 from shared.node.evidence import EvidenceError, read
 from shared.node.fixing import ApplyOutcome, CannotApply, Report, apply_script, parse_report, undo_script
 from shared.node.frames import FrameError, MissingTools, parse, request_nonce, unpack
 from shared.runs import findings
-from shared.runs.auditing import examine, internal
+from shared.runs.auditing import examine, internal, proofs
 from shared.runs.collecting import collect, run_script
 from shared.runs.plans import NodePlan
 from shared.runs.services import Services
@@ -49,11 +50,13 @@ _NEXT = {
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """What became of a node: the outcome, why it is not fixed (empty where it is), and its findings afterwards."""
+    """What became of a node: the outcome, why it is not fixed (empty where it is), and its findings afterwards with
+    what they were made of."""
 
     outcome: Outcome
     reason: str
     findings: Sequence[Finding]
+    seen: Evidence | Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +71,29 @@ class _Sent:
     ran: bool = True
 
 
-async def fix_node(services: Services, run_id: str, plan: NodePlan, current: Node | None) -> list[Finding]:
-    """Carry a plan out on its node, which is `current` now (None: gone). Gives the findings, with their outcome."""
+async def fix_node(
+    services: Services, run_id: str, plan: NodePlan, current: Node | None
+) -> tuple[list[Finding], dict[str, str]]:
+    """Carry a plan out on its node, which is `current` now (None: gone).
+
+    Gives the findings with their outcome, and what the last look proved, by control. Raises StoreError where the store
+    fails: what it knows of the node then says whether anything was sent (`fail_wave`).
+    """
     try:
         end = await _carry_out(services, run_id, plan, current)
+        return [_marked(finding, end) for finding in end.findings], proofs(plan.node, plan.controls, end.seen)
     except Exception as error:
+        if isinstance(error, StoreError) and not isinstance(error, NotStorable):
+            raise
         log.exception("fixing %s failed", plan.node.id)
-        problem = internal(error)
-        end = _End(Outcome.FAILED, f"{LOOK}: {problem.reason}", examine(run_id, plan.node, plan.controls, problem))
+        return lost(run_id, plan, error), {}
+
+
+def lost(run_id: str, plan: NodePlan, error: Exception) -> list[Finding]:
+    """The findings of a node whose fix ran into something unforeseen."""
+    problem = internal(error)
+    made = examine(run_id, plan.node, plan.controls, problem)
+    end = _End(Outcome.FAILED, f"{LOOK}: {problem.reason}", made, problem)
     return [_marked(finding, end) for finding in end.findings]
 
 
@@ -83,7 +101,9 @@ async def _carry_out(services: Services, run_id: str, plan: NodePlan, current: N
     left = _left(plan, current)
     if left is not None:
         outcome, problem = left
-        return _End(outcome, problem.reason, examine(run_id, plan.node, plan.controls, problem))
+        return _End(outcome, problem.reason, examine(run_id, plan.node, plan.controls, problem), problem)
+    # Whoever began this fix before may have had it carried out, and could not note it (see `run_script`).
+    begun = await services.store.command(run_id, plan.node.key, _FIX) is not None
     try:
         script = apply_script(
             plan.edits,
@@ -97,16 +117,17 @@ async def _carry_out(services: Services, run_id: str, plan: NodePlan, current: N
         )
     except CannotApply as error:
         problem = Problem(Status.ERROR, "cannot_apply", f"the plan cannot be sent: {error}", "Plan again.")
-        return _End(Outcome.NOT_TRIED, problem.reason, examine(run_id, plan.node, plan.controls, problem))
+        return _End(Outcome.NOT_TRIED, problem.reason, examine(run_id, plan.node, plan.controls, problem), problem)
     sent = await _send(services, run_id, plan, _FIX, script)
     if sent.report is None:
-        return _End(Outcome.FAILED if sent.ran else Outcome.NOT_TRIED, sent.reason, sent.findings)
+        return _End(Outcome.FAILED if sent.ran else Outcome.NOT_TRIED, sent.reason, sent.findings, sent.seen)
     outcome = _OUTCOMES[sent.report.outcome]
-    if outcome is Outcome.FIXED:
-        return await _verified(services, run_id, plan, sent.report, sent.findings)
+    twice = begun and outcome is Outcome.CHANGED_MEANWHILE and _as_planned(plan, sent.seen)
+    if outcome is Outcome.FIXED or twice:
+        return await _verified(services, run_id, plan, sent.report, sent)
     if outcome is Outcome.CHANGED_MEANWHILE and _all_pass(sent.findings):
-        return _End(Outcome.ALREADY_RIGHT, "", sent.findings)
-    return _End(outcome, sent.report.reason, sent.findings)
+        return _End(Outcome.ALREADY_RIGHT, "", sent.findings, sent.seen)
+    return _End(outcome, sent.report.reason, sent.findings, sent.seen)
 
 
 def _left(plan: NodePlan, current: Node | None) -> tuple[Outcome, Problem] | None:
@@ -130,8 +151,10 @@ async def _send(services: Services, run_id: str, plan: NodePlan, step: str, scri
     result = await run_script(services, run_id, plan.node, step, script)
     if isinstance(result, Problem):
         why = f"{LOOK}: what the {step} did is not known: {result.reason}" if result.may_have_run else result.reason
-        made = examine(run_id, plan.node, plan.controls, result)
-        return _Sent(None, result, made, why, ran=result.may_have_run)
+        # A node on which something may have been changed is not one that could be left out.
+        problem = replace(result, status=Status.ERROR) if result.may_have_run else result
+        made = examine(run_id, plan.node, plan.controls, problem)
+        return _Sent(None, problem, made, why, ran=result.may_have_run)
     report, unknown = None, ""
     nonce = request_nonce(run_id, plan.node.key, step)
     try:
@@ -151,27 +174,34 @@ def _evidence(stdout: str, nonce: str) -> Evidence | None:
         return None
 
 
-async def _verified(services: Services, run_id: str, plan: NodePlan, report: Report, made: Sequence[Finding]) -> _End:
+async def _verified(services: Services, run_id: str, plan: NodePlan, report: Report, sent: _Sent) -> _End:
     """The end of a fix that is applied, by the node's word: fixed only where a fresh look is judged pass.
 
     Where it is judged fail, the fix is rolled back. Where there is no verdict, one more look has to give one; else the
     node is left as it is, for every restart is a risk.
     """
+    seen, made = sent.seen, sent.findings
     if not _all_pass(made) and not _wrong(made):
-        made = examine(run_id, plan.node, plan.controls, await collect(services, run_id, plan.node, "again"))
+        seen = await collect(services, run_id, plan.node, "again")
+        made = examine(run_id, plan.node, plan.controls, seen)
     if _all_pass(made):
-        return _End(Outcome.FIXED, "", made)
+        return _End(Outcome.FIXED, "", made, seen)
     if _wrong(made):
-        return await _undone(services, run_id, plan, report, made)
+        return await _undone(services, run_id, plan, report, made, seen)
     why = next(finding.reason for finding in made if finding.status is not Status.PASS)
-    return _End(Outcome.FAILED, f"{LOOK}: the fix is applied, but two looks gave no verdict: {why}", made)
+    return _End(Outcome.FAILED, f"{LOOK}: the fix is applied, but two looks gave no verdict: {why}", made, seen)
 
 
-async def _undone(services: Services, run_id: str, plan: NodePlan, report: Report, made: Sequence[Finding]) -> _End:
+async def _undone(
+    services: Services, run_id: str, plan: NodePlan, report: Report, made: Sequence[Finding], seen: Evidence | Problem
+) -> _End:
     """Roll back a fix that is applied and did not make the node right."""
     why = f"the kubelet is well with the fix, but the node is not right: {_wrong(made)}"
     if not plan.edits:
-        return _End(Outcome.FAILED, f"{why}; it was only restarted, there is nothing to roll back", made)
+        return _End(Outcome.FAILED, f"{why}; it was only restarted, there is nothing to roll back", made, seen)
+    if not report.backup_id:
+        unknown = "it is not rolled back, since the name of its backup did not arrive (/var/lib/kubelet-guard/backups)"
+        return _End(Outcome.FAILED, f"{LOOK}: {why}; {unknown}", made, seen)
     try:
         script = undo_script(
             report.backup_id,
@@ -181,21 +211,29 @@ async def _undone(services: Services, run_id: str, plan: NodePlan, report: Repor
             healthz=plan.healthz,
         )
     except CannotApply as error:
-        return _End(Outcome.FAILED, f"{LOOK}: {why}; it cannot be rolled back: {error}", made)
+        return _End(Outcome.FAILED, f"{LOOK}: {why}; it cannot be rolled back: {error}", made, seen)
     sent = await _send(services, run_id, plan, _UNDO, script)
     said = None if sent.report is None else sent.report.outcome
     # Where it was sent twice (see `run_script`), the second one finds it done.
     twice = said is ApplyOutcome.CHANGED_MEANWHILE and _as_before(plan, sent.seen)
     if said is ApplyOutcome.APPLIED or twice:
-        return _End(Outcome.ROLLED_BACK, why, sent.findings)
+        return _End(Outcome.ROLLED_BACK, why, sent.findings, sent.seen)
     failure = sent.reason if sent.report is None else sent.report.reason
-    return _End(Outcome.FAILED, f"{LOOK}: {why}; rolling it back failed: {_bare(failure)}", sent.findings)
+    reason = f"{LOOK}: {why}; rolling it back failed: {_bare(failure)}"
+    return _End(Outcome.FAILED, reason, sent.findings, sent.seen)
 
 
 def _as_before(plan: NodePlan, seen: Evidence | Problem) -> bool:
     """Whether every file that a plan edits has the text again that it had before."""
     return isinstance(seen, Evidence) and all(
         edit.path in seen.files and seen.files[edit.path].digest == edit.digest for edit in plan.edits
+    )
+
+
+def _as_planned(plan: NodePlan, seen: Evidence | Problem) -> bool:
+    """Whether every file that a plan edits has the text that the plan gives it, as far as that is known."""
+    return isinstance(seen, Evidence) and all(
+        edit.path in seen.files and edit.new_digest in (None, seen.files[edit.path].digest) for edit in plan.edits
     )
 
 

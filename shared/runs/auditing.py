@@ -102,6 +102,13 @@ def examine(run_id: str, node: Node, control_ids: tuple[str, ...], seen: Evidenc
     return [findings.from_verdict(run_id, now, node, name, verdict) for name, verdict in verdicts.items()]
 
 
+def proofs(node: Node, control_ids: tuple[str, ...], seen: Evidence | Problem) -> dict[str, str]:
+    """What a look proved of the process that it saw, by control (pure)."""
+    if isinstance(seen, Problem):
+        return {}
+    return {name: verdict.proof for name, verdict in judged(node, control_ids, seen, {}).items()}
+
+
 def internal(error: Exception) -> Problem:
     """The problem that an unforeseen exception is."""
     return Problem(

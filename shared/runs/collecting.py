@@ -34,7 +34,8 @@ async def run_script(services: Services, run_id: str, node: Node, step: str, scr
             return await _result(services, node, known)
     started = await services.azure.start(node, script)
     if isinstance(started, Problem):
-        await services.store.delete_command(run_id, node.key, step)
+        if not started.may_have_run:
+            await services.store.delete_command(run_id, node.key, step)
         return started
     await services.store.save_command(run_id, node.key, step, _STARTED.dump_python(started, mode="json"))
     return await _result(services, node, started)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from shared.azure import SubscriptionError
+from shared.errors import NotStorable
 from shared.models import Finding, Node, Outcome, Problem, Status
 from shared.runs import documents, findings
-from shared.runs.applying import fix_node
+from shared.runs.applying import fix_node, lost
 from shared.runs.context import Json
 from shared.runs.history import Past
 from shared.runs.plans import NodePlan, digest, held_back
 from shared.runs.recording import past, record
 from shared.runs.request import FixRequest
 from shared.runs.services import Services
+
+log = logging.getLogger(__name__)
 
 _FAILURES = (Outcome.FAILED, Outcome.ROLLED_BACK)
 
@@ -80,7 +84,12 @@ async def fix_wave(services: Services, job: Json) -> Json:
     if trouble:
         return {"outcomes": await _leave(services, run_id, wave, "left", trouble), "stop": trouble}
     known = await past(services, [plan.node for plan in wave])
-    made = await asyncio.gather(*(_fix_node(services, run_id, plan, now.get(plan.node.key), known) for plan in wave))
+    fixes = [_fix_node(services, run_id, plan, now.get(plan.node.key), known) for plan in wave]
+    ended = await asyncio.gather(*fixes, return_exceptions=True)
+    made = [found for found in ended if not isinstance(found, BaseException)]
+    for error in ended:
+        if isinstance(error, BaseException):
+            raise error  # now that the others have their outcome
     outcomes = Counter(str(finding.outcome) for found in made for finding in found[:1])
     return {"outcomes": dict(outcomes), "stop": ""}
 
@@ -134,7 +143,12 @@ async def _fix_node(
         made = list(done.values())
         services.on_findings(made)
         return made
-    return await record(services, plan.node, await fix_node(services, run_id, plan, current), known)
+    made, proved = await fix_node(services, run_id, plan, current)
+    try:
+        return await record(services, plan.node, made, known, proved)
+    except NotStorable as error:
+        log.exception("recording %s failed", plan.node.id)
+        return await record(services, plan.node, lost(run_id, plan, error), known)
 
 
 async def _leave(

@@ -136,7 +136,9 @@ def survey(context: Context) -> Orchestrator:
     lanes = [{**job, "subscription": subscription} for subscription in scope["subscriptions"]]
     found = yield from attempt_all(context, [context.call_activity("discover", lane) for lane in lanes])
     seen = [result for result in found if "failed" not in result]
-    unknown = unknown_names(job["request"], seen) if len(seen) == len(found) else ""
+    # What is not in sight may have the name; why it is not becomes a finding.
+    in_sight = all("failed" not in result and not result.get("unseen") for result in found)
+    unknown = unknown_names(job["request"], seen) if in_sight else ""
     if unknown:
         return {"error": unknown}
     open_lanes = [

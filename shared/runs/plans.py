@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -65,18 +66,20 @@ class NodePlan(BaseModel):
     def diff(self) -> str:
         """A unified diff, made from the edits now: what it shows is what is done.
 
-        Values that the node masked stay masked; bytes that are not UTF-8 are shown as `\\xNN`.
+        Values that the node masked stay masked; what is no character to be shown, and a byte that is not UTF-8, is
+        shown as an escape (`\\xNN`), so that no line of a file can look like two.
         """
         seen = {file.path: file for file in self.files}
         lines: list[str] = []
         for edit in self.edits:
             before, after = (
-                text.decode("utf-8", "backslashreplace").splitlines(keepends=True)
-                for text in (seen[edit.path].text, spliced(seen[edit.path].text, edit.splices))
+                _lines(text) for text in (seen[edit.path].text, spliced(seen[edit.path].text, edit.splices))
             )
             for line in difflib.unified_diff(before, after, edit.path, edit.path):
-                lines.append(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n")
-        return "".join(lines)
+                whole = line.endswith("\n")
+                lines.append(plain_text(line.removesuffix("\n"), None))
+                lines += [] if whole else ["\\ No newline at end of file"]
+        return "".join(f"{line}\n" for line in lines)
 
 
 class PlanFile(BaseModel):
@@ -114,6 +117,11 @@ def fault(plan: NodePlan) -> str:
         if edit.new_digest != (_digest(spliced(file.text, edit.splices)) if whole else None):
             return f"the edit of {edit.path!r} does not give what it says"
     return ""
+
+
+def _lines(text: bytes) -> list[str]:
+    """Lines with their ends, which are line feeds and nothing else."""
+    return [line.decode("utf-8", "surrogateescape") for line in re.findall(rb"[^\n]*\n|[^\n]+", text)]
 
 
 def _fit(text: bytes, splices: Sequence[Splice]) -> bool:

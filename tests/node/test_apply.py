@@ -299,6 +299,28 @@ def test_many_files_of_any_bytes_and_awkward_names(node: FixableNode, shell: tup
     } == set(names)
 
 
+def test_files_are_changed_well_before_the_kubelet_starts(node: FixableNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both when a fix is applied and when it is rolled back: else their change times prove nothing."""
+    slept = f'echo "sleep $*" >>"$KUBELET_GUARD_ROOT/systemctl-calls"; {STANDINS["sleep"]}'
+    monkeypatch.setitem(STANDINS, "sleep", slept)
+    assert node.apply(node.edit(CONFIG, "KubeletConfiguration", "REFUSE")).report.outcome == "rolled_back"
+    calls = [call for call in node.calls("systemctl") if not call.startswith("show")]
+    begun = [at for at, call in enumerate(calls) if call == "daemon-reload"][:2]
+    assert [calls[at - 1 : at] for at in begun] == [["sleep 1"]] * 2
+    assert [calls[at + 1 : at + 3] for at in begun] == [
+        ["reset-failed kubelet.service", "restart --no-block kubelet.service"]
+    ] * 2
+
+
+def test_a_link_to_a_recovery_unit_that_is_gone_is_removed(node: FixableNode) -> None:
+    link = node.root / WANTS / "kubelet-guard-recover.service"
+    link.symlink_to("../kubelet-guard-recover.service")
+    edit = node.edit(CONFIG, "v1beta1", "v1beta2")
+    node.write(CONFIG, "{}")
+    assert node.apply(edit).report.outcome == "changed_meanwhile"
+    assert not link.is_symlink()
+
+
 @SHELLS
 def test_rolls_back_where_the_kubelet_refuses(node: FixableNode, shell: tuple[tuple[str, ...], str]) -> None:
     before = node.contents()

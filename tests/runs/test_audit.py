@@ -170,6 +170,17 @@ async def test_a_forbidden_subscription_is_a_finding(bench: BenchFactory) -> Non
     assert len(findings) > 2, "the other subscription goes on"
 
 
+async def test_a_name_that_may_be_out_of_sight_is_not_called_unknown(bench: BenchFactory) -> None:
+    """The named cluster is in the subscription that cannot be looked at: that is an error and no wrong usage."""
+    async with bench() as b:
+        hidden = "5f1d6c1e-8a4b-4d0e-9a53-3c2b7f60a9d1"
+        name = (await b.services.azure.clusters(hidden))[0].name
+        b.box.inject(sandbox.Fault("*", count=99, path=f"{hidden}/providers", status=403, code="AuthorizationFailed"))
+        run = await runs.survey_here(b.services, RunKind.AUDIT, RunRequest(clusters=(name,)))
+        findings = await b.findings(run.id)
+    assert [(item.status, item.subscription) for item in findings] == [(ERROR, hidden)]
+
+
 async def test_no_endpoint_and_no_credential(bench: BenchFactory, tmp_path: Path) -> None:
     async with bench(one_pool("compliant_default")) as b:
         elsewhere = replace(b.services.settings, arm_endpoint="https://localhost:9")

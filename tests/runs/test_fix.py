@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -17,11 +18,22 @@ import pytest
 import sandbox
 from shared import runs
 from shared.azure import Azure, Started
-from shared.errors import GuardError, UsageError
+from shared.errors import GuardError, NotStorable, StoreError, UsageError
 from shared.models import Finding, Node, Outcome, Problem, Run, RunKind, RunState, Status, Subscription
 from shared.node.fixing import Splice
 from shared.node.planning import Method
-from shared.runs import FixRequest, NodePlan, RunRequest, exclusive, starting
+from shared.runs import (
+    FixRequest,
+    NodePlan,
+    RunRequest,
+    applying,
+    collecting,
+    exclusive,
+    fixing,
+    leaving,
+    recording,
+    starting,
+)
 from shared.runs.context import Json
 from shared.runs.plans import PlanFile, SeenFile, digest, same
 from shared.store import new_run_id, open_store
@@ -393,12 +405,12 @@ async def test_a_broken_off_fix_goes_on_and_restarts_nothing_twice(bench: BenchF
 
         def first_node_then_killed(found: list[Finding]) -> None:
             seen.extend(found)
-            fixing.cancel()
+            going.cancel()
 
         watched = replace(b.services, on_findings=first_node_then_killed)
-        fixing = asyncio.create_task(runs.fix_here(watched, FixRequest(pause_seconds=0), made))
+        going = asyncio.create_task(runs.fix_here(watched, FixRequest(pause_seconds=0), made))
         with pytest.raises(asyncio.CancelledError):
-            await fixing
+            await going
         assert len(seen) == 1
         run = await b.services.store.latest_run()
         assert run is not None
@@ -434,6 +446,102 @@ async def test_a_lost_answer_starts_nothing_twice(bench: BenchFactory) -> None:
         _, (finding,) = await fix(b, made)
         assert finding.outcome is Outcome.FAILED, finding
         assert b.box.stats()["commands"][made[0].node.name] == before + 1
+
+
+async def test_a_fix_whose_host_died_before_it_was_noted_is_this_runs_fix(
+    bench: BenchFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Azure carried it out, and nothing says so: sent again, it finds its own work, which is no stranger's change."""
+    monkeypatch.setattr(collecting, "_CLAIM_SECONDS", 0)
+    async with bench(one_pool("false_file"), **FAST) as b:
+        (plan,) = await plans(b)
+        await applying.fix_node(b.services, "run", plan, plan.node)
+        await b.services.store.save_command("run", plan.node.key, "fix", {})
+        (finding,), _ = await applying.fix_node(b.services, "run", plan, plan.node)
+        assert (finding.outcome, finding.status) == (Outcome.FIXED, Status.PASS), finding
+
+
+async def test_a_fix_that_may_have_begun_stays_noted(bench: BenchFactory) -> None:
+    """Else a wave that fails after it would be recorded as one that sent nothing."""
+    async with bench(one_pool("false_file"), **FAST) as b:
+        (plan,) = await plans(b)
+        b.box.inject(sandbox.Fault("runCommand", drop="after"))
+        (finding,), _ = await applying.fix_node(b.services, "run", plan, plan.node)
+        assert finding.outcome is Outcome.FAILED, finding
+        assert await b.services.store.command("run", plan.node.key, "fix") is not None
+
+
+async def test_a_fix_with_an_unknown_end_is_an_error_whatever_the_node_became(bench: BenchFactory) -> None:
+    """The node is stopped while it is fixed: a skipped one would leave the exit status at 0."""
+    stopped = {"code": "OperationNotAllowed", "message": "The operation requires the VM to be running (or set to run)."}
+    async with bench(one_pool("false_file"), **FAST) as b:
+        made = await plans(b)
+        b.box.inject(sandbox.Fault("operations.get", status=409, body={"error": stopped}))
+        _, (finding,) = await fix(b, made)
+    assert (finding.outcome, finding.status) == (Outcome.FAILED, Status.ERROR), finding
+    assert finding.reason.startswith("LOOK AT THIS NODE")
+
+
+async def test_a_fix_is_a_proof_for_later_looks(bench: BenchFactory) -> None:
+    """What touches only the files' metadata after a fix leaves the node proved."""
+    async with bench(one_pool("false_file"), **FAST) as b:
+        (plan,) = await plans(b)
+        await fix(b, [plan])
+        (b.box.node_dir(plan.node.name) / plan.edits[0].path[1:]).chmod(0o600)
+        run = await runs.survey_here(b.services, RunKind.AUDIT, RunRequest())
+        (finding,) = await b.findings(run.id)
+        assert finding.status is Status.PASS, finding
+
+
+async def test_a_node_that_cannot_be_recorded_leaves_the_others_their_outcome(bench: BenchFactory) -> None:
+    """The first of a wave meets the store's trouble while the second is still being fixed."""
+    async with bench(one_pool("false_file", "false_file"), **FAST) as b:
+        made = await plans(b)
+        run_id = new_run_id(datetime.now(UTC))
+        request = FixRequest(max_unavailable="2", canary=False, pause_seconds=0)
+        await fixing.put_plans(b.services, run_id, made, request)
+
+        async def troubled(*arguments: Any) -> list[Finding]:
+            if arguments[1].key == made[0].node.key:
+                raise StoreError("no answer")
+            return await recording.record(*arguments)
+
+        with patch.object(fixing, "record", troubled), pytest.raises(StoreError):
+            await fixing.fix_wave(b.services, {"run_id": run_id, "pool": 0, "first": 0, "count": 2})
+        assert [finding.outcome for finding in await b.findings(run_id)] == [Outcome.FIXED]
+
+
+@pytest.mark.parametrize(("call", "outcome"), [("claim_command", Outcome.NOT_TRIED), ("save_command", Outcome.FAILED)])
+async def test_where_the_store_fails_a_node_is_said_to_be_changed_only_if_it_may_be(
+    bench: BenchFactory, call: str, outcome: Outcome
+) -> None:
+    """Before anything is sent, and after Azure took it."""
+    async with bench(one_pool("false_file"), **FAST) as b:
+        run_id = new_run_id(datetime.now(UTC))
+        await fixing.put_plans(b.services, run_id, await plans(b), FixRequest())
+        job = {"run_id": run_id, "pool": 0, "first": 0, "count": 1, "reason": "no answer"}
+        with patch.object(type(b.services.store), call, side_effect=StoreError("no answer")), pytest.raises(StoreError):
+            await fixing.fix_wave(b.services, job)
+        await leaving.fail_wave(b.services, job)
+        (finding,) = await b.findings(run_id)
+    assert finding.outcome is outcome
+    assert finding.reason.startswith("LOOK AT THIS NODE") == (outcome is Outcome.FAILED)
+
+
+async def test_a_fix_that_cannot_be_stored_is_that_nodes_failure(bench: BenchFactory) -> None:
+    async with bench(one_pool("false_file"), **FAST) as b:
+        made = await plans(b)
+
+        async def unstorable(*arguments: Any) -> list[Finding]:
+            if arguments[2][0].outcome is Outcome.FIXED:
+                raise NotStorable("odd")
+            return await recording.record(*arguments)
+
+        with patch.object(fixing, "record", unstorable):
+            run, (finding,) = await fix(b, made)
+        assert run.state is RunState.COMPLETED
+        assert finding.outcome is Outcome.FAILED
+        assert finding.reason.startswith("LOOK AT THIS NODE")
 
 
 async def test_a_pool_whose_other_nodes_go_down_is_left(bench: BenchFactory) -> None:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from shared.models import File, History, Outcome, Status
 from shared.node.fixing import HEALTHZ, HEALTHZ_OFF, CannotApply, file_edit
+from shared.plain import plain
 from shared.runs import history, names
 from shared.runs.plans import NodePlan, SeenFile, digest, fault, held_back, plan_node, same, spliced
 from tests.support.evidence import CONFIG, config, evidence
@@ -48,8 +49,15 @@ def test_what_is_shown_is_what_is_done(old: bytes, new: bytes, masked: bool) -> 
     assert shown or gone
     assert "\udcff" not in plan.diff
     assert "\udce9" not in plan.diff
-    for line in shown:
-        assert line.strip("\r\n") in new.decode("utf-8", "backslashreplace")
+    for side, text in ((shown, new), (gone, old)):
+        lines = [plain(line, None) for line in text.decode("utf-8", "surrogateescape").split("\n")]
+        assert set(side) <= set(lines)
+
+
+def test_a_line_of_a_file_is_one_line_of_the_diff() -> None:
+    """Else a node's file could show a change that is none, or colour the terminal of whoever asks the app."""
+    plan = plan_of(b"a\x0b+b: 1\r-c\xe2\x80\xa8+d\x1b[31m\nfalse\n", b"a\x0b+b: 1\r-c\xe2\x80\xa8+d\x1b[31m\ntrue\n")
+    assert plan.diff.splitlines()[3:] == [r" a\x0b+b: 1\x0d-c\u2028+d\x1b[31m", "-false", "+true"]
 
 
 @given(TEXTS, TEXTS, st.data())
