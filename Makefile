@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Further words for pytest, such as TESTS=tests/kubelet or TESTS="-k frames -x".
 TESTS ?=
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+PYTEST := $(BIN)/python -m pytest --numprocesses 4 --dist worksteal
 
 .PHONY: demo host test test-fast test-slow check clean
 .DEFAULT_GOAL := test
