@@ -208,8 +208,8 @@ def _not_by_hand(evidence: Evidence, rules: ServiceRules) -> Iterator[str]:
         yield "the unit refuses to be restarted by hand (RefuseManualStop= or RefuseManualStart=)"
     if rules.exec_condition:
         yield "ExecCondition= decides at each start whether the kubelet is started"
-    if rules.conditions and not evidence.conditions:
-        yield f"whether {rules.conditions[0]} holds is not known"
+    if len(rules.conditions) > len(evidence.conditions):
+        yield f"whether {rules.conditions[len(evidence.conditions)]} holds is not known"
     for kind in ("Condition", "Assert"):
         yield from _unmet([item for item in evidence.conditions if item.text.startswith(kind)])
     if rules.user not in ("", "root", "0"):

@@ -96,7 +96,7 @@ function flag(name) {
     if (name == "--config-dir") return "dir"
     if (name == "--client-ca-file") return "ca"
     if (name ~ /^--authentication-token-webhook/) return ""
-    if (name == "--manifest-url" || name ~ /token|password|secret|header|api-key/) return "secret"
+    if (name == "--manifest-url" || tolower(name) ~ /token|password|secret|header|api-key/) return "secret"
     return ""
 }
 

@@ -406,6 +406,11 @@ class TestRestart:
         seen = evidence(unit="[Unit]\nConditionPathExists=/x\n" + unit())
         assert "not known" in judge(CONTROL, seen).reason
 
+    def test_conditions_beyond_those_that_were_looked_at(self) -> None:
+        seen = evidence(unit="[Unit]\nConditionPathExists=/etc\nConditionPathExists=/x\n" + unit())
+        told = replace(seen, conditions=(Condition("ConditionPathExists=/etc", holds=True),))
+        assert "whether ConditionPathExists=/x holds is not known" in judge(CONTROL, told).reason
+
     def test_an_executable_that_was_replaced(self) -> None:
         verdict = judge(CONTROL, process(evidence(), executable="/opt/bin/kubelet (deleted)"))
         assert (verdict.status, "was replaced" in verdict.reason) == (Status.PASS, True)

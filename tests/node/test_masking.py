@@ -164,6 +164,7 @@ def test_a_masked_unit_starts_the_same(unit: str) -> None:
         ("ExecStart=/bin/sh -c 'T=s3cret exec kubelet $F'", "ExecStart=/bin/sh -* '*=****** **** ******* $F'"),
         ('ExecStart=-"/usr/bin/env" T=s3cret kubelet', 'ExecStart=-"/usr/bin/env" *=****** *******'),
         ("ExecStart=/bin/kubelet-1.33.5 --v=2", "ExecStart=/bin/kubelet-1.33.5 --v=2"),
+        ("ExecStart=kubelet --Api_Token s3 --v=2", "ExecStart=kubelet --Api_Token xx --v=2"),
         ("ExecStart=@kubelet s3 --v=2", "ExecStart=@kubelet s3 --v=2"),
         (
             "ExecStart=kubelet --manifest-url-header=A: Bearer s3 --v=2",
