@@ -1,5 +1,7 @@
 # make demo   the main job, on a small Azure on this machine (sandbox/)
-# make test   all tests; a test that needs a tool that is not here skips and says which
+# make test   all tests but the slow ones; a test that needs a tool that is not here skips and says which
+# make test-fast   what boots nothing and serves nothing: under a minute
+# make test-slow   power cuts, kill sweeps, soak and fuzz
 # make host   the serverless app in the real Functions host (Core Tools, Azurite)
 # make check  ruff, mypy, shellcheck; bicep where it is installed
 
@@ -9,8 +11,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Further words for pytest, such as TESTS=tests/kubelet or TESTS="-k frames -x".
 TESTS ?=
+PYTEST := $(BIN)/python -m pytest --numprocesses 4 --dist worksteal
 
-.PHONY: demo test check clean
+.PHONY: demo host test test-fast test-slow check clean
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml requirements.txt
@@ -27,7 +30,13 @@ host: $(READY)
 	@BIN=$(BIN) sh scripts/host.sh
 
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(TESTS)
+	$(PYTEST) -m 'not slow' $(TESTS)
+
+test-fast: $(READY)
+	$(PYTEST) -m 'not real and not sandboxed and not slow' $(TESTS)
+
+test-slow: $(READY)
+	$(PYTEST) -m slow $(TESTS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .

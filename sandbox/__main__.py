@@ -17,10 +17,12 @@ REAL_LATENCY = (22.0, 28.0)
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and run; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m sandbox", description="A small Azure on localhost.")
+    parser = argparse.ArgumentParser(
+        prog="python -m sandbox", description="A small Azure on localhost.", allow_abbrev=False
+    )
     verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("states", help="print the catalogue of node states")
-    run = verbs.add_parser("serve", help="play a fleet until SIGINT or SIGTERM")
+    verbs.add_parser("states", help="print the catalogue of node states", allow_abbrev=False)
+    run = verbs.add_parser("serve", help="play a fleet until SIGINT or SIGTERM", allow_abbrev=False)
     run.add_argument("--fleet", type=Path, required=True, help="the fleet file, such as fleets/demo.yaml")
     run.add_argument("--port", type=int, default=0, help="the port of Resource Manager (default: a free one)")
     run.add_argument("--dir", type=Path, help="keep the nodes here (default: a temporary folder, removed at the end)")

@@ -58,6 +58,7 @@ class Operation:
     ended: datetime | None = None
     value: Sequence[Body] | None = None
     error: tuple[str, str] | None = None
+    over: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def status(self) -> str:
@@ -157,6 +158,7 @@ class Compute:
             await asyncio.sleep(seconds / 2)
             operation.value = [] if command is Command.EMPTY_RESULT else [_result(text)]
         operation.ended = datetime.now(UTC)
+        operation.over.set()
         instance.busy = False
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -14,8 +14,10 @@ class Fault:
     """What happens to the next `count` calls of a kind (as `stats` names them; `*` is any) whose path has `path` in it.
 
     First `delay` seconds pass. `drop` cuts the connection, `before` the call is handled or `after` it, when its effect
-    is there but no answer comes. Else `status` is answered, unhandled, with the code, the message and the headers; with
-    neither, the call is only late.
+    is there but no answer comes. Else `status` is answered, unhandled, with the headers and: `text` as it is, or `body`
+    as JSON, or the code and the message. Without a status the call is handled, late at most: `fields` (names joined by
+    dots) are then set in the item number `item` of the list that is answered, and `at_once` makes a run command answer
+    with its result.
     """
 
     kind: str
@@ -27,6 +29,20 @@ class Fault:
     code: str = "InternalServerError"
     message: str = "A fault that was asked for."
     headers: Mapping[str, str] = Field(default_factory=dict)
+    body: Mapping[str, Any] | list[Any] | None = None
+    text: str | None = None
+    fields: Mapping[str, Any] = Field(default_factory=dict)
+    item: Annotated[int, Field(ge=0)] = 0
+    at_once: bool = False
+
+    def edit(self, items: list[dict[str, Any]]) -> None:
+        """Set the fields in a list that is answered."""
+        for path, value in self.fields.items():
+            *parents, name = path.split(".")
+            place = items[self.item]
+            for parent in parents:
+                place = place[parent]
+            place[name] = value
 
 
 class Faults:

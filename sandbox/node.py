@@ -8,7 +8,7 @@ import sys
 import time
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from sandbox.states import STATES
 
 _DIRECTORIES = ("etc/kubernetes/manifests", "run/lock", "tmp", "var/lib/kubelet", "var/log", "opt/bin")
 _DOWNLOADS = "var/lib/waagent/run-command/download"
-_UP_DAYS = 9
+_PAUSE_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +57,20 @@ def _install_commands(directory: Path) -> Path:
 def make(members: Iterable[Member], directory: Path) -> dict[str, Folder]:
     """A folder for each Linux node, by node name, its kubelet started; below `directory`, with the stand-ins.
 
-    The files are really written before the process starts, or really after it: their times tell. Where a state has
-    later changes, this takes up to three seconds, since a file's times are compared in seconds and a kubelet may take
-    one to read its files.
+    The files are really written before the process starts, or really after it: their times tell, and the pauses are
+    longer than the kernel's coarse clock, from which they come, is behind.
     """
     commands = _install_commands(directory)
     nodes = [member for member in members if member.pool.os == "Linux"]
     folders = {member.name: Folder(directory / "nodes" / member.name, commands) for member in nodes}
     for member in nodes:
         _write_files(member, folders[member.name].root)
+    time.sleep(_PAUSE_SECONDS)
     for member in nodes:
         service.start_first(folders[member.name].root, time.time())
     later = [member for member in nodes if _changes_after_start(member)]
     if later:
-        time.sleep(3 - time.time() % 1)
+        time.sleep(_PAUSE_SECONDS)
         for member in later:
             for path, file in _changes_after_start(member).items():
                 _write(folders[member.name].root / path[1:], file.text, file.mode)
@@ -84,11 +84,13 @@ def _write_files(member: Member, root: Path) -> None:
     (root / _DOWNLOADS).mkdir(parents=True, mode=0o700)
     for path, file in aks.files(kubelet, _labels(member)).items():
         _write(root / path[1:], file.text, file.mode)
+    for name in ("ca.crt", "kubeletserver.crt", "kubeletserver.key"):
+        _write(root / "etc/kubernetes/certs" / name, "", 0o600)
     _write(root / "etc/hostname", f"{member.name}\n", 0o644)
     number = zlib.crc32(member.name.encode())
-    boot = int(time.time()) - _UP_DAYS * 86_400 - number % 86_400
     version = member.pool.version or member.cluster.version
-    service.install(root, service.Facts(version, kubelet.quirk, boot), first_pid=1900 + number % 900)
+    facts = service.Facts(version, kubelet.quirk, time.time() - service.uptime())
+    service.install(root, facts, first_pid=1900 + number % 900)
     if kubelet.installed:
         _write(root / aks.KUBELET[1:], '#!/bin/sh\nexec kubelet "$@"\n', 0o755)
 
@@ -99,6 +101,10 @@ def _changes_after_start(member: Member) -> dict[str, aks.File]:
     path = aks.config_path(kubelet)
     if kubelet.then_chains is not None and path is not None:
         changed[path] = aks.File(aks.config_text(kubelet, kubelet.then_chains), 0o600)
+    if kubelet.then_flags:
+        changed[aks.ENVIRONMENT] = aks.files(replace(kubelet, flags=kubelet.then_flags), _labels(member))[
+            aks.ENVIRONMENT
+        ]
     if kubelet.then_systemd_flags:
         path, file = aks.systemd_dropin(kubelet.then_systemd_flags)
         changed[path] = file

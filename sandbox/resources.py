@@ -27,10 +27,10 @@ from sandbox.throttle import GET_OPERATION, GET_SCALE_SET, GET_VM, UPDATE_VM, Ca
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Status, JSON body (None: empty) and headers."""
+    """Status, JSON body (None: empty; anything but an object comes of a fault) and headers."""
 
     status: int
-    body: Body | None
+    body: Any
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -230,6 +230,16 @@ def _run_command(box: Sandbox, request: Request) -> Answer:
         "Azure-AsyncOperation": _operation_url(box, operation, version, monitor=False),
     }
     return Answer(202, None, headers | _retry_after(box))
+
+
+async def run_at_once(box: Sandbox, request: Request) -> Answer:
+    """Run command with its result in the first answer, as the specification allows. Raises Refused."""
+    key, _ = box.instance(request)
+    operation = box.compute.run_command(key, request.body, time.monotonic())
+    await operation.over.wait()
+    if operation.error is not None:
+        raise Refused(409, *operation.error)
+    return Answer(200, {"value": [*(operation.value or ())]})
 
 
 def _get_operation(box: Sandbox, request: Request) -> Answer:

@@ -13,12 +13,10 @@ import base64
 import contextlib
 import os
 import signal
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox import service
 from sandbox.node import Folder
 from sandbox.states import Command
 
@@ -81,7 +79,6 @@ def _kill(process: asyncio.subprocess.Process) -> None:
 
 
 def _prepare(folder: Folder, script: bytes) -> Path:
-    service.refresh_uptime(folder.root, time.time())
     last = max((int(path.name) for path in folder.downloads.iterdir()), default=-1)
     directory = folder.downloads / str(last + 1)
     directory.mkdir(mode=0o700)

@@ -28,7 +28,7 @@ from sandbox.compute import Refused
 from sandbox.faults import Fault
 from sandbox.fleet import Fleet, load, members
 from sandbox.identity import TENANT
-from sandbox.resources import ROUTES, Answer, Request, Sandbox, call
+from sandbox.resources import ROUTES, Answer, Request, Sandbox, call, run_at_once
 from sandbox.throttle import Call
 
 HOST = "127.0.0.1"
@@ -60,8 +60,7 @@ async def _answer_arm(box: Sandbox, http: web.Request) -> web.StreamResponse:
         text = "The api-version query parameter (?api-version=) is required for all requests."
         return _send(box, Answer(400, arm.error("MissingApiVersionParameter", text), headers))
     if fault is not None and fault.status is not None:
-        body = arm.error(fault.code, fault.message)
-        return _send(box, Answer(fault.status, body, headers | dict(fault.headers)))
+        return _send_fault(box, fault, fault.status, headers | dict(fault.headers))
     content = _json_object(await http.read())
     if content is None:
         text = "The request content was invalid and could not be deserialized."
@@ -74,12 +73,23 @@ async def _answer_arm(box: Sandbox, http: web.Request) -> web.StreamResponse:
         limited = _throttled(asked, refusal.limit, refusal.retry_after)
         return _send(box, Answer(429, limited, headers | {"Retry-After": str(refusal.retry_after)}))
     try:
-        answer = route.answer(box, request)
+        at_once = fault is not None and fault.at_once and route.kind == "runCommand"
+        answer = await run_at_once(box, request) if at_once else route.answer(box, request)
     except Refused as refused:
         answer = Answer(refused.status, arm.error(refused.code, refused.message))
     if fault is not None and fault.drop == "after":
         return _drop(http)
+    if fault is not None and fault.fields and answer.status == 200 and answer.body is not None:
+        fault.edit(answer.body["value"])
     return _send(box, replace(answer, headers=headers | dict(answer.headers)))
+
+
+def _send_fault(box: Sandbox, fault: Fault, status: int, headers: dict[str, str]) -> web.Response:
+    if fault.text is not None:
+        box.statuses[str(status)] += 1
+        return web.Response(status=status, text=fault.text, content_type="text/html", headers=headers)
+    body = arm.error(fault.code, fault.message) if fault.body is None else fault.body
+    return _send(box, Answer(status, body, headers))
 
 
 def _json_object(content: bytes) -> Body | None:

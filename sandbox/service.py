@@ -27,6 +27,7 @@ import re
 import shutil
 import sys
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -57,11 +58,11 @@ class StartError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What does not change while a node lives. `boot` is in seconds since the epoch."""
+    """What does not change while a node lives. `boot`: seconds since the epoch, of the machine it shares."""
 
     version: str
     quirk: str
-    boot: int
+    boot: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +190,10 @@ def install(root: Path, facts: Facts, first_pid: int) -> None:
     _write(root, "process.json", json.dumps(asdict(Process("dead", float(facts.boot), 0, first_pid))))
     proc = root / "proc"
     proc.mkdir(exist_ok=True)
-    (proc / "stat").write_text(f"cpu  410873 5128 230377 98123457 20117 0 8123 0 0 0\nbtime {facts.boot}\n")
-    refresh_uptime(root, time.time())
+    (proc / "stat").write_text(f"cpu  410873 5128 230377 98123457 20117 0 8123 0 0 0\nbtime {int(facts.boot)}\n")
+    boot_id = proc / "sys/kernel/random/boot_id"
+    boot_id.parent.mkdir(parents=True, exist_ok=True)
+    boot_id.write_text(f"{uuid.uuid4()}\n")
 
 
 def start_first(root: Path, now: float) -> None:
@@ -202,10 +205,9 @@ def start_first(root: Path, now: float) -> None:
         _launch(root, executable, argv, now, healthy_from=0)
 
 
-def refresh_uptime(root: Path, now: float) -> None:
-    """Write /proc/uptime as of `now` (seconds since the epoch)."""
-    up = now - _facts(root).boot
-    (root / "proc/uptime").write_text(f"{up:.2f} {up * 3.7:.2f}\n")
+def uptime() -> float:
+    """Seconds since this machine booted, as /proc/uptime counts them."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def effective_chains(root: Path) -> bool | None:
@@ -266,12 +268,13 @@ def environment_files(loaded: Loaded) -> list[tuple[str, bool]]:
     return found
 
 
-def _spawn(root: Path, pid: int, argv: Sequence[str], executable: str, now: float, boot: int) -> None:
+def _spawn(root: Path, pid: int, argv: Sequence[str], executable: str, now: float, boot: float) -> None:
     directory = root / f"proc/{pid}"
     directory.mkdir()
     (directory / "cmdline").write_bytes(b"".join(os.fsencode(word) + b"\0" for word in argv))
     (directory / "comm").write_text("kubelet\n")
-    (directory / "exe").symlink_to(executable)
+    (directory / "exe").symlink_to(root / executable[1:])
+    (directory / "cwd").symlink_to("/")
     ticks = int((now - boot) * CLOCK_TICKS)
     before = f"S 1 {pid} {pid} 0 -1 4194560 51234 0 12 0 8123 2310 0 0 20 0 17 0"  # fields 3 to 21 of proc(5)
     (directory / "stat").write_text(f"{pid} (kubelet) {before} {ticks} 2178953216 24310 {'0 ' * 27}0\n")
@@ -296,7 +299,8 @@ def _show(root: Path) -> None:
     loaded, process, boot = _loaded(root), _process(root), _facts(root).boot
     running, crashing = process.state == "running", process.state == "crashing"
     since = int((process.since - boot) * 1_000_000)
-    stamp = time.strftime("%a %Y-%m-%d %H:%M:%S UTC", time.gmtime(process.since))
+    fraction = int(process.since % 1 * 1_000_000)
+    stamp = time.strftime(f"%a %Y-%m-%d %H:%M:%S.{fraction:06d} UTC", time.gmtime(process.since))
     lines = [] if loaded.fragment is None else ["Type=simple", "Restart=always", "RestartUSec=2s"]
     lines += [f"MainPID={process.pid}"]
     if loaded.fragment is not None:
@@ -313,6 +317,10 @@ def _show(root: Path) -> None:
                 for path, optional in environment_files(loaded)
             ),
             "KillMode=control-group",
+            "RefuseManualStart=no",
+            "RefuseManualStop=no",
+            "CanStop=yes",
+            f"InvocationID={process.pid:032x}",
         ]
     active, sub = {
         "running": ("active", "running"),

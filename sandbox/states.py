@@ -63,6 +63,7 @@ class Kubelet:
     installed: bool = True
     seed_layout: bool = False  # the paths of another distribution: kubelet-config.json and 10-kubelet-args.conf
     then_chains: bool | None = None  # the config file is rewritten with this after the start
+    then_flags: tuple[str, ...] = ()  # KUBELET_FLAGS is rewritten with these in the place of `flags` after the start
     then_systemd_flags: tuple[str, ...] = ()  # a systemd drop-in is added after the start, without daemon-reload
     hostile: bool = False  # contents that attack whoever reads or displays them
     padding: int = 0  # this many characters of comments that do not compress, in /etc/default/kubelet
@@ -143,13 +144,18 @@ STATES: dict[str, State] = {
     ),
     # Disk and process differ.
     "restart_pending_fixed": State(
-        "started with false; the file was corrected afterwards",
+        "started with false by flag; the environment file was corrected afterwards",
         "pending",
-        Kubelet(config="json", chains=False, then_chains=True),
+        Kubelet(flags=(FALSE_FLAG,), then_flags=(TRUE_FLAG,)),
     ),
     "restart_pending_broken": State(
-        "started with true; the file was made false afterwards",
+        "started with true by flag; the environment file was made false afterwards",
         "pending",
+        Kubelet(flags=(TRUE_FLAG,), then_flags=(FALSE_FLAG,)),
+    ),
+    "changed_since_start": State(
+        "started with true; the config file was made false afterwards, so that nobody can tell what is running",
+        "unknown",
         Kubelet(config="json", chains=True, then_chains=False),
     ),
     "daemon_reload_pending": State(

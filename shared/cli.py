@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import shlex
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from shared import settings as settings_module
 from shared.errors import GuardError, UsageError
+from shared.plain import PlainFormatter, plain
 from shared.settings import Settings
 
 # What a command needs is imported by the command: `--help` and a wrong option answer at once.
@@ -37,6 +39,9 @@ cluster unsupportable. AKS also documents manual changes to a node as lost at it
 a fixed node can come back as it was. Each fix restarts that node's kubelet, which can show it NotReady for a moment;
 running pods stay."""
 
+# What findings can be narrowed down to, as fields of theirs.
+_PLACES = ("subscription", "cluster", "node_pool", "node", "control")
+
 # The options that say what is to be fixed and how, by the name that they have in a request.
 _SCOPE = {
     "subscriptions": "--subscription",
@@ -50,10 +55,16 @@ _WAVES = {
     "max_failures": "--max-failures",
     "canary": "--no-canary",
     "pause_seconds": "--pause",
+    "retry_rolled_back": "--retry-rolled-back",
 }
 
 
 class _Parser(argparse.ArgumentParser):
+    """Subcommands' parsers are of this class too. No option is taken for another one that it is the beginning of."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
+
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
         self.exit(EX_USAGE, f"{self.prog}: {message}\n")
@@ -84,8 +95,8 @@ def _parser() -> argparse.ArgumentParser:
     findings = _command(commands.add_parser, "findings", "show what an earlier run found", findings_command)
     findings.add_argument("--run", metavar="ID", dest="run_id", help="the run (default: the latest)")
     findings.add_argument("--status", choices=["pass", "fail", "error", "skipped", "not_applicable"])
-    for name in ("subscription", "cluster", "node-pool", "node", "control"):
-        findings.add_argument(f"--{name}", metavar="NAME")
+    for place in _PLACES:
+        findings.add_argument(f"--{place.replace('_', '-')}", metavar="NAME")
     _output_options(findings)
     return parser
 
@@ -127,6 +138,12 @@ def _fix_options(parser: argparse.ArgumentParser) -> None:
         help="no first wave of one node",
     )
     how.add_argument("--pause", metavar="SECONDS", dest="pause_seconds", type=int, help="between waves (default: 15)")
+    how.add_argument(
+        "--retry-rolled-back",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="also nodes on which the last fix was rolled back",
+    )
 
 
 def _output_options(parser: argparse.ArgumentParser) -> None:
@@ -254,7 +271,14 @@ async def plan_command(arguments: argparse.Namespace, settings: Settings) -> int
         plans = await plans_of(services, run)
         findings = await _findings(services.store, run.id)
     render.plans_as_text(plans, sys.stdout)
-    whole = PlanFile(run_id=run.id, made=datetime.now(UTC), nodes=tuple(plans), digest=digest(plans))
+    whole = PlanFile(
+        run_id=run.id,
+        made=datetime.now(UTC),
+        controls=request.control_ids,
+        method=request.method,
+        nodes=tuple(plans),
+        digest=digest(plans),
+    )
     _write(Path(arguments.out), whole.model_dump_json(indent=1))
     _say(f"the plan is in {arguments.out}; carry it out with: kubelet-guard fix --plan {arguments.out}")
     return render.exit_code(findings)
@@ -268,7 +292,8 @@ async def fix_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """
     from shared import render
     from shared.models import RunKind
-    from shared.runs import FixRequest, fix_here, plans_of, survey_here
+    from shared.runs import FixRequest, fix_here, plans_in_file, plans_of, survey_here
+    from shared.runs.findings import key_of
     from shared.runs.plans import read_plan_file
 
     _refuse_together(arguments)
@@ -280,19 +305,23 @@ async def fix_command(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.resume is not None:
         return await _resume(arguments, settings)
     request = _request(FixRequest, arguments)
-    surveyed: list[Finding] = []
-    if arguments.plan is not None:
-        plans = list(read_plan_file(_read(Path(arguments.plan)), arguments.plan).nodes)
-    else:
-        async with _services(arguments, settings) as (services, begun):
+    plan_file = None if arguments.plan is None else read_plan_file(_read(Path(arguments.plan)), arguments.plan)
+    survey: Run | None
+    async with _services(arguments, settings) as (services, begun):
+        if plan_file is not None:
+            plans, survey = await plans_in_file(services, plan_file, request, begun)
+        else:
             survey = await survey_here(services, RunKind.PLAN, request, begun)
             plans = await plans_of(services, survey)
-            surveyed = await _findings(services.store, survey.id)
+        surveyed = [] if survey is None else await _findings(services.store, survey.id)
+    if plan_file is not None:
+        keys = {key_of(plan.node, item) for plan in plan_file.nodes for item in plan.controls}
+        surveyed = [finding for finding in surveyed if finding.key in keys]
     render.plans_as_text(plans, sys.stderr)
     planned = sum(not plan.refused for plan in plans)
     if not planned:
         _say("there is nothing to fix")
-        if arguments.plan is not None:
+        if survey is None:
             return 1 if plans else 0
         return _show(surveyed, arguments.output)
     _ask(arguments, planned)
@@ -327,14 +356,15 @@ async def findings_command(arguments: argparse.Namespace, settings: Settings) ->
     """
     from shared.models import RunState
 
-    names = ("status", "subscription", "cluster", "node_pool", "node", "control")
-    narrower = {name: getattr(arguments, name) for name in names}
+    narrower = {name: getattr(arguments, name) for name in ("status", *_PLACES)}
     async with _store(arguments, settings) as store:
         run = await store.latest_run() if arguments.run_id is None else await store.run(arguments.run_id)
         if run is None:
             wanted = f"run {arguments.run_id}" if arguments.run_id else "run yet; make one with: kubelet-guard audit"
             raise UsageError(f"the store holds no {wanted}")
         findings = await _findings(store, run.id, **narrower)
+        if not findings:
+            await _refuse_unknown(store, run, {name: narrower[name] for name in _PLACES})
     whole = run.state is RunState.COMPLETED
     if not whole:
         why = f" ({run.error})" if run.error else ""
@@ -345,6 +375,22 @@ async def findings_command(arguments: argparse.Namespace, settings: Settings) ->
         return 0 if whole else 2
     code = _show(findings, arguments.output)
     return code if whole else code or 2
+
+
+async def _refuse_unknown(store: Store, run: Run, wanted: Mapping[str, str | None]) -> None:
+    """Raises UsageError where one of the wanted names is in no finding of the run at all."""
+    from shared.runs import names
+
+    known: dict[str, set[str]] = {place: set() for place, name in wanted.items() if name}
+    if known:
+        for finding in await _findings(store, run.id):
+            for place, there in known.items():
+                there.add(getattr(finding, place))
+    for place, there in known.items():
+        missing = names.unknown([wanted[place] or ""], there)
+        if missing:
+            noun = place.replace("_", " ")
+            raise UsageError(f"no {noun} named {missing[0]} in the run {run.id}; {names.there_is(missing, there)}")
 
 
 def _show(findings: Sequence[Finding], output: str) -> int:
@@ -383,19 +429,31 @@ def _read(path: Path) -> str:
 
 
 def _write(path: Path, text: str) -> None:
+    from shared.files import write_private
+
     try:
-        path.write_text(text, "utf-8")
+        write_private(path, text)
     except OSError as error:
         raise UsageError(f"the plan cannot be written to {path}: {error}") from None
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    # An error may quote Azure, a node or a plan file.
+    print("\n".join(plain(line, None) for line in text.split("\n")), file=sys.stderr)
+
+
+def _log_to_stderr() -> None:
+    """Warnings of the run go to stderr, in plain characters."""
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(PlainFormatter("kubelet-guard: %(message)s"))
+    logging.basicConfig(handlers=[handler])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The console script: parse, run, and turn errors into sentences and exit statuses."""
     arguments = _parser().parse_args(argv)
+    _log_to_stderr()
     function: Callable[[argparse.Namespace, Settings], Awaitable[int]] = arguments.function
 
     async def run() -> int:

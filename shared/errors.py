@@ -29,3 +29,7 @@ class EndpointError(GuardError):
 
 class StoreError(GuardError):
     """The store cannot be opened, read or written."""
+
+
+class NotStorable(StoreError):
+    """One value cannot be stored, whatever the state of the store."""

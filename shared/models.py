@@ -47,7 +47,7 @@ class NodePool:
 
     `kind` is the API's `type` (`VirtualMachineScaleSets`, `VirtualMachines`, `AvailabilitySet`), `os` is `Linux` or
     `Windows`, `power` is `Running` or `Stopped`, `count` the number of nodes it is asked to have (None where
-    Azure does not say).
+    Azure does not say), `mode` is `System`, `User`, `Gateway`, or AKS's own `ManagedSystem` and `Machines`.
     """
 
     name: str
@@ -58,6 +58,7 @@ class NodePool:
     kubernetes_version: str | None
     node_image_version: str | None
     count: int | None
+    mode: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Cluster:
     """An AKS cluster with its node pools. `locked` says that the node resource group is read-only.
 
     The last three name nodes outside the pools: single VMs of node auto-provisioning, virtual nodes (no VM at all),
-    and AKS Automatic's system nodes, which Microsoft hosts.
+    and AKS Automatic's system nodes, which Microsoft hosts. None: the API version in use does not tell.
     """
 
     id: str
@@ -76,12 +77,12 @@ class Cluster:
     power: str
     provisioning: str
     node_resource_group: str
-    locked: bool
+    locked: bool | None
     kubernetes_version: str | None
     pools: tuple[NodePool, ...]
-    auto_provisioned: bool = False
+    auto_provisioned: bool | None = False
     virtual_nodes: bool = False
-    hosted_system: bool = False
+    hosted_system: bool | None = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ class Node:
     created: datetime | None
     cluster_provisioning: str
     pool_provisioning: str
-    locked: bool
+    locked: bool | None
 
     @property
     def id(self) -> str:
@@ -155,7 +156,11 @@ class ScopeProblem:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What earlier runs knew of one control on one node (the state that `regressed` is judged by)."""
+    """What earlier runs knew of one control on one node (the state that `regressed` is judged by).
+
+    `proof` is the fingerprint of what the kubelet's process was last proved to have read (`Verdict.proof`).
+    `last_rolled_back` is set from a fix that was rolled back until the control is right.
+    """
 
     node_key: str
     control: str
@@ -165,6 +170,8 @@ class History:
     last_fixed: datetime | None
     node_image_version: str | None
     created: datetime | None
+    proof: str = ""
+    last_rolled_back: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,11 +228,13 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file of the node as it was read.
+    """One file of the node as it was read, through the kubelet's root and mounts where its process runs.
 
-    `text` may have values masked with `*`, one for one; `digest` is the SHA-256 of the file as it really is. `changed`
-    is the inode's change time in seconds since the epoch. `whole` is false where the file is longer than was read, or
-    has bytes (NUL) that a shell cannot carry. Undecodable bytes are kept as surrogates.
+    `path` is the absolute name that the kubelet has for it. `text` may have values masked with `*`, one for one;
+    `digest` is the SHA-256 of the file as it really is. `changed` is the inode's change time in nanoseconds since the
+    epoch. `whole` is false where the file is longer than was read, or has bytes (NUL) that a shell cannot carry.
+    `hosted` is false where the host has another file (or none) at this path than the process sees. Undecodable bytes
+    are kept as surrogates.
     """
 
     path: str
@@ -237,32 +246,126 @@ class File:
     changed: int
     digest: str
     whole: bool
+    hosted: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A symbolic link on the way to a file: where it leads, and its own change time (nanoseconds since the epoch)."""
+
+    target: str
+    changed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What the kubelet's own walk (filepath.WalkDir) of a configuration directory finds.
+
+    `files` are the paths of the `.conf` entries that are no directories, in the walk's order: also those that are
+    dangling, lead to a directory or cannot be read (they are then in `Evidence.gone`). `directories` are those walked.
+    """
+
+    files: tuple[str, ...]
+    directories: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A mount that a path of the kubelet lies on, as its process has it (proc(5), mountinfo); `/` itself is left out.
+
+    `same` says that it shows what would be there without it (a bind of a directory onto itself, as ProtectSystem= and
+    ReadOnlyPaths= make).
+    """
+
+    point: str
+    root: str
+    kind: str
+    source: str
+    same: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """The kubelet's process. Times are in nanoseconds.
+
+    `ticks` is field 22 of /proc/PID/stat, which with `boot_id` and `pid` names this process and no other. `started` is
+    the wall clock when systemd started it (ExecMainStartTimestamp; since the epoch), `started_monotonic` the kernel's
+    clock then (since boot); None where systemd does not say. `state` is the letter of /proc/PID/stat: R, S, D, T, t, Z.
+    `version` is what its own executable answers ("v1.33.5"; empty: not known). `argv` is its whole command line.
+    """
+
+    boot_id: str
+    pid: int
+    ticks: int
+    argv: tuple[str, ...]
+    state: str = "S"
+    started: int | None = None
+    started_monotonic: int | None = None
+    version: str = ""
+    executable: str = ""
+    root: str = "/"
+    directory: str = "/"
+    uid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What answered at ADDRESS:PORT/healthz: the start of the body, empty where nothing answered."""
+
+    address: str
+    port: int
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A `Condition…=` or `Assert…=` line of the unit as it is written, and whether it holds now (None: not known)."""
+
+    text: str
+    holds: bool | None
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a node showed. Times are seconds since the epoch, by the node's own clock.
+    """What a node showed. Times are nanoseconds, by the node's own clocks.
 
-    `argv` is empty and `started` None where no kubelet process runs. `directories` maps each configuration directory to
-    the time of its last change, `gone` names paths that should be there and are not (or cannot be read).
+    `collected` is the wall clock (since the epoch) and `uptime` the kernel's (since boot) when it was read. `process`
+    is None where no kubelet runs. `files`, `links` and `directories` (path → change time of the directory itself) hold
+    what was met on the way to every file, by the paths as the walk names them; `gone` names paths that should be there
+    and are not (or cannot be read). `listings` has each configuration directory by its name as the command line has it
+    (made absolute), None where the listing is not known. `exists` says of other named files (a client CA) whether they
+    are there. `log` are the values of the controls' settings in the kubelet's own log of what it runs with (setting →
+    the YAML text), None where that log is not there or not whole; a setting it lacks has Go's zero value.
+    `manager_environment` has those of the service manager's variables that the unit uses. `refuses_manual` says that
+    systemd would refuse a restart by hand. `unfinished` describes a fix that was begun and not ended (empty: none).
+    `missing_tools` are commands that the script needed and the node lacks.
     """
 
     collected: int
-    pid: int
-    argv: tuple[str, ...] = ()
-    started: float | None = None
+    process: Process | None = None
+    uptime: int = 0
     load_state: str = ""
     active_state: str = ""
     sub_state: str = ""
     restarts: int | None = None
     needs_daemon_reload: bool = False
+    refuses_manual: bool = False
     systemd_version: int | None = None
-    healthz: str = ""
+    health: tuple[Health, ...] = ()
     units: tuple[str, ...] = ()
     environments: tuple[str, ...] = ()
+    manager_environment: Mapping[str, str] = field(default_factory=dict)
+    conditions: tuple[Condition, ...] = ()
     files: Mapping[str, File] = field(default_factory=dict)
+    links: Mapping[str, Link] = field(default_factory=dict)
     directories: Mapping[str, int] = field(default_factory=dict)
+    listings: Mapping[str, Listing | None] = field(default_factory=dict)
+    mounts: tuple[Mount, ...] = ()
     gone: frozenset[str] = frozenset()
+    exists: Mapping[str, bool] = field(default_factory=dict)
+    log: Mapping[str, str] | None = None
+    unfinished: str = ""
+    missing_tools: tuple[str, ...] = ()
     overflow: bool = False
 
     @property

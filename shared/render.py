@@ -8,6 +8,7 @@ import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
+from itertools import groupby
 from os.path import commonprefix
 from typing import IO, Any
 
@@ -18,7 +19,7 @@ from rich.text import Text
 
 from shared.controls import BENCHMARK, control
 from shared.models import Finding, Status
-from shared.runs.findings import plain
+from shared.plain import plain, plain_fields
 from shared.runs.plans import NodePlan
 
 # The order in which a person wants to hear of them.
@@ -67,15 +68,22 @@ def as_csv(findings: Iterable[Finding], out: IO[str]) -> None:
         writer.writerow({name: _cell(row[name]) for name in names})
 
 
+# What makes a formula of a cell, in full width too, which spreadsheets of some languages take as well.
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+
+
 def _cell(value: Any) -> Any:
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+    if isinstance(value, str) and value.lstrip().startswith(_FORMULA):
         return "'" + value
     return json.dumps(value) if isinstance(value, bool | list) else value
 
 
 def sorted_by_place(findings: Iterable[Finding]) -> list[Finding]:
-    """Findings in the order of subscription, cluster, pool, node and control."""
-    return sorted(findings, key=lambda item: (item.subscription, item.cluster, item.node_pool, item.node, item.key))
+    """Findings in the order of subscription, cluster, pool, node and control, in plain characters."""
+    return sorted(
+        map(plain_fields, findings),
+        key=lambda item: (item.subscription, item.cluster, item.node_pool, item.node, item.key),
+    )
 
 
 def as_table(findings: Iterable[Finding], out: IO[str]) -> None:
@@ -161,21 +169,31 @@ _AROUND = 40
 
 
 def _readable(diff: Sequence[str]) -> Iterator[str]:
-    """A diff's lines; of a long line (an environment file's flags) only what changed and some characters around it."""
-    before: str | None = None
-    for line in diff:
-        if line.startswith("-") and not line.startswith("---") and len(line) > _LONG_LINE:
-            before = line[1:]
-        elif before is not None and line.startswith("+"):
-            head = len(commonprefix([before, line[1:]]))
-            tail = len(commonprefix([before[head:][::-1], line[1 + head :][::-1]]))
-            yield from (_around(sign, text, head, tail) for sign, text in (("-", before), ("+", line[1:])))
-            before = None
+    """A diff's lines; of a long line (an environment file's flags) only what changed and some characters around it.
+
+    Lines that stand in the place of as many others are taken for those; what cannot be paired is shown whole.
+    """
+    kinds = groupby(diff, lambda line: "" if line.startswith(("---", "+++")) else line[:1])
+    runs = [(kind, list(lines)) for kind, lines in kinds]
+    for number, (kind, lines) in enumerate(runs):
+        other_kind = {"-": "+", "+": "-"}.get(kind)
+        at = number + 1 if kind == "-" else number - 1
+        others = runs[at][1] if 0 <= at < len(runs) and runs[at][0] == other_kind else []
+        if len(others) == len(lines):
+            yield from map(_changed_part, lines, others)
         else:
-            if before is not None:
-                yield f"-{before}"
-                before = None
-            yield line if len(line) <= _LONG_LINE or line[:1] in "+-" else f"{line[:_LONG_LINE]}…"
+            yield from (
+                line if kind in ("+", "-") or len(line) <= _LONG_LINE else f"{line[:_LONG_LINE]}…" for line in lines
+            )
+
+
+def _changed_part(line: str, other: str) -> str:
+    """Of a long line of a diff what differs from the line that it replaces, or is replaced by."""
+    if max(len(line), len(other)) <= _LONG_LINE:
+        return line
+    head = len(commonprefix([line[1:], other[1:]]))
+    tail = len(commonprefix([line[1 + head :][::-1], other[1 + head :][::-1]]))
+    return _around(line[0], line[1:], head, tail)
 
 
 def _around(sign: str, text: str, head: int, tail: int) -> str:
@@ -187,15 +205,15 @@ def plans_as_text(plans: Sequence[NodePlan], out: IO[str]) -> None:
     """What a fix would do, node by node, with diffs; masked values stay masked."""
     console = Console(file=out, highlight=False)
     for plan in sorted(plans, key=lambda item: (item.node.cluster, item.node.node_pool, item.node.name)):
-        place = f"{plan.node.cluster} / {plan.node.node_pool} / {plan.node.name}"
-        console.print(Text.assemble(("\n" + place, "bold"), ("  " + ", ".join(plan.controls), "dim")))
+        place = plain(f"{plan.node.cluster} / {plan.node.node_pool} / {plan.node.name}")
+        console.print(Text.assemble(("\n" + place, "bold"), ("  " + plain(", ".join(plan.controls)), "dim")))
         if plan.refused:
-            _indented(console, f"not planned: {plain(plan.refused)}", 2, "yellow")
+            _indented(console, f"not planned: {plain(plan.refused, None)}", 2, "yellow")
         for step in plan.steps:
-            _indented(console, f"- {plain(step)}", 2)
+            _indented(console, f"- {plain(step, None)}", 2)
         for line in _readable(plan.diff.splitlines()):
             style = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "dim")
-            console.print(Text(f"    {plain(line)}", style), soft_wrap=True)
+            console.print(Text(f"    {plain(line, None)}", style), soft_wrap=True)
     planned = sum(not plan.refused for plan in plans)
     console.print(Text(f"\n{planned} nodes would be changed, {len(plans) - planned} cannot be planned", "bold"))
 

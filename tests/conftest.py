@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 _REAL_FIXTURES = {"azurite", "machine"}
+_SANDBOX_FIXTURES = {"bench", "terminal"}
+_SANDBOX = Path(__file__).parent / "sandbox"
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "real: boots a node or starts a storage service")
+    config.addinivalue_line("markers", "sandboxed: whole runs, or single calls, on the small Azure of sandbox/")
+    config.addinivalue_line("markers", "slow: power cuts, kill sweeps, soak and fuzz: for `make test-slow`")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs a booted node or a storage service is marked, so that a quick run can leave it out."""
+    """Mark what boots a node, starts a storage service or serves a small Azure, so that quick runs leave it out."""
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         parameters = getattr(getattr(item, "callspec", None), "params", {}).values()
         if fixtures & _REAL_FIXTURES or "tables" in parameters or item.path.stem.endswith("_real"):
             item.add_marker(pytest.mark.real)
+        if fixtures & _SANDBOX_FIXTURES or _SANDBOX in item.path.parents:
+            item.add_marker(pytest.mark.sandboxed)

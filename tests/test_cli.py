@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import csv
 import io
@@ -13,6 +14,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -21,8 +23,12 @@ import pytest_asyncio
 import sandbox
 from shared import cli
 from shared.models import Finding, Run, RunState
+from shared.node.fixing import FileEdit, Splice
+from shared.runs.plans import NodePlan, SeenFile, digest, read_plan_file
 from shared.store import FindingQuery, open_store
 from tests.support.bench import DEMO, environment, one_pool
+
+pytestmark = pytest.mark.sandboxed
 
 
 class Terminal:
@@ -133,12 +139,17 @@ async def test_audit_as_json_within_a_scope(terminal: Terminal) -> None:
         (("audit", "--subscription", "prod"), 64, "'prod' is not a subscription id"),
         (("audit", "--subscription", "00000000-0000-0000-0000-000000000001"), 64, "no subscription 00000000"),
         (("audit", "--cluster", "aks-none"), 64, "no cluster named aks-none"),
+        (("audit", "--cluster", "aks-test-eus"), 64, "there is: aks-test-eus2, aks-"),
+        (("audit", "--subscription", "00000000-0000-0000-0000-000000000001"), 64, "there is: 5f1d6c1e-"),
         (("audit", "--node-pool", "none"), 64, "no node pool named none"),
         (("audit", "--control", "1.2.3"), 64, "no control '1.2.3'; there is: 3.2.6"),
         (("audit", "--store", "/proc/nowhere/runs.db"), 2, "/proc/nowhere"),
         (("findings",), 64, "holds no run yet; make one with: kubelet-guard audit"),
         (("findings", "--run", "20260101T000000Z-abcdef"), 64, "holds no run 20260101T000000Z-abcdef"),
         (("findings", "--run", "yesterday"), 64, "'yesterday' is not a run id"),
+        (("audit", "--cl", "aks-test-eus2"), 64, "unrecognized arguments: --cl"),
+        (("fix", "--node", "apps", "--yes"), 64, "unrecognized arguments: --node apps"),
+        (("fix", "--y"), 64, "unrecognized arguments: --y"),
         (("fix",), 64, "GUARD_ALLOW_FIX=true"),
         (("fix", "--plan", "/nonexistent"), 64, "GUARD_ALLOW_FIX=true"),
     ],
@@ -168,6 +179,43 @@ async def test_wrong_surroundings(terminal: Terminal, environ: Mapping[str, str]
     assert "Traceback" not in done.stderr
 
 
+def test_no_option_is_abbreviated(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = cli._parser()
+    (commands,) = (item for item in parser._actions if isinstance(item, argparse._SubParsersAction))
+    tried = 0
+    for name, command in commands.choices.items():
+        options = command._option_string_actions
+        for option in options:
+            for end in range(3, len(option)):
+                if option[:end] not in options:
+                    with pytest.raises(SystemExit) as refused:
+                        parser.parse_args([name, option[:end], "1"])
+                    assert refused.value.code == cli.EX_USAGE
+                    tried += 1
+    assert tried > 200
+
+
+async def test_findings_are_narrowed_down_by_names_that_there_are(tmp_path: Path) -> None:
+    async with sandbox.serve(sandbox.parse(one_pool("compliant_default", "compliant_flag"))) as box:
+        terminal = Terminal(box, tmp_path)
+        assert (await terminal("audit")).returncode == 0
+        (node, other) = (item["node"] for item in json.loads((await terminal("findings", "--output", "json")).stdout))
+        for option, name, noun in (
+            ("--node", node[:-1] + "7", "node"),
+            ("--node-pool", "apps", "node pool"),
+            ("--cluster", "aks-tes", "cluster"),
+            ("--subscription", "x", "subscription"),
+            ("--control", "9.9.9", "control"),
+        ):
+            done = await terminal("findings", option, name)
+            assert (done.returncode, done.stdout) == (64, ""), done.stderr
+            assert f"no {noun} named {name} in the run" in done.stderr
+            assert "there is: " in done.stderr
+            assert (option != "--node") or (node in done.stderr and other in done.stderr)
+        upper = await terminal("findings", "--node", node.upper(), "--status", "fail")
+        assert (upper.returncode, upper.stderr) == (0, "no finding matches\n")
+
+
 def test_help_is_quick_and_loads_no_sdk() -> None:
     heavy = ("azure", "aiohttp", "pydantic", "rich")
     code = f"import sys, shared.cli; sys.exit(any(name.startswith({heavy!r}) for name in sys.modules))"
@@ -178,9 +226,11 @@ async def test_plan_then_fix_exactly_that(tmp_path: Path) -> None:
     fleet = sandbox.parse(one_pool("false_file", "false_flag", "compliant_default", "false_dropin"))
     async with sandbox.serve(fleet) as box:
         terminal = Terminal(box, tmp_path)
-        plan = str(tmp_path / "plan.json")
+        file = tmp_path / "plan.json"
+        plan = str(file)
         planned = await terminal("plan", "--out", plan)
         assert planned.returncode == 1, planned.stderr
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert '+    "makeIPTablesUtilChains": true' in planned.stdout
         assert "3 nodes would be changed, 0 cannot be planned" in planned.stdout
         assert "runCommand" in box.stats()["calls"]
@@ -206,15 +256,84 @@ async def test_plan_then_fix_exactly_that(tmp_path: Path) -> None:
         assert after.returncode == 0, after.stdout
 
 
+async def test_a_plan_file_is_no_way_to_change_other_files(tmp_path: Path) -> None:
+    """A file whose edits, digests and all fit each other, but which is not what was planned."""
+    async with sandbox.serve(sandbox.parse(one_pool("false_file", "false_flag"))) as box:
+        terminal = Terminal(box, tmp_path)
+        planned, evil = tmp_path / "plan.json", tmp_path / "evil.json"
+        await terminal("plan", "--out", str(planned))
+        whole = read_plan_file(planned.read_text(), "plan")
+        first, second = whole.nodes
+        old, new = b"root:x:0:0\n", b"evil:x:0:0\n"
+        passwd = box.node_dir(second.node.name) / "etc/passwd"
+        passwd.write_bytes(old)
+        seen = SeenFile("/etc/passwd", old, sha256(old).hexdigest())
+        edit = FileEdit(seen.path, seen.digest, (Splice(0, 4, b"root", b"evil"),), sha256(new).hexdigest())
+        bad = NodePlan.model_validate({**dict(second), "edits": (edit,), "files": (seen,)})
+        made = whole.model_copy(update={"nodes": (first, bad), "digest": digest((first, bad))})
+        evil.write_text(made.model_dump_json())
+        fix = ("fix", "--yes", "--pause", "0", "--output", "json", "--plan")
+        commands = dict(box.stats()["commands"])
+        done = await terminal(*fix, str(evil), GUARD_ALLOW_FIX="true")
+        assert (done.returncode, done.stdout) == (64, ""), done.stderr
+        assert f"is not what the run {whole.run_id} planned ({second.node.name}), so nothing was sent" in done.stderr
+        assert box.stats()["commands"] == commands
+
+        # A store that has never seen the plan: the nodes themselves say what it would have to be.
+        other = ("--store", str(tmp_path / "other.db"))
+        done = await terminal(*fix, str(evil), *other, GUARD_ALLOW_FIX="true")
+        assert done.returncode == 1, done.stderr
+        assert "its plan is another one now: make a new plan" in " ".join(done.stderr.split())
+        shown = {item["node"]: item["outcome"] for item in json.loads(done.stdout)}
+        assert shown == {first.node.name: "fixed", second.node.name: "not_tried"}
+        assert passwd.read_bytes() == old
+        done = await terminal(*fix, str(planned), *other, GUARD_ALLOW_FIX="true")
+        assert done.returncode == 0, done.stderr
+        shown = {item["node"]: (item["outcome"], item["status"]) for item in json.loads(done.stdout)}
+        assert shown == {first.node.name: (None, "pass"), second.node.name: ("fixed", "pass")}
+
+
+async def test_a_node_that_was_rolled_back_waits_to_be_asked_for(tmp_path: Path) -> None:
+    async with sandbox.serve(sandbox.parse(one_pool("unhealthy_when_fixed"))) as box:
+        terminal = Terminal(box, tmp_path)
+        fix = ("fix", "--yes", "--pause", "0", "--output", "json")
+        settings = {"GUARD_ALLOW_FIX": "true", "GUARD_RESTART_SECONDS": "5"}
+        done = await terminal(*fix, **settings)
+        (finding,) = json.loads(done.stdout)
+        assert (done.returncode, finding["outcome"], finding["status"]) == (1, "rolled_back", "fail"), done.stderr
+        assert "was not well: healthz" in finding["reason"]
+        commands = dict(box.stats()["commands"])
+
+        left = await terminal(*fix, **settings)
+        assert left.returncode == 1
+        assert "there is nothing to fix" in left.stderr
+        assert "was rolled back, on 20" in left.stderr
+        assert "--retry-rolled-back" in left.stderr
+        assert sum(box.stats()["commands"].values()) == sum(commands.values()) + 1, "one more look, no fix"
+
+        asked = tmp_path / "asked.json"
+        await terminal("plan", "--retry-rolled-back", "--out", str(asked))
+        unsaid = await terminal(*fix, "--plan", str(asked), **settings)
+        assert (unsaid.returncode, unsaid.stdout) == (1, ""), unsaid.stderr
+        assert "there is nothing to fix" in unsaid.stderr
+        assert "was rolled back, on 20" in unsaid.stderr
+
+        again = await terminal(*fix, "--retry-rolled-back", **settings)
+        assert [item["outcome"] for item in json.loads(again.stdout)] == ["rolled_back"]
+
+
 async def test_a_plan_file_that_was_changed_is_refused(tmp_path: Path) -> None:
     async with sandbox.serve(sandbox.parse(one_pool("false_file"))) as box:
         terminal = Terminal(box, tmp_path)
         plan = tmp_path / "plan.json"
         await terminal("plan", "--out", str(plan))
-        plan.write_text(plan.read_text().replace("kubeletconfig.json", "kubeletconfig.JSON"))
+        whole = plan.read_text()
+        plan.write_text(whole.replace("kubeletconfig.json", "kubeletconfig.JSON"))
         for text, says in (
             (plan.read_text(), "its digest does not match"),
             ("{}", "not a plan file"),
+            ('{"format": "kubelet-guard plan 1", "nodes": []}', "in the format 'kubelet-guard plan 1'"),
+            (whole.replace('"3.2.6"', '"9.9.9"'), "no control '9.9.9'; there is: 3.2.6"),
             ("x", "not a plan file"),
         ):
             plan.write_text(text)
@@ -235,6 +354,7 @@ WAVES = ("--max-unavailable", "--max-failures", "--pause")
         *((("--resume", "20260101T000000Z-abcdef"), (option, "1")) for option in (*SCOPE, *WAVES)),
         (("--resume", "20260101T000000Z-abcdef"), ("--method", "auto")),
         (("--resume", "20260101T000000Z-abcdef"), ("--no-canary",)),
+        (("--resume", "20260101T000000Z-abcdef"), ("--retry-rolled-back",)),
         (("--resume", "20260101T000000Z-abcdef"), ("--plan", "plan.json")),
     ],
 )

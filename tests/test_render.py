@@ -5,15 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from dataclasses import fields, replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shared import render
-from shared.models import Finding, Outcome, Status
-from shared.runs.findings import plain
-from shared.runs.plans import NodePlan
-from tests.support.findings import finding, node
+from shared.controls import Verdict
+from shared.models import Finding, Node, Outcome, Status
+from shared.node.fixing import file_edit
+from shared.runs.findings import from_verdict
+from shared.runs.plans import NodePlan, SeenFile
+from tests.support.evidence import file
+from tests.support.findings import NOW, finding, node
 
 PASS, FAIL, ERROR, SKIPPED = Status.PASS, Status.FAIL, Status.ERROR, Status.SKIPPED
 
@@ -54,7 +60,7 @@ def test_csv_is_whole_and_harmless_in_a_spreadsheet() -> None:
     header, row = list(csv.reader(io.StringIO(out.getvalue())))
     assert header == [field.name for field in fields(Finding)]
     assert row[header.index("reason")] == '\'=HYPERLINK("http://x")'
-    assert row[header.index("node")] == 'a,"b"\nc'
+    assert row[header.index("node")] == r'a,"b"\x0ac'
 
 
 def test_the_table_groups_nodes_with_the_same_reason() -> None:
@@ -82,12 +88,88 @@ def test_the_table_shows_outcomes_and_regressions() -> None:
 
 
 def test_nothing_of_a_node_reaches_the_terminal_as_a_command() -> None:
-    hostile = plain("\x1b[31mred\x07 [bold]markup[/bold] \u202e")
+    hostile = "\x1b[31mred\x07 [bold]markup[/bold] \u202e"
     shown = table(finding(FAIL, reason=hostile, node="[red]x[/red]"))
     assert "\x1b" not in shown
+    assert r"\x1b[31mred\x07" in shown
+    assert r"\u202e" in shown
     assert "[bold]markup[/bold]" in shown
     assert "[red]x[/red]" in shown
-    assert len(plain("x" * 10_000)) == 600
+
+
+# Letters that do something to a screen or a reader, among harmless ones.
+hostile_texts = st.text(
+    st.sampled_from("\x00\x07\x08\t\n\r\x1b\x7f\x85\x9b\xa0\u061c\u200b\u200e\u2028\u202e\u2066\u3164\ufe0f\ufeff")
+    | st.sampled_from("\udc80\udcff\ud800\U000e0041\U000e0100[]/=+-@:;'\"ax\u00e9\u4e2d")
+    | st.characters(),
+    min_size=1,
+    max_size=20,
+)
+TEXTS = [
+    field.name for field in fields(Finding) if field.type in ("str", "str | None") and field.name not in {"control"}
+]
+
+
+def harmless(text: str) -> bool:
+    return all(char == "\n" or (char.isprintable() and char not in "\u3164\ufe0f\U000e0100") for char in text)
+
+
+@given(st.dictionaries(st.sampled_from(TEXTS), hostile_texts), hostile_texts)
+def test_no_format_lets_a_hostile_character_through(values: dict[str, str], actual: str) -> None:
+    hostile = finding(FAIL, **values, actual=(actual, "x"))
+    shown = table(hostile)
+    assert harmless(shown)
+    out = io.StringIO()
+    render.as_csv([hostile], out)
+    _, row = list(csv.reader(io.StringIO(out.getvalue(), newline="")))
+    assert all(harmless(cell) and "\n" not in cell for cell in row)
+    assert not any(cell.lstrip().startswith(("=", "+", "-", "@")) for cell in row)
+    out = io.StringIO()
+    render.as_json([hostile], out)
+    (decoded,) = json.loads(out.getvalue())
+    assert all(harmless(decoded[name]) and "\n" not in decoded[name] for name in TEXTS if decoded[name] is not None)
+    assert all(harmless(text) for text in decoded["actual"])
+    out.getvalue().encode("utf-8")
+
+
+@given(hostile_texts, hostile_texts, hostile_texts)
+def test_plans_are_shown_in_plain_characters(name: str, line: str, why: str) -> None:
+    plan = planned(line, f"{line}x", steps=(line,), place=replace(node(1), name=name, cluster=why))
+    out = io.StringIO()
+    render.plans_as_text([plan, plan.model_copy(update={"refused": why})], out)
+    assert harmless(out.getvalue())
+
+
+@given(hostile_texts, hostile_texts)
+def test_findings_hold_plain_characters(text: str, more: str) -> None:
+    verdict = Verdict(FAIL, "wrong", (text, more), text, more, text)
+    place = replace(node(1), name=text, cluster=more)
+    made = from_verdict("r", NOW, place, "3.2.6", verdict)
+    assert isinstance(made.actual, tuple)
+    assert all(
+        harmless(value) for value in (made.reason, made.hint, made.source, made.node, made.cluster, *made.actual)
+    )
+    assert from_verdict("r", NOW, replace(place, name=made.node, cluster=made.cluster), "3.2.6", verdict) == made
+
+
+# What a text that was read from a file cannot have, but for bytes that are not UTF-8.
+_NO_FILE_HAS = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
+
+
+def planned(
+    before: str, after: str, steps: tuple[str, ...] = ("restart the kubelet",), place: Node | None = None
+) -> NodePlan:
+    """A plan that changes one file's text."""
+    seen = file("/etc/default/kubelet", _NO_FILE_HAS.sub("", before))
+    edit = file_edit(seen, _NO_FILE_HAS.sub("", after))
+    text = seen.text.encode("utf-8", "surrogateescape")
+    return NodePlan(
+        node=place or node(1),
+        controls=("3.2.6",),
+        edits=(edit,),
+        files=(SeenFile(seen.path, text, seen.digest),),
+        steps=steps,
+    )
 
 
 def test_sorting_is_by_place() -> None:
@@ -96,13 +178,33 @@ def test_sorting_is_by_place() -> None:
     assert render.sorted_by_place([replace(first, node="b"), first])[0].node == "b"
 
 
+def test_the_diff_of_several_long_lines_shows_each() -> None:
+    """Whoever approves a plan has to see every line that it changes."""
+    flags = " ".join(f"--flag-number-{number}=value" for number in range(40))
+    before = f"A={flags} --make-iptables-util-chains=false\nB={flags} --make-iptables-util-chains=0 {flags}\n"
+    out = io.StringIO()
+    render.plans_as_text([planned(before, before.replace("false", "true").replace("chains=0", "chains=1"))], out)
+    removed = [line for line in out.getvalue().splitlines() if line.startswith("    -…")]
+    added = [line for line in out.getvalue().splitlines() if line.startswith("    +…")]
+    assert ["chains=false" in line for line in removed] == [True, False]
+    assert ["chains=0 --" in line for line in removed] == [False, True]
+    assert ["chains=true" in line for line in added] == [True, False]
+    assert ["chains=1 --" in line for line in added] == [False, True]
+
+
+def test_the_diff_of_long_lines_that_go_shows_them() -> None:
+    gone = [f"A={'x' * 200}\n", f"B={'y' * 200}\n"]
+    out = io.StringIO()
+    render.plans_as_text([planned("".join(["C=1\n", *gone]), "C=1\n")], out)
+    for line in gone:
+        assert f"    -{line}" in out.getvalue()
+
+
 def test_the_diff_of_a_long_line_shows_what_changed() -> None:
     flags = " ".join(f"--flag-number-{number}=value" for number in range(40))
-    before = f"KUBELET_FLAGS={flags} --make-iptables-util-chains=false {flags}"
-    name = "/etc/default/kubelet"
-    diff = f"--- {name}\n+++ {name}\n@@ -1 +1 @@\n-{before}\n+{before.replace('false', 'true')}\n"
+    before = f"KUBELET_FLAGS={flags} --make-iptables-util-chains=false {flags}\n"
     out = io.StringIO()
-    render.plans_as_text([NodePlan(node=node(1), controls=("3.2.6",), diff=diff, steps=("restart the kubelet",))], out)
+    render.plans_as_text([planned(before, before.replace("false", "true"))], out)
     lines = out.getvalue().splitlines()
     (removed,) = [line for line in lines if line.startswith("    -…")]
     (added,) = [line for line in lines if line.startswith("    +…")]

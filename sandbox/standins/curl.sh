@@ -10,6 +10,7 @@ while [ $# -gt 0 ]; do
     --max-time=* | --connect-timeout=*) ;;
     -o | --output) output=$2 && shift ;;
     -w | --write-out) format=$2 && shift ;;
+    -g | --globoff) ;;
     --silent) silent=yes ;;
     --show-error) show_errors=yes ;;
     --fail) fail=yes ;;

@@ -19,7 +19,7 @@ while [ $# -gt 0 ]; do
     -n | --lines | -o | --output) shift ;;
     --no-block) no_block=$1 ;;
     --version) printf 'systemd 255 (255.4-1ubuntu8.11)\n+PAM +AUDIT +SELINUX +APPARMOR default-hierarchy=unified\n' && exit 0 ;;
-    --no-pager | -l | --full | -a | --all | --no-legend | --system | --lines=* | --output=*) ;;
+    --timestamp=* | --no-pager | -l | --full | -a | --all | --no-legend | --system | --lines=* | --output=*) ;;
     -*) echo "systemctl: unrecognized option '$1'" >&2 && exit 1 ;;
     *.timer) unit=$1 ;;
     *) if [ -z "$verb" ]; then verb=$1; else unit=${1%.service}.service; fi ;;
@@ -62,6 +62,10 @@ case $verb in
 daemon-reload)
     manager daemon-reload
     exit $?
+    ;;
+show-environment)
+    printf 'LANG=C.UTF-8\nPATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n'
+    exit 0
     ;;
 esac
 [ -n "$unit" ] || { echo "systemctl: the sandbox needs a verb and a unit, got '$verb'" >&2 && exit 1; }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from shared.azure import discovery, runcommand
 from shared.azure.throttle import Stats, Throttle
+from shared.azure.versions import Versions
 from shared.models import Cluster, Node, Problem, ScopeProblem, Subscription
 
 if TYPE_CHECKING:
@@ -34,11 +35,12 @@ class Azure:
 
     def __init__(self, settings: Settings, credential: AsyncTokenCredential | None = None) -> None:
         self.settings = settings
+        self.versions = Versions()
         self._throttle = Throttle()
         self._given = credential
         self._open = AsyncExitStack()
         self._compute: dict[str, ComputeManagementClient] = {}
-        self._containers: dict[str, ContainerServiceClient] = {}
+        self._containers: dict[tuple[str, str], ContainerServiceClient] = {}
 
     async def __aenter__(self) -> Self:
         # The SDK takes most of a second to import: only who talks to Azure pays for it.
@@ -99,30 +101,38 @@ class Azure:
         return await discovery.nodes(self, cluster, pools)
 
     async def start(self, node: Node, script: str) -> runcommand.Started | Problem:
-        """Start `script` on `node`, waiting (bounded by settings) while it is busy with another run command."""
+        """Start `script` on `node`, waiting (bounded by settings) while it is busy or coming up."""
         return await runcommand.start(self, node, script)
 
     async def wait(self, node: Node, started: runcommand.Started) -> runcommand.CommandResult | Problem:
         """The result of a started command, now or in another process than the one that started it."""
         return await runcommand.wait(self, node, started)
 
-    # What discovery and runcommand speak through.
+    # What discovery and runcommand speak through. The API version is never the SDK's: two of its clients take it when
+    # they are made, Compute's, whose operations have versions of their own, with each call.
 
-    def tenant(self) -> SubscriptionClient:
+    def tenant(self, api_version: str) -> SubscriptionClient:
         """A client for what is above subscriptions."""
         from azure.mgmt.resource.subscriptions.aio import SubscriptionClient
 
-        return SubscriptionClient(self._credential, self.settings.arm_endpoint, pipeline=self._pipeline)
+        return SubscriptionClient(
+            self._credential, self.settings.arm_endpoint, pipeline=self._pipeline, api_version=api_version
+        )
 
-    def containers(self, subscription: str) -> ContainerServiceClient:
-        """The subscription's one client for AKS."""
-        if subscription not in self._containers:
+    def containers(self, subscription: str, api_version: str) -> ContainerServiceClient:
+        """The subscription's one client for AKS in a version."""
+        key = (subscription, api_version)
+        if key not in self._containers:
             from azure.mgmt.containerservice.aio import ContainerServiceClient
 
-            self._containers[subscription] = ContainerServiceClient(
-                self._credential, subscription, self.settings.arm_endpoint, pipeline=self._pipeline
+            self._containers[key] = ContainerServiceClient(
+                self._credential,
+                subscription,
+                self.settings.arm_endpoint,
+                pipeline=self._pipeline,
+                api_version=api_version,
             )
-        return self._containers[subscription]
+        return self._containers[key]
 
     def compute(self, subscription: str) -> ComputeManagementClient:
         """The subscription's one client for Compute."""
@@ -135,7 +145,7 @@ class Azure:
         return self._compute[subscription]
 
     async def look(self, url: str) -> AsyncHttpResponse:
-        """One GET of an address that Azure gave, without retries: whoever polls asks again anyway."""
+        """One GET of an address that Azure gave, whatever comes, without retries: whoever polls asks again anyway."""
         from azure.core.rest import HttpRequest
 
-        return await self._plain.send_request(HttpRequest("GET", url), retry_total=0)
+        return await self._plain.send_request(HttpRequest("GET", url), retry_total=0, as_it_is=True)

@@ -11,22 +11,34 @@ Set VMs - List" (`$expand=instanceView`).
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from shared.azure.problems import Fault, SubscriptionError, Target, fault_of, judge, word
+from shared.azure.versions import Provider
 from shared.errors import CredentialError, EndpointError
 from shared.models import Cluster, Node, NodePool, Problem, ScopeProblem, Status, Subscription
+from shared.plain import plain
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Collection, Iterable
-
-    from azure.mgmt.compute.models import VirtualMachineScaleSet, VirtualMachineScaleSetVM
-    from azure.mgmt.containerservice.models import ManagedCluster, ManagedClusterAgentPoolProfile
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable
+    from typing import Protocol
 
     from shared.azure.client import Azure
 
-Item = TypeVar("Item")
+    class Pages(Protocol):
+        """A paged list of the SDK."""
+
+        def by_page(self) -> AsyncIterator[AsyncIterator[object]]: ...
+
+
+log = logging.getLogger(__name__)
+
+Body = Mapping[str, object]
+"""An object of Azure's JSON as it came. The SDK's models are left aside: any field may be null, missing or odd."""
 
 # AKS tags a pool's scale set with the pool's name; older clusters have the second tag only (the Kubernetes cluster
 # autoscaler's Azure provider knows both). Tag names are case-insensitive.
@@ -37,7 +49,11 @@ AUTO_PROVISIONED = "(node auto-provisioning)"
 VIRTUAL_NODES = "(virtual nodes)"
 HOSTED_SYSTEM = "(hosted system nodes)"
 
+# Before it there was no Azure: a time that is not known is sent as the year 1.
+_FIRST_YEAR = 2008
+
 _INSTANCE_ID = re.compile(r"[0-9]{1,10}")
+_NODE_GROUP = re.compile(r"[\w.()-]{0,89}[\w()-]")
 _SCALE_SET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 _CLUSTER_ID = re.compile(r"/subscriptions/[^/]+/resourcegroups/([^/]+)/.+", re.IGNORECASE)
 _GALLERY_IMAGE = re.compile(r".*/galleries/([^/]+)/images/([^/]+)/versions/([^/]+)", re.IGNORECASE)
@@ -45,12 +61,14 @@ _GALLERY_IMAGE = re.compile(r".*/galleries/([^/]+)/images/([^/]+)/versions/([^/]
 
 async def subscriptions(azure: Azure) -> list[Subscription]:
     """All subscriptions that the identity sees. Raises CredentialError or EndpointError."""
-    listed = await _all(azure.tenant().subscriptions.list())
+    listed = await _all(azure, Provider.RESOURCES, lambda version: azure.tenant(version).subscriptions.list())
+    if not isinstance(listed, Fault) and not all(_text(item.get("subscriptionId")) for item in listed):
+        listed = Fault(None, "malformed", "a subscription without its id")
     if isinstance(listed, Fault):
         target = Target("the list of subscriptions", "Microsoft.Resources/subscriptions/read", "a subscription")
         _raise_for_run(azure, listed, target)
         raise EndpointError(judge(listed, target).reason)
-    return [Subscription(item.subscription_id or "", item.display_name or "") for item in listed]
+    return [Subscription(_text(item.get("subscriptionId")), _text(item.get("displayName"))) for item in listed]
 
 
 async def clusters(azure: Azure, subscription: str) -> list[Cluster]:
@@ -63,11 +81,17 @@ async def clusters(azure: Azure, subscription: str) -> list[Cluster]:
         "Microsoft.ContainerService/managedClusters/read",
         f"/subscriptions/{subscription}",
     )
-    listed = await _all(azure.containers(subscription).managed_clusters.list())
+    listed = await _all(
+        azure,
+        Provider.CONTAINERS,
+        lambda version: azure.containers(subscription, version).managed_clusters.list(),
+    )
     if not isinstance(listed, Fault):
-        return [cluster_of(subscription, item) for item in listed]
-    # Where nobody ever registered the provider there can be no cluster.
-    if listed.code == "MissingSubscriptionRegistration":
+        older = azure.versions.older(Provider.CONTAINERS)
+        return [cluster_of(subscription, item, older=older) for item in listed]
+    # Where the provider is not registered, or cannot be, there can be no cluster.
+    if word(listed) == "no_provider":
+        log.info("%s has no AKS clusters (%s)", target.what, plain(listed.code))
         return []
     _raise_for_run(azure, listed, target)
     raise SubscriptionError(subscription, judge(listed, target))
@@ -97,22 +121,24 @@ async def nodes(azure: Azure, cluster: Cluster, pools: Collection[str] | None) -
                 ready[pool.name.lower()] = pool
             else:
                 problems.append(_scope(cluster, pool.name, problem))
+    if not cluster.pools and not cluster.hosted_system:
+        problems.append(_scope(cluster, "", _changing(cluster) or NO_POOLS))
     if not ready:
         return [], problems
 
+    if _NODE_GROUP.fullmatch(cluster.node_resource_group) is None:
+        fault = Fault(None, "malformed", "its node resource group is not known")
+        target = Target(f"cluster {cluster.name}", "", cluster.id)
+        return [], [*problems, _scope(cluster, "", _changing(cluster) or judge(fault, target))]
     listed = await _all(
-        azure.compute(cluster.subscription).virtual_machine_scale_sets.list(
-            cluster.node_resource_group, throttle_region=cluster.location
-        )
+        azure,
+        Provider.COMPUTE,
+        lambda version: azure.compute(cluster.subscription).virtual_machine_scale_sets.list(
+            cluster.node_resource_group, api_version=version, throttle_region=cluster.location
+        ),
     )
     if isinstance(listed, Fault):
-        group = f"/subscriptions/{cluster.subscription}/resourceGroups/{cluster.node_resource_group}"
-        target = Target(
-            f"node resource group {cluster.node_resource_group}",
-            "Microsoft.Compute/virtualMachineScaleSets/read",
-            group,
-        )
-        return [], [*problems, _scope(cluster, "", judge(listed, target))]
+        return [], [*problems, _unlisted(cluster, listed)]
 
     matched, strays = match_pools(ready, listed)
     problems += [
@@ -123,7 +149,7 @@ async def nodes(azure: Azure, cluster: Cluster, pools: Collection[str] | None) -
     problems += [
         _scope(cluster, pool.name, problem)
         for key, pool in ready.items()
-        if key not in matched and (problem := _without_scale_set(pool)) is not None
+        if key not in matched and (problem := _without_scale_set(cluster, pool)) is not None
     ]
     pairs = [(ready[key], scale_set) for key, scale_sets in matched.items() for scale_set in scale_sets]
     found = await asyncio.gather(*(_instances(azure, cluster, pool, scale_set) for pool, scale_set in pairs))
@@ -131,10 +157,26 @@ async def nodes(azure: Azure, cluster: Cluster, pools: Collection[str] | None) -
     return instances, [*problems, *(problem for _, group_problems in found for problem in group_problems)]
 
 
+def _unlisted(cluster: Cluster, fault: Fault) -> ScopeProblem:
+    """What it means that a cluster's scale sets cannot be listed."""
+    group = f"/subscriptions/{cluster.subscription}/resourceGroups/{cluster.node_resource_group}"
+    action = "Microsoft.Compute/virtualMachineScaleSets/read"
+    match word(fault):
+        case "subscription_disabled":
+            # It is one problem, not one of each cluster: it has the subscription's place.
+            target = Target(f"subscription {cluster.subscription}", action, f"/subscriptions/{cluster.subscription}")
+            return ScopeProblem(cluster.subscription, "", "", "", judge(fault, target))
+        case "missing" if (changing := _changing(cluster)) is not None:
+            return _scope(cluster, "", changing)
+        case _:
+            target = Target(f"node resource group {cluster.node_resource_group}", action, group)
+            return _scope(cluster, "", judge(fault, target))
+
+
 async def _instances(
-    azure: Azure, cluster: Cluster, pool: NodePool, scale_set: VirtualMachineScaleSet
+    azure: Azure, cluster: Cluster, pool: NodePool, scale_set: Body
 ) -> tuple[list[Node], list[ScopeProblem]]:
-    name = str(scale_set.name or "")
+    name = _text(scale_set.get("name"))
     target = Target(
         f"scale set {name}",
         "Microsoft.Compute/virtualMachineScaleSets/virtualMachines/read",
@@ -143,17 +185,26 @@ async def _instances(
     if _SCALE_SET.fullmatch(name) is None:
         fault = Fault(None, "malformed", f"a scale set's name is {name!r}")
         return [], [_scope(cluster, pool.name, judge(fault, target))]
-    if _text(scale_set.orchestration_mode).lower() == "flexible":
+    if _text(_under(scale_set, "properties").get("orchestrationMode")).lower() == "flexible":
         return [], [_scope(cluster, pool.name, FLEXIBLE)]
     listed = await _all(
-        azure.compute(cluster.subscription).virtual_machine_scale_set_vms.list(
-            cluster.node_resource_group, name, expand="instanceView", throttle_region=cluster.location
-        )
+        azure,
+        Provider.COMPUTE,
+        lambda version: azure.compute(cluster.subscription).virtual_machine_scale_set_vms.list(
+            cluster.node_resource_group,
+            name,
+            expand="instanceView",
+            api_version=version,
+            throttle_region=cluster.location,
+        ),
     )
     if isinstance(listed, Fault):
-        return [], [_scope(cluster, pool.name, judge(listed, target))]
-    strange = [str(vm.instance_id) for vm in listed if _INSTANCE_ID.fullmatch(str(vm.instance_id)) is None]
-    found = [node_of(cluster, pool, name, vm) for vm in listed if str(vm.instance_id) not in strange]
+        changing = (_pool_changing(pool) or _changing(cluster)) if word(listed) == "missing" else None
+        return [], [_scope(cluster, pool.name, changing or judge(listed, target))]
+    # By id: a list that changes between its pages can name an instance twice.
+    by_id = {_text(vm.get("instanceId")): vm for vm in listed}
+    found = [node_of(cluster, pool, name, vm) for given, vm in by_id.items() if _INSTANCE_ID.fullmatch(given)]
+    strange = [given or "(none)" for given in by_id if _INSTANCE_ID.fullmatch(given) is None]
     problems = []
     if strange:
         fault = Fault(None, "malformed", f"instances with ids that are not numbers: {', '.join(strange)}")
@@ -163,88 +214,120 @@ async def _instances(
     return found, problems
 
 
-async def _all(pages: AsyncIterable[Item]) -> list[Item] | Fault:
-    """All items of a paged list, or what went wrong."""
+async def _all(azure: Azure, provider: Provider, pages: Callable[[str], Pages]) -> list[Body] | Fault:
+    """All items of a paged list, or what went wrong. `pages` gives the list in a version of the provider's API.
+
+    What is not an object among the items is an empty one: it is there, and will be missed.
+    """
+    while True:
+        version = azure.versions.of(provider)
+        listed = await _items(pages(version))
+        if not isinstance(listed, Fault) or not azure.versions.another(provider, version, listed):
+            return listed
+
+
+async def _items(pages: Pages) -> list[Body] | Fault:
+    from azure.core.async_paging import AsyncPageIterator
     from azure.core.exceptions import AzureError
 
+    items: list[Body] = []
+    seen: set[object] = set()
+    iterator = pages.by_page()
+    assert isinstance(iterator, AsyncPageIterator)  # which knows the address of the next page
     try:
-        return [item async for item in pages]
+        async for page in iterator:
+            if iterator.continuation_token in seen:
+                return Fault(None, "malformed", "a list whose pages lead in a circle")
+            seen.add(iterator.continuation_token)
+            items += [item if isinstance(item, Mapping) else {} async for item in page]
     except AzureError as error:
         return fault_of(error)
     except (ValueError, AttributeError, TypeError) as error:
-        # What the SDK raises when a page is not JSON, or JSON of another shape.
+        # What the SDK raises for an address that it cannot make a request of.
         return Fault(None, "malformed", str(error))
+    return items
 
 
-def cluster_of(subscription: str, item: ManagedCluster) -> Cluster:
-    """A cluster as the list gives it."""
-    resource_id = str(item.id or "")
+def cluster_of(subscription: str, item: Body, *, older: bool = False) -> Cluster:
+    """A cluster as the list gives it. What an `older` API version does not tell is None."""
+    properties = _under(item, "properties")
+    resource_id = _text(item.get("id"))
     parts = _CLUSTER_ID.fullmatch(resource_id)
-    profile = item.node_resource_group_profile
-    addons = {name.lower(): addon for name, addon in (item.addon_profiles or {}).items()}
-    connector = addons.get("aciconnectorlinux")
-    provisioning = item.node_provisioning_profile
-    hosted = item.hosted_system_profile
+    pools = properties.get("agentPoolProfiles")
+    addons = _lowered(_under(properties, "addonProfiles"))
+
+    def told(name: str, field: str, value: str) -> bool | None:
+        if older and properties.get(name) is None:
+            return None
+        return _text(_under(properties, name).get(field)).lower() == value
+
     return Cluster(
         id=resource_id,
         subscription=subscription,
         resource_group=parts[1] if parts is not None else "",
-        name=str(item.name or ""),
-        location=str(item.location or ""),
-        power=_text(item.power_state.code if item.power_state else None) or "Running",
-        provisioning=_text(item.provisioning_state),
-        node_resource_group=_text(item.node_resource_group),
-        locked=profile is not None and _text(profile.restriction_level).lower() == "readonly",
-        kubernetes_version=item.current_kubernetes_version or item.kubernetes_version or None,
-        pools=tuple(pool_of(pool) for pool in item.agent_pool_profiles or []),
-        auto_provisioned=provisioning is not None and _text(provisioning.mode).lower() == "auto",
-        virtual_nodes=connector is not None and bool(connector.enabled),
-        hosted_system=hosted is not None and bool(hosted.enabled),
+        name=_text(item.get("name")),
+        location=_text(item.get("location")),
+        power=_text(_under(properties, "powerState").get("code")) or "Running",
+        provisioning=_text(properties.get("provisioningState")),
+        node_resource_group=_text(properties.get("nodeResourceGroup")),
+        locked=told("nodeResourceGroupProfile", "restrictionLevel", "readonly"),
+        kubernetes_version=_either(properties, "currentKubernetesVersion", "kubernetesVersion"),
+        pools=tuple(pool_of(pool if isinstance(pool, Mapping) else {}) for pool in pools)
+        if isinstance(pools, list)
+        else (),
+        auto_provisioned=told("nodeProvisioningProfile", "mode", "auto"),
+        virtual_nodes=_text(_under(addons, "aciconnectorlinux").get("enabled")).lower() == "true",
+        hosted_system=told("hostedSystemProfile", "enabled", "true"),
     )
 
 
-def pool_of(item: ManagedClusterAgentPoolProfile) -> NodePool:
+def pool_of(item: Body) -> NodePool:
     """A pool as the cluster's `agentPoolProfiles` gives it."""
+    count = item.get("count")
     return NodePool(
-        name=str(item.name),
-        kind=_text(item.type),
-        os=_text(item.os_type) or "Linux",
-        power=_text(item.power_state.code if item.power_state else None) or "Running",
-        provisioning=_text(item.provisioning_state),
-        kubernetes_version=item.current_orchestrator_version or item.orchestrator_version or None,
-        node_image_version=item.node_image_version or None,
-        count=item.count,
+        name=_text(item.get("name")),
+        kind=_text(item.get("type")),
+        os=_text(item.get("osType")) or "Linux",
+        power=_text(_under(item, "powerState").get("code")) or "Running",
+        provisioning=_text(item.get("provisioningState")),
+        kubernetes_version=_either(item, "currentOrchestratorVersion", "orchestratorVersion"),
+        node_image_version=_text(item.get("nodeImageVersion")) or None,
+        count=count if isinstance(count, int) else None,
+        mode=_text(item.get("mode")),
     )
 
 
 def match_pools(
-    pools: Collection[str], scale_sets: Iterable[VirtualMachineScaleSet]
-) -> tuple[dict[str, list[VirtualMachineScaleSet]], list[tuple[str, str]]]:
+    pools: Collection[str], scale_sets: Iterable[Body]
+) -> tuple[dict[str, list[Body]], list[tuple[str, str]]]:
     """Scale sets by pool (lower-case names), and those that are tagged with another pool, as (pool, scale set).
 
     A scale set without the tag belongs to no pool: somebody else put it into the node resource group.
     """
-    matched: dict[str, list[VirtualMachineScaleSet]] = {}
+    matched: dict[str, list[Body]] = {}
     strays: list[tuple[str, str]] = []
     for scale_set in scale_sets:
-        tags = {key.lower(): value for key, value in (scale_set.tags or {}).items()}
-        name = next((str(tags[tag]) for tag in _POOL_TAGS if tag in tags), None)
+        tags = _lowered(_under(scale_set, "tags"))
+        name = next((_text(tags[tag]) for tag in _POOL_TAGS if tag in tags), None)
         if name is None:
             continue
         if name.lower() in pools:
             matched.setdefault(name.lower(), []).append(scale_set)
         else:
-            strays.append((name, str(scale_set.name)))
+            strays.append((name, _text(scale_set.get("name"))))
     return matched, strays
 
 
-def node_of(cluster: Cluster, pool: NodePool, scale_set: str, vm: VirtualMachineScaleSetVM) -> Node:
+def node_of(cluster: Cluster, pool: NodePool, scale_set: str, vm: Body) -> Node:
     """A node as the list of a scale set's instances gives it (with `$expand=instanceView`)."""
-    profile = vm.os_profile
-    storage = vm.storage_profile
-    disk = storage.os_disk if storage else None
-    statuses = (vm.instance_view.statuses if vm.instance_view else None) or []
-    codes = [str(status.code or "") for status in statuses]
+    properties = _under(vm, "properties")
+    storage = _under(properties, "storageProfile")
+    statuses = _under(properties, "instanceView").get("statuses")
+    codes = [
+        _text(status.get("code"))
+        for status in (statuses if isinstance(statuses, list) else [])
+        if isinstance(status, Mapping)
+    ]
     return Node(
         subscription=cluster.subscription,
         resource_group=cluster.resource_group,
@@ -253,29 +336,55 @@ def node_of(cluster: Cluster, pool: NodePool, scale_set: str, vm: VirtualMachine
         node_pool=pool.name,
         node_resource_group=cluster.node_resource_group,
         scale_set=scale_set,
-        instance_id=str(vm.instance_id),
-        name=(profile.computer_name if profile else None) or str(vm.name),
-        os=_text(disk.os_type if disk else None) or pool.os,
+        instance_id=_text(vm.get("instanceId")),
+        name=_text(_under(properties, "osProfile").get("computerName")) or _text(vm.get("name")),
+        os=_text(_under(storage, "osDisk").get("osType")) or pool.os,
         power=next((code[len("PowerState/") :] for code in codes if code.lower().startswith("powerstate/")), ""),
-        provisioning=_text(vm.provisioning_state),
+        provisioning=_text(properties.get("provisioningState")),
         kubernetes_version=pool.kubernetes_version,
-        node_image_version=_image_version(storage.image_reference if storage else None) or pool.node_image_version,
-        created=vm.time_created,
+        node_image_version=_image_version(_under(storage, "imageReference")) or pool.node_image_version,
+        created=moment(properties.get("timeCreated")),
         cluster_provisioning=cluster.provisioning,
         pool_provisioning=pool.provisioning,
         locked=cluster.locked,
     )
 
 
-def _image_version(reference: Any) -> str | None:
+def _image_version(reference: Body) -> str | None:
     """An instance's own image as AKS writes image versions (gallery-image-version): its pool may be newer already."""
-    found = _GALLERY_IMAGE.fullmatch(str(reference.id or "")) if reference is not None else None
+    found = _GALLERY_IMAGE.fullmatch(_text(reference.get("id")))
     return "-".join(found.groups()) if found is not None else None
 
 
+def moment(value: object) -> datetime | None:
+    """A time as Azure writes it (UTC where it names no zone), or None where it is none or stands for "not known"."""
+    try:
+        time = datetime.fromisoformat(value) if isinstance(value, str) else None
+        if time is None or time.year < _FIRST_YEAR:
+            return None
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
 def _text(value: object) -> str:
-    """An enumeration's text, whether the SDK knows the value or not; empty for None."""
-    return "" if value is None else str(getattr(value, "value", value))
+    """A text, number or truth value of Azure's as text that can be shown; empty for anything else."""
+    return plain(str(value)) if isinstance(value, str | int | float) else ""
+
+
+def _under(body: Body, name: str) -> Body:
+    """The object in a field; empty where there is none."""
+    value = body.get(name)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _lowered(body: Body) -> Body:
+    """The same with names in lower case: those of tags and add-ons are case-insensitive."""
+    return {str(name).lower(): value for name, value in body.items()}
+
+
+def _either(body: Body, first: str, second: str) -> str | None:
+    return _text(body.get(first)) or _text(body.get(second)) or None
 
 
 def precheck(node: Node) -> Problem | None:
@@ -323,11 +432,25 @@ CLUSTER_STOPPED = Problem(
     "the cluster is stopped.",
     "Nothing to do while it is stopped; it is looked at by the next run after it has started.",
 )
+NO_POOLS = Problem(
+    Status.ERROR,
+    "no_pools",
+    "Azure lists no node pool of the cluster, so that none of its nodes can be found.",
+    "Run again; look at the cluster's state in Azure.",
+)
 FLEXIBLE = Problem(
     Status.SKIPPED,
     "flexible_scale_set",
     "the pool's scale set has flexible orchestration: its nodes are single VMs.",
     "Single VMs are not supported yet.",
+)
+
+
+HOSTED = Problem(
+    Status.NOT_APPLICABLE,
+    "hosted_system",
+    "the cluster's system nodes are hosted by Microsoft, outside of the subscription.",
+    "Nothing to do: Microsoft answers for their settings.",
 )
 
 
@@ -350,19 +473,27 @@ def _outside_pools(cluster: Cluster) -> list[ScopeProblem]:
             "Nothing to do.",
         )
         problems.append(_scope(cluster, VIRTUAL_NODES, problem))
-    if cluster.hosted_system:
-        problem = Problem(
-            Status.NOT_APPLICABLE,
-            "hosted_system",
-            "the cluster's system nodes are hosted by Microsoft, outside of the subscription.",
-            "Nothing to do: Microsoft answers for their settings.",
-        )
-        problems.append(_scope(cluster, HOSTED_SYSTEM, problem))
+    # Where such a pool is listed, it speaks for itself.
+    if cluster.hosted_system and not any(_hosted(pool) for pool in cluster.pools):
+        problems.append(_scope(cluster, HOSTED_SYSTEM, HOSTED))
     return problems
+
+
+def _hosted(pool: NodePool) -> bool:
+    return pool.mode.lower() == "managedsystem"
 
 
 def _pool_problem(pool: NodePool) -> Problem | None:
     """Why a pool has no instances to list, as far as the cluster's own description tells."""
+    if _hosted(pool):
+        return HOSTED
+    if pool.mode.lower() == "machines":
+        return Problem(
+            Status.SKIPPED,
+            "machines_pool",
+            f"node pool {pool.name} is of mode Machines: its nodes are single VMs.",
+            "Pools of single VMs are not supported yet.",
+        )
     if pool.power.lower() == "stopped":
         return Problem(
             Status.SKIPPED,
@@ -388,16 +519,35 @@ def _pool_problem(pool: NodePool) -> Problem | None:
     return None
 
 
-def _without_scale_set(pool: NodePool) -> Problem | None:
+def _changing(cluster: Cluster) -> Problem | None:
+    """Why it is no wonder that something of the cluster is not there."""
+    state = cluster.provisioning.lower()
+    if state not in {"creating", "deleting"}:
+        return None
+    return Problem(
+        Status.SKIPPED,
+        "cluster_changing",
+        f"the cluster is being {'created' if state == 'creating' else 'deleted'}.",
+        "Run again when that has ended.",
+    )
+
+
+def _pool_changing(pool: NodePool) -> Problem | None:
+    if pool.provisioning.lower() not in {"creating", "deleting"}:
+        return None
+    return Problem(
+        Status.SKIPPED,
+        "pool_changing",
+        f"node pool {pool.name} has no scale set now: it is {pool.provisioning.lower()}.",
+        "Run again when that has ended.",
+    )
+
+
+def _without_scale_set(cluster: Cluster, pool: NodePool) -> Problem | None:
     if pool.count == 0:
         return None
-    if pool.provisioning.lower() in {"creating", "deleting"}:
-        return Problem(
-            Status.SKIPPED,
-            "pool_changing",
-            f"node pool {pool.name} has no scale set now: it is {pool.provisioning.lower()}.",
-            "Run again when that has ended.",
-        )
+    if (changing := _pool_changing(pool) or _changing(cluster)) is not None:
+        return changing
     return Problem(
         Status.ERROR,
         "scale_set_missing",

@@ -7,12 +7,17 @@ and both logging policies (addresses of results are signed).
 
 from __future__ import annotations
 
+import json
+import math
 import ssl
+import zlib
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import aiohttp
-from azure.core.exceptions import AzureError
+from azure.core.exceptions import AzureError, StreamClosedError, StreamConsumedError
 from azure.core.pipeline import AsyncPipeline, PipelineRequest, PipelineResponse
 from azure.core.pipeline.policies import (
     AsyncHTTPPolicy,
@@ -26,7 +31,8 @@ from azure.core.polling import AsyncPollingMethod
 from azure.core.rest import AsyncHttpResponse, HttpRequest
 from azure.mgmt.core.policies import AsyncARMChallengeAuthenticationPolicy
 
-from shared.azure.throttle import LONGEST_PAUSE, Call, Throttle, classify
+from shared.azure.problems import Fault, response_fault, word
+from shared.azure.throttle import LONGEST_PAUSE, Call, Throttle, classify, retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +41,8 @@ if TYPE_CHECKING:
 
 # The option of a call that names the region Compute counts it in; taken out again before the transport sees it.
 REGION = "throttle_region"
+# The option of a call whose answers with an error status are wanted as they are.
+AS_IT_IS = "as_it_is"
 
 _CONNECT_SECONDS = 15
 _READ_SECONDS = 60
@@ -47,6 +55,21 @@ class ForeignHostError(AzureError):
     """A call to a host that is not the Resource Manager endpoint; nothing was sent."""
 
 
+class RefusedError(AzureError):
+    """An answer that is not what was asked for, judged before the SDK's models see it."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
+
+
+async def content_of(response: AsyncHttpResponse) -> bytes:
+    """An answer's body, whether it was read before or not."""
+    with suppress(StreamConsumedError, StreamClosedError):  # it was read before, and was empty
+        await response.read()
+    return response.content
+
+
 def same_service(url: str, endpoint: str) -> bool:
     """Whether `url` is on the host of `endpoint`, or below it (regional addresses), by https and on the same port."""
     target, home = urlsplit(url), urlsplit(endpoint)
@@ -57,6 +80,61 @@ def same_service(url: str, endpoint: str) -> bool:
     except ValueError:
         return False
     return same_port and (target.hostname == home.hostname or target.hostname.endswith("." + home.hostname))
+
+
+class _Refusals(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
+    """Raises RefusedError for an error status, and for a list that is none.
+
+    The SDK would try its own error model on whatever body there is (and log a traceback where that fails), and would
+    take a page without `value` for an empty one.
+    """
+
+    async def send(self, request: _Request) -> _Response:
+        as_it_is = request.context.options.pop(AS_IT_IS, False)
+        a_list = request.http_request.method == "GET"
+        try:
+            response = await self.next.send(request)
+            answer = response.http_response
+            refused = not 200 <= answer.status_code < 300
+            # What is left to the SDK is left unread, too: it cannot read an empty body a second time.
+            content = await content_of(answer) if refused or a_list else b""
+        except zlib.error as error:
+            raise RefusedError(Fault(None, "malformed", f"a body that cannot be unpacked: {error}")) from None
+        if as_it_is:
+            return response
+        if refused:
+            raise RefusedError(response_fault(answer.status_code, content.decode("utf-8", "replace")))
+        if answer.status_code not in ({200} if a_list else {200, 202}):
+            text = f"HTTP {answer.status_code}, which is no answer to this call"
+            raise RefusedError(Fault(answer.status_code, "malformed", text))
+        if a_list:
+            _check_page(content)
+        elif "Retry-After" in answer.headers:
+            # The SDK takes a number of seconds and fails for a date, which is allowed, although the call was accepted.
+            seconds = retry_after(_lower(answer.headers), datetime.now(UTC))
+            answer.headers["Retry-After"] = str(math.ceil(min(seconds or 0, LONGEST_PAUSE)))
+        return response
+
+
+def _check_page(content: bytes) -> None:
+    """Raises RefusedError where an answer is not a page of a list."""
+    try:
+        page: object = json.loads(content)
+    except (ValueError, RecursionError):
+        raise RefusedError(Fault(None, "malformed", f"{len(content)} bytes that are not JSON")) from None
+    if not isinstance(page, dict) or not isinstance(page.get("value"), list):
+        raise RefusedError(Fault(None, "malformed", "a list without its value"))
+    if not isinstance(page.get("nextLink"), str | None):
+        raise RefusedError(Fault(None, "malformed", "a list whose next page has no address"))
+
+
+class _FreshToken(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
+    """Sends a request that was refused for its token (401: nothing was done) once more: the policy below, which drops
+    such a token, then gets a fresh one."""
+
+    async def send(self, request: _Request) -> _Response:
+        response = await self.next.send(request)
+        return await self.next.send(request) if response.http_response.status_code == 401 else response
 
 
 class _OnlyResourceManager(SansIOHTTPPolicy[HttpRequest, AsyncHttpResponse]):
@@ -106,15 +184,26 @@ class _Throttled(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
         call: Call = classify(http.method, http.url, request.context.get(REGION, ""))
         await self._throttle.take(call)
         response = await self.next.send(request)
-        self._throttle.answered(call, response.http_response.status_code, _lower(response.http_response.headers))
+        answer = response.http_response
+        if answer.status_code == 429 and not await _over_a_limit(answer):
+            return response
+        self._throttle.answered(call, answer.status_code, _lower(answer.headers))
         return response
 
 
+async def _over_a_limit(answer: AsyncHttpResponse) -> bool:
+    """Whether a 429 speaks of the rate: some say with it that the one resource is held by another operation."""
+    fault = response_fault(429, (await content_of(answer)).decode("utf-8", "replace"))
+    return word(fault) == "throttled"
+
+
 class FirstAnswer(AsyncPollingMethod[None]):
-    """A polling method that does not poll: it keeps the headers of the answer that accepted the operation."""
+    """A polling method that does not poll: it keeps the answer that accepted the operation."""
 
     def __init__(self) -> None:
+        self.status_code = 0
         self.headers: Mapping[str, str] = {}
+        self.content = b""
 
     def initialize(
         self,
@@ -122,7 +211,8 @@ class FirstAnswer(AsyncPollingMethod[None]):
         initial_response: Any,
         deserialization_callback: Any,  # noqa: ARG002
     ) -> None:
-        self.headers = initial_response.http_response.headers
+        answer = initial_response.http_response
+        self.status_code, self.headers, self.content = answer.status_code, answer.headers, answer.content
 
 
 def open_transport() -> AioHttpTransport:
@@ -144,14 +234,16 @@ def open_transport() -> AioHttpTransport:
 def build(
     transport: AioHttpTransport, credential: AsyncTokenCredential, endpoint: str, scope: str, throttle: Throttle
 ) -> AsyncPipeline[HttpRequest, AsyncHttpResponse]:
-    """The pipeline: host check, bounded retries of reads, throttle, token, transport."""
+    """The pipeline: refusals, host check, bounded retries of reads, one fresh token, throttle, token, transport."""
     return AsyncPipeline(
         transport,
         [
             RequestIdPolicy(),
             UserAgentPolicy("aks-kubelet-guard"),
+            _Refusals(),
             _OnlyResourceManager(endpoint),
             _Retry(retry_total=4, retry_backoff_max=30),
+            _FreshToken(),
             _Throttled(throttle),
             AsyncARMChallengeAuthenticationPolicy(credential, scope),
         ],

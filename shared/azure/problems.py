@@ -1,23 +1,29 @@
 """Every way a call to Azure can go wrong, judged in one table: status, reason and what a person can do about it.
 
-Sources of the codes: Azure Resource Manager's "Resolve common errors", Compute's list of error codes for virtual
-machine operations, AKS "node resource group lockdown", and the run command extension for Linux.
+What Azure's codes and sentences mean is in `refusals`.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from shared.azure.refusals import CODES, SENTENCES
 from shared.errors import GuardError
 from shared.models import Problem, Status
+from shared.plain import plain
 
 if TYPE_CHECKING:
     from azure.core.exceptions import AzureError
 
 _LONGEST_MESSAGE = 400
+# Azure's longest messages list API versions and locations.
+_LONGEST_READ = 16_000
+# Error bodies nest their details; Azure's are two or three deep.
+_DEEPEST = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +66,49 @@ _TABLE: dict[str, tuple[Status, str, str]] = {
     # The run command cannot be started now.
     "busy": (
         Status.ERROR,
-        "{what} is busy with another run command, and stayed so as long as we were ready to wait.",
+        "{what} is busy with another run command, and stayed so as long as we were ready to wait: {message}",
         "Run again later. Where nothing is running on the node the state is stuck: run the command "
         "RemoveRunCommandLinuxExtension on the instance ({scope}) once.",
+    ),
+    "operation_going_on": (
+        Status.ERROR,
+        "another operation is going on with {what}, and did not end as long as we were ready to wait: {message}",
+        "Run again when the operation (an upgrade, a scaling) has ended.",
+    ),
+    "platform_update": (
+        Status.ERROR,
+        "Azure is updating the platform under {what}, and did not end as long as we were ready to wait: {message}",
+        "Run again later.",
+    ),
+    "preempted": (
+        Status.ERROR,
+        "another operation on {what} took the place of ours ({code}): {message}",
+        "Run again when that operation (an upgrade, a scaling) has ended.",
+    ),
+    "starting": (
+        Status.SKIPPED,
+        "{what} is not up yet, and did not come up as long as we were ready to wait: {message}",
+        "Run again in some minutes.",
     ),
     "not_running": (
         Status.SKIPPED,
         "{what} is not running: {message}",
         "Nothing to do while it is stopped; it is looked at by the next run after it has started.",
     ),
+    "deleting": (
+        Status.SKIPPED,
+        "{what} is being deleted: {message}",
+        "Nothing to do: the next run sees the nodes that are there then.",
+    ),
     "vanished": (
         Status.SKIPPED,
-        "{what} no longer exists: it was removed (scaled in, evicted or replaced) after it was listed.",
+        "{what} no longer exists: it was removed (scaled in, evicted or replaced) after it was listed. Azure says: "
+        "{message}",
         "Nothing to do: the next run sees the nodes that are there then.",
     ),
     "locked": (
         Status.ERROR,
-        "a deny assignment forbids run commands on {what}: its node resource group is under lockdown.",
+        "a deny assignment forbids run commands on {what}: its node resource group is under lockdown ({message}).",
         "The cluster's nodeResourceGroupProfile.restrictionLevel is ReadOnly (always so on AKS Automatic). On other "
         "clusters, set it to Unrestricted (az aks update --nrg-lockdown-restriction-level Unrestricted) to have nodes "
         "looked at.",
@@ -107,6 +139,12 @@ _TABLE: dict[str, tuple[Status, str, str]] = {
         "the run command on {what} failed ({code}): {message}",
         "Look at /var/log/azure/run-command/handler.log and /var/log/waagent.log on the node, and run again.",
     ),
+    "extension_failed": (
+        Status.ERROR,
+        "Azure met an error of its own with the run command extension of {what} ({code}): {message}",
+        "Run again; if it stays so, remove the extension: run the command RemoveRunCommandLinuxExtension on the "
+        "instance ({scope}) once.",
+    ),
     "did_not_finish": (
         Status.ERROR,
         "the run command on {what} was cut off (a reboot, or a restart of the VM agent, in the middle). "
@@ -128,13 +166,13 @@ _TABLE: dict[str, tuple[Status, str, str]] = {
     "expired": (
         Status.ERROR,
         "Azure no longer knows the result of the run command on {what} ({code}): it has expired, or the node was "
-        "removed meanwhile. " + _MAY_HAVE_RUN,
+        "removed meanwhile ({message}). " + _MAY_HAVE_RUN,
         _AGAIN,
     ),
     # No permission.
     "forbidden": (
         Status.ERROR,
-        "the identity may not do {action} on {scope}.",
+        "the identity may not do {action} on {scope}. Azure says: {message}",
         "Assign it a role that contains this action on the subscription (infra/ has both roles: one to read, one for "
         "run command). A new assignment takes some minutes to work.",
     ),
@@ -163,7 +201,7 @@ _TABLE: dict[str, tuple[Status, str, str]] = {
     # Not there.
     "subscription_missing": (
         Status.ERROR,
-        "{what} is not known to Azure, or the identity has no role in it ({code}).",
+        "{what} is not known to Azure, or the identity has no role in it ({code}): {message}",
         "Check the id; assign the identity a role that contains {action} on {scope}.",
     ),
     "subscription_disabled": (
@@ -173,8 +211,27 @@ _TABLE: dict[str, tuple[Status, str, str]] = {
     ),
     "missing": (
         Status.ERROR,
-        "{what} does not exist ({code}).",
+        "{what} does not exist ({code}): {message}",
         "It may have been deleted meanwhile; otherwise look at the cluster's state in Azure.",
+    ),
+    "not_found": (
+        Status.ERROR,
+        "Azure found nothing under the address of the call for {what} ({code}), which does not say that it is gone: "
+        "{message}",
+        "Run again; check GUARD_ARM_ENDPOINT and the proxy, and that this cloud has the operation.",
+    ),
+    "no_provider": (
+        Status.ERROR,
+        "the subscription of {what} is not allowed, or not registered, to use the resource provider ({code}): "
+        "{message}",
+        "Register the resource provider that Azure's message names (az provider register), or take the subscription "
+        "out of the list.",
+    ),
+    "api_version": (
+        Status.ERROR,
+        "this cloud does not know the call for {what} in the API version that we speak, and offers no other "
+        "({code}): {message}",
+        "Check GUARD_ARM_ENDPOINT; a newer release of this program may know the cloud's versions.",
     ),
     # Trouble on the way, or in Azure.
     "throttled": (
@@ -219,25 +276,6 @@ _TABLE: dict[str, tuple[Status, str, str]] = {
     ),
 }
 
-_WORDS_BY_CODE = {
-    "vmagentstatuscommunicationerror": "agent_silent",
-    "denyassignmentauthorizationfailed": "locked",
-    "authorizationfailed": "forbidden",
-    "linkedauthorizationfailed": "forbidden",
-    "requestdisallowedbypolicy": "policy",
-    "scopelocked": "scope_locked",
-    "readonlydisabledsubscription": "subscription_disabled",
-    "disabledsubscription": "subscription_disabled",
-    "invalidauthenticationtokentenant": "wrong_tenant",
-    "subscriptionnotfound": "subscription_missing",
-    "invalidsubscriptionid": "subscription_missing",
-    "anotheroperationinprogress": "busy",
-    "operationinprogress": "busy",
-    "vmextensionprovisioningerror": "command_failed",
-    "vmextensionprovisioningtimeout": "command_failed",
-    "vmextensionhandlernontransienterror": "command_failed",
-}
-_BUSY = ("run command extension execution is in progress", "conflict with a concurrent request")
 # Codes that a 5xx carries when it speaks of Azure's own trouble rather than of an operation that failed.
 _PASSING = {
     "",
@@ -254,29 +292,28 @@ _PASSING = {
 
 def word(fault: Fault) -> str:
     """The row of the table that judges `fault`."""
-    code, text = fault.code.lower(), fault.message.lower()
+    code = fault.code.lower()
+    if fault.code in _TABLE:
+        return fault.code
+    if code in CODES:
+        return CODES[code]
     if fault.status == 429:
         return "throttled"
-    if any(phrase in text for phrase in _BUSY):
-        return "busy"
-    if code in _TABLE:
-        return code
-    if code in _WORDS_BY_CODE:
-        return _WORDS_BY_CODE[code]
-    if code == "operationnotallowed":
-        return "not_running" if re.search(r"not running|deallocated|stopped", text) else "not_allowed"
-    if code.startswith("provisioningstate/"):
+    # An extension's status (`ProvisioningState/failed/1`) quotes the node, not Azure: no sentence counts in it.
+    if "/" in code:
         return "command_failed"
-    # Compute's 400 for an instance that was scaled in after it was listed.
-    if "is not an active virtual machine scale set vm" in text:
-        return "vanished"
+    if (met := next((met for sentence, met in SENTENCES if sentence.search(fault.message)), None)) is not None:
+        return met
+    if code == "operationnotallowed":
+        return "not_allowed"
     match fault.status:
         case 401:
             return "unauthorized"
-        case 403:
+        # A proxy's page says nothing of roles.
+        case 403 if code:
             return "forbidden"
         case 404:
-            return "missing"
+            return "not_found"
         case 409:
             return "conflict"
         case status if status is not None and status >= 500:
@@ -314,35 +351,64 @@ def _refused(message: str) -> tuple[str, str] | None:
 
 
 def tidy(message: str) -> str:
-    """A message fit for one line of a report: control characters out, queries of URLs (signatures) out, bounded."""
-    text = re.sub(r"(https?://[^\s?'\"]*)\?[^\s'\"]*", r"\1?…", " ".join(message.split()))
-    text = "".join(letter for letter in text if letter.isprintable())
-    return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…"
+    """A message fit for one line of a report: plain characters, no queries of URLs (signatures), bounded."""
+    message = message[: 10 * _LONGEST_MESSAGE]
+    return plain(re.sub(r"(https?://[^\s?'\"]*)\?[^\s'\"]*", r"\1?…", " ".join(message.split())), _LONGEST_MESSAGE)
 
 
 def body_error(body: object) -> tuple[str, str] | None:
-    """Code and message of a body in Resource Manager's error shape, `{"error": {"code", "message"}}`, or None."""
-    error = body.get("error") if isinstance(body, dict) else None
-    if not isinstance(error, dict):
+    """Code and message of an error body, or None where it is none.
+
+    Resource Manager's shape is `{"error": {"code", "message", "details": […]}}`; some providers leave out the envelope.
+    The innermost detail is the root: its code counts (where it has one), and its text is kept after those around it.
+    """
+    envelope = _field(body, "error")
+    levels = list(_levels(envelope if envelope is not None else body))
+    code = next((code for code, _ in reversed(levels) if code), "")
+    texts = list(dict.fromkeys(text for _, text in levels if text))
+    return (code, ": ".join(text.rstrip(":") for text in texts)) if code or texts else None
+
+
+def _levels(error: object) -> Iterator[tuple[str, str]]:
+    """Code and message of an error and of its first detail, and that one's, and so on, from the outside in."""
+    for _ in range(_DEEPEST):
+        if isinstance(error, str):
+            yield "", _word(error)
+        if not isinstance(error, Mapping):
+            return
+        yield _word(_field(error, "code")), _word(_field(error, "message"))
+        details = _field(error, "details")
+        error = (
+            next((item for item in details if isinstance(item, Mapping)), None) if isinstance(details, list) else None
+        )
+
+
+def _field(body: object, name: str) -> object:
+    """A field of an object whatever the case of its name: not all providers spell it as Resource Manager does."""
+    if not isinstance(body, Mapping):
         return None
-    return str(error.get("code") or ""), str(error.get("message") or "")
+    return next((value for key, value in body.items() if isinstance(key, str) and key.lower() == name), None)
+
+
+def _word(value: object) -> str:
+    return value[:_LONGEST_READ].strip() if isinstance(value, str) else ""
 
 
 def response_fault(status: int, text: str) -> Fault:
-    """The fault that an answer with an error status stands for."""
+    """The fault that an answer with an error status stands for; what is not JSON keeps its text without its markup."""
     try:
-        found = body_error(json.loads(text))
-    except ValueError:
-        found = None
-    code, message = found or ("", f"HTTP {status}")
-    return Fault(status, code, message)
+        body: object = json.loads(text)
+    except (ValueError, RecursionError):
+        words = " ".join(re.sub(r"<[^<>]*>", " ", text[:_LONGEST_READ]).split())
+        return Fault(status, "", f"HTTP {status}: {words}" if words else f"HTTP {status}")
+    code, message = body_error(body) or ("", "")
+    return Fault(status, code, message or f"HTTP {status}")
 
 
 def fault_of(error: AzureError) -> Fault:
-    """The fault behind an exception of the SDK."""
+    """The fault behind an exception of the SDK or of our pipeline."""
     from aiohttp import ClientConnectorCertificateError, ClientConnectorError
     from azure.core.exceptions import (
-        ClientAuthenticationError,
         DecodeError,
         HttpResponseError,
         ServiceRequestError,
@@ -350,14 +416,15 @@ def fault_of(error: AzureError) -> Fault:
         ServiceResponseError,
     )
 
-    from shared.azure.pipeline import ForeignHostError
+    from shared.azure.pipeline import ForeignHostError, RefusedError
 
     match error:
+        case RefusedError():
+            return error.fault
         case DecodeError():
             return Fault(None, "malformed", error.message)
-        case HttpResponseError(response=response, status_code=int(status)) if response is not None:
-            return response_fault(status, response.text())
-        case ClientAuthenticationError():
+        # Resource Manager's own refusals never become exceptions of the SDK: this is the token's service.
+        case HttpResponseError():
             return Fault(None, "credential", error.message.partition("\n")[0])
         case ServiceRequestTimeoutError():
             return Fault(None, "unreachable", error.message)

@@ -164,13 +164,16 @@ def classify(method: str, url: str, region: str) -> Call:
     return Call(kind, limits)
 
 
+_COUNT = re.compile(r"[0-9]{1,12}")
+
+
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     """Seconds to wait as the answer asks for (RFC 9110, 10.2.3, and Azure's forms in milliseconds), or None.
 
     `headers` has lower-case names; an unreadable value counts as none.
     """
     if text := headers.get("retry-after", "").strip():
-        if text.isdigit():
+        if _COUNT.fullmatch(text):
             return float(text)
         try:
             moment = parsedate_to_datetime(text)
@@ -180,7 +183,7 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
             moment = moment.replace(tzinfo=UTC)
         return max(0.0, (moment - now).total_seconds())
     for name in ("retry-after-ms", "x-ms-retry-after-ms"):
-        if (text := headers.get(name, "").strip()).isdigit():
+        if _COUNT.fullmatch(text := headers.get(name, "").strip()):
             return float(text) / 1000
     return None
 
@@ -190,7 +193,7 @@ def _remaining(headers: Mapping[str, str], call: Call) -> dict[Limit, int]:
     left: dict[Limit, int] = {}
 
     def note(limit: Limit, count: str) -> None:
-        if count.strip().isdigit():
+        if _COUNT.fullmatch(count.strip()):
             left[limit] = min(int(count), left.get(limit, int(count)))
 
     for limit in call.limits:

@@ -9,13 +9,13 @@ does not undo it.
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Final, cast
 
 from shared.kubelet.gotypes import GoError, parse_duration, parse_int, parse_quantity, parse_uint, quote
-from shared.kubelet.schema import Field, GoType, field_index, zero
+from shared.kubelet.schema import Field, GoType, zero
 from shared.kubelet.source import Source
 from shared.kubelet.tree import Node
-from shared.kubelet.versions import MEASURED_MINOR
 
 Path = tuple[str, ...]
 Struct = dict[str, object]
@@ -33,9 +33,9 @@ def forget(origins: Origins, path: Path, value: object) -> None:
             forget(origins, (*path, name), below)
 
 
-def decode_struct(node: Node, kind: GoType, into: Struct, origins: Origins, *, minor: int, any_case: bool) -> None:
+def decode_struct(node: Node, kind: GoType, into: Struct, origins: Origins, *, any_case: bool) -> None:
     """Decodes the object `node` onto `into`. Raises GoError as Go's decoder says it."""
-    decoder = _Decoder(origins, minor, any_case)
+    decoder = _Decoder(origins, any_case)
     decoder.value(node, kind, into, (), ())
     if decoder.first_error is not None:
         raise GoError(decoder.first_error)
@@ -43,11 +43,19 @@ def decode_struct(node: Node, kind: GoType, into: Struct, origins: Origins, *, m
 
 def decode_alone(node: Node, kind: GoType) -> object:
     """One value of a file as a setting of type `kind`. Raises GoError where it does not fit."""
-    decoder = _Decoder({}, MEASURED_MINOR, any_case=False)
+    decoder = _Decoder({}, any_case=False)
     value = decoder.value(node, kind, zero(kind), (), ())
     if decoder.first_error is not None:
         raise GoError(decoder.first_error)
     return value
+
+
+@cache
+def _by_folded_name(kind: GoType) -> dict[str, Field]:
+    folded: dict[str, Field] = {}
+    for name, field in kind.fields.items():
+        folded.setdefault(fold(name), field)
+    return folded
 
 
 def fold(name: str) -> str:
@@ -61,9 +69,8 @@ _RFC3339: Final = re.compile(
 
 
 class _Decoder:
-    def __init__(self, origins: Origins, minor: int, any_case: bool) -> None:
+    def __init__(self, origins: Origins, any_case: bool) -> None:
         self.origins = origins
-        self.minor = minor
         self.any_case = any_case
         self.first_error: str | None = None
         self.struct = ""  # Go's name of the struct being decoded
@@ -87,31 +94,25 @@ class _Decoder:
         if kind.kind == "map":
             return self.mapping(node, kind, current, path, fields)
         if kind.kind == "slice":
-            return self.sequence(node, kind, path, fields)
+            return self.sequence(node, kind, current, path, fields)
         return self.scalar(node, kind, current, path, fields)
 
     def structure(self, node: Node, kind: GoType, current: object, path: Path, fields: Path) -> object:
         if node.kind != "object":
             return self.mismatch(node.kind, kind, current, fields)
         into = cast(Struct, current)
-        index = field_index(kind, self.minor)
         outer, self.struct = self.struct, kind.name.rpartition(".")[2]
         for name, member in node.members:
-            found = index.get(name)
+            found = kind.fields.get(name)
             if found is None and self.any_case:
-                found = self.any_case_field(index, name)
+                found = _by_folded_name(kind).get(fold(name))
             if found is not None:
                 self.struct = kind.name.rpartition(".")[2]
-                into[found.json] = self.value(
-                    member, found.type, into[found.json], (*path, found.json), (*fields, found.json)
+                into[found.stored] = self.value(
+                    member, found.type, into[found.stored], (*path, found.stored), (*fields, found.json)
                 )
         self.struct = outer
         return into
-
-    @staticmethod
-    def any_case_field(index: dict[str, Field], name: str) -> Field | None:
-        folded = fold(name)
-        return next((field for json, field in index.items() if fold(json) == folded), None)
 
     def mapping(self, node: Node, kind: GoType, current: object, path: Path, fields: Path) -> object:
         if node.kind != "object":
@@ -124,11 +125,16 @@ class _Decoder:
             into[name] = self.value(member, kind.inner, zero(kind.inner), below, fields)
         return into
 
-    def sequence(self, node: Node, kind: GoType, path: Path, fields: Path) -> object:
+    def sequence(self, node: Node, kind: GoType, current: object, path: Path, fields: Path) -> object:
+        """A list is decoded onto the elements of the one before: what a null or an object leaves out stays."""
         if node.kind != "array":
-            return self.mismatch(node.kind, kind, None, fields)
+            return self.mismatch(node.kind, kind, current, fields)
         outer, self.origins = self.origins, {}  # where one element comes from is nobody's question
-        items = [self.value(item, kind.inner, zero(kind.inner), path, fields) for item in node.items]
+        before = [copy_of(element) for element in cast("list[object] | None", current) or ()]
+        items = [
+            self.value(item, kind.inner, before[at] if at < len(before) else zero(kind.inner), path, fields)
+            for at, item in enumerate(node.items)
+        ]
         self.origins = outer
         self.origins[path] = node.source
         return items
@@ -193,6 +199,11 @@ class _Decoder:
             return f"json: cannot unmarshal {got} into Go value of type {wanted}"
         where = f"{self.struct}.{'.'.join(fields)}"
         return f"json: cannot unmarshal {got} into Go struct field {where} of type {wanted}"
+
+
+def copy_of(value: object) -> object:
+    """A struct's or a map's own copy, so that decoding onto it leaves the first one alone."""
+    return {name: copy_of(below) for name, below in value.items()} if isinstance(value, dict) else value
 
 
 _OWN_FORMS: Final = frozenset({"duration", "log_duration", "quantity", "time"})

@@ -12,20 +12,11 @@ from typing import Final
 from shared.kubelet.decode import fold
 from shared.kubelet.gotypes import MAX_INT64, format_float, parse_int, quote
 from shared.kubelet.json_text import parse_json
-from shared.kubelet.source import Source
-from shared.kubelet.tree import DocumentError, Node, last_member
+from shared.kubelet.minors import KUBELET_GROUP, Minor
+from shared.kubelet.tree import Budget, DocumentError, LimitError, Node, bottom_up, last_member, with_children
 from shared.kubelet.yaml_text import parse_yaml
 
-KUBELET_GROUP: Final = "kubelet.config.k8s.io"
-# The other kinds that the kubelet's scheme knows in this group; a config file of one of them is not a config.
-_OTHER_KINDS: Final = frozenset(
-    {
-        (f"{KUBELET_GROUP}/v1beta1", "SerializedNodeConfigSource"),
-        (f"{KUBELET_GROUP}/v1beta1", "CredentialProviderConfig"),
-        (f"{KUBELET_GROUP}/v1alpha1", "CredentialProviderConfig"),
-        (f"{KUBELET_GROUP}/v1", "CredentialProviderConfig"),
-    }
-)
+_KIND: Final = (f"{KUBELET_GROUP}/v1beta1", "KubeletConfiguration")
 _SCHEME: Final = "k8s.io/kubernetes/pkg/kubelet/apis/config/scheme/scheme.go:33"
 
 
@@ -38,18 +29,18 @@ class Document:
     yaml: bool
 
 
-def read_document(path: str, text: str) -> Document:
-    """Reads a file's text. Raises DocumentError where it is neither JSON nor YAML."""
+def read_document(path: str, text: str, budget: Budget) -> Document:
+    """Reads a file's text. Raises DocumentError where it is neither JSON nor YAML, LimitError beyond the budget."""
     if text.lstrip(_GO_SPACE).startswith("{"):
         try:
-            root = parse_json(path, text)
+            root = parse_json(path, text, budget)
+        except LimitError:
+            raise
         except DocumentError as error:
             raise DocumentError(f"couldn't get version/kind; json parse error: {error}") from error
         return Document(root, root, yaml=False)
-    written = parse_yaml(path, text)
-    if written is None:
-        written = Node("null", Source("file", path=path, line=1))
-    return Document(written, _without_doubles(written), yaml=True)
+    written, read = parse_yaml(path, text, budget)
+    return Document(written, read, yaml=True)
 
 
 # unicode.IsSpace; the byte order mark is none, so it makes a JSON file YAML
@@ -58,7 +49,7 @@ _GO_SPACE: Final = (
 )
 
 
-def check_config_kind(document: Document, text: str) -> None:
+def check_config_kind(document: Document, text: str, rules: Minor) -> None:
     """What the kubelet asks of a config file's apiVersion and kind. Raises DocumentError."""
     version, kind = _type_meta(document.read)
     if not kind:
@@ -68,16 +59,16 @@ def check_config_kind(document: Document, text: str) -> None:
         raise DocumentError(f"Object 'apiVersion' is missing in '{_one_line(text)}'")
     if slash and "/" in group:
         raise DocumentError(f"unexpected GroupVersion string: {version}")
-    if (version, kind) == (f"{KUBELET_GROUP}/v1beta1", "KubeletConfiguration"):
+    if (version, kind) == _KIND:
         return
-    if (version, kind) in _OTHER_KINDS:
+    if (version, kind) in rules.kinds:
         raise DocumentError(
             f"failed to cast object to KubeletConfiguration, unexpected type: {group}/{number}, Kind={kind}"
         )
     raise DocumentError(f"no kind {quote(kind)} is registered for version {quote(version)} in scheme {quote(_SCHEME)}")
 
 
-def check_dropin_kind(document: Document, text: str) -> None:
+def check_dropin_kind(document: Document, text: str, rules: Minor) -> None:
     """What the kubelet asks of a drop-in: exactly named keys, none doubled. Raises DocumentError."""
     version, _ = _type_meta(document.read)
     doubled = first_doubled(document.written)
@@ -92,7 +83,7 @@ def check_dropin_kind(document: Document, text: str) -> None:
     if doubled is not None:
         where = f"key {quote(doubled)} already set in map" if document.yaml else f"duplicate field {quote(doubled)}"
         raise DocumentError(f"strict decoding error: {where}")
-    if (exact_version, exact_kind) != (f"{KUBELET_GROUP}/v1beta1", "KubeletConfiguration"):
+    if rules.internal is None and (exact_version, exact_kind) != _KIND:
         raise DocumentError(f"unknown apiVersion/kind: {exact_version}, Kind={exact_kind}")
 
 
@@ -116,44 +107,36 @@ def _type_meta(root: Node) -> tuple[str, str]:
     return found["apiversion"], found["kind"]
 
 
-def first_doubled(node: Node) -> str | None:
+def first_doubled(root: Node) -> str | None:
     """A key that stands twice in one object, anywhere in the document."""
-    seen: set[str] = set()
-    for name, value in node.members:
-        if name in seen:
-            return name
-        seen.add(name)
-        below = first_doubled(value)
-        if below is not None:
-            return below
-    for item in node.items:
-        below = first_doubled(item)
-        if below is not None:
-            return below
+    seen: set[int] = set()
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        names: set[str] = set()
+        for name, _ in node.members:
+            if name in names:
+                return name
+            names.add(name)
+        waiting.extend(reversed(node.children))
     return None
 
 
-def _without_doubles(node: Node) -> Node:
-    if node.items:
-        return replace(node, items=tuple(_without_doubles(item) for item in node.items))
-    if node.members:
-        last = dict(node.members)
-        return replace(node, members=tuple((name, _without_doubles(value)) for name, value in last.items()))
-    return node
-
-
-def canonical_numbers(node: Node) -> Node:
+def canonical_numbers(root: Node) -> Node:
     """A drop-in's numbers after its way through Go's int64 and float64: 1.0 and 1e3 become 1 and 1000.
 
     Raises DocumentError for a number beyond float64.
     """
+    return bottom_up(root, _canonical_number)
+
+
+def _canonical_number(node: Node, children: tuple[Node, ...]) -> Node:
     if node.kind == "number":
         return replace(node, text=_canonical(node.text))
-    if node.items:
-        return replace(node, items=tuple(canonical_numbers(item) for item in node.items))
-    if node.members:
-        return replace(node, members=tuple((name, canonical_numbers(value)) for name, value in node.members))
-    return node
+    return with_children(node, children) if children else node
 
 
 def _canonical(text: str) -> str:

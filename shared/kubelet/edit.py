@@ -12,7 +12,7 @@ import re
 import yaml
 
 from shared.kubelet.json_text import parse_json
-from shared.kubelet.tree import DocumentError, Node, last_member
+from shared.kubelet.tree import Budget, DocumentError, Node, last_member
 
 Value = bool | int | str | tuple[str, ...]
 
@@ -45,7 +45,7 @@ def add_setting(text: str, setting: str, value: Value) -> str:
 
 def _add_json(text: str, keys: list[str], value: Value) -> str:
     try:
-        node = parse_json("", text)
+        node = parse_json("", text, Budget())
     except DocumentError as error:
         raise EditError(f"it is not JSON: {error}") from None
     start = text.index("{")
@@ -79,6 +79,8 @@ def _add_yaml(text: str, keys: list[str], value: Value) -> str:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         raise EditError(f"it is not YAML: {error}") from None
+    except RecursionError:
+        raise EditError("it is nested too deeply") from None
     while isinstance(node, yaml.MappingNode) and len(keys) > 1:
         child = next((found for key, found in node.value if key.value == keys[0]), None)
         if child is None:

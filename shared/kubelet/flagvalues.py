@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, cast
 
 from shared.kubelet.flags import FlagKind
@@ -32,22 +32,24 @@ def parse_value(kind: FlagKind, text: str) -> object:
     return _PARSERS[kind](text)
 
 
-def combine(kind: FlagKind, earlier: object, value: object) -> object:
-    """The value after a further occurrence: `earlier` is what the flags before it made, None for the first."""
-    if kind == "ip" and value is None:
-        return earlier
-    if earlier is None or kind == "taints":
-        return value
-    if kind in ("strings", "reserved_memory"):
-        return [*cast("list[object]", earlier), *cast("list[object]", value)]
+def combined(kind: FlagKind, values: Sequence[object]) -> object:
+    """What a flag's occurrences make together, in their order; None where they change nothing."""
+    if kind == "ip":
+        return next((value for value in reversed(values) if value is not None), None)
+    if kind in ("strings", "reserved_memory", "vmodule"):
+        return [item for value in values for item in cast("list[object]", value)]
     if kind == "headers":
-        merged = dict(cast("dict[str, list[str]]", earlier))
-        for name, more in cast("dict[str, list[str]]", value).items():
-            merged[name] = [*merged.get(name, []), *more]
-        return merged
+        headers: dict[str, list[str]] = {}
+        for given in cast("Sequence[dict[str, list[str]]]", values):
+            for name, more in given.items():
+                headers.setdefault(name, []).extend(more)
+        return headers
     if kind in ("bools", "pairs", "pairs_nosplit", "thresholds", "labels"):
-        return {**cast("dict[str, object]", earlier), **cast("dict[str, object]", value)}
-    return value
+        pairs: dict[str, object] = {}
+        for value in cast("Sequence[dict[str, object]]", values):
+            pairs.update(value)
+        return pairs
+    return values[-1]
 
 
 def _pairs(text: str, separator: str, *, split: bool = True) -> list[tuple[str, str]]:

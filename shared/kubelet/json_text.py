@@ -6,14 +6,16 @@ Source: the Go standard library's scanner (grammar, wording of errors) and decod
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Final, NoReturn
 
-from shared.kubelet.tree import MAX_DEPTH, MAX_NODES, DocumentError, Lines, Node, check_size
+from shared.kubelet.tree import MAX_DEPTH, Budget, DocumentError, Lines, Node
 
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _STRING: Final = re.compile(r'"[^"\\\x00-\x1f]*"')
 _CHUNK: Final = re.compile(r'[^"\\\x00-\x1f]*')
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _HEX: Final = re.compile(r"[0-9a-fA-F]{4}")
 _ESCAPES: Final = {
     '"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t",
@@ -21,23 +23,34 @@ _ESCAPES: Final = {
 _LITERALS: Final = (("true", "bool"), ("false", "bool"), ("null", "null"))
 
 
-def parse_json(path: str, text: str) -> Node:
-    """Reads one JSON value that fills `text`. Raises DocumentError in Go's words."""
-    check_size(text)
-    reader = _Reader(path, text)
-    value = reader.value(0)
+def parse_json(path: str, text: str, budget: Budget) -> Node:
+    """Reads one JSON value that fills `text`. Raises DocumentError in Go's words, LimitError beyond the budget."""
+    budget.text(text)
+    reader = _Reader(path, text, budget)
+    value = reader.value()
     reader.skip_space()
     if reader.at < len(text):
         reader.fail("after top-level value")
     return value
 
 
+@dataclass(slots=True)
+class _Open:
+    """An object or array that has begun: what is in it so far, and the key of what comes next."""
+
+    start: int
+    items: list[Node] | None
+    members: list[tuple[str, Node]]
+    key: str = ""
+
+
 class _Reader:
-    def __init__(self, path: str, text: str) -> None:
+    def __init__(self, path: str, text: str, budget: Budget) -> None:
         self.text = text
         self.at = 0
         self.lines = Lines(path, text)
-        self.nodes = 0
+        self.budget = budget
+        self.open: list[_Open] = []
 
     def fail(self, where: str) -> NoReturn:
         if self.at < len(self.text):
@@ -53,16 +66,65 @@ class _Reader:
         self.at = match.end()
         return self.text[self.at : self.at + 1]
 
-    def value(self, depth: int) -> Node:
+    def value(self) -> Node:
+        """One value with all that is in it."""
+        while True:
+            done = self.begin()
+            while done is not None:
+                if not self.open:
+                    return done
+                done = self.add(done)
+
+    def begin(self) -> Node | None:
+        """Reads a scalar or an empty collection; None where a collection is now open and its first value comes next."""
         char = self.skip_space()
-        self.nodes += 1
-        if depth > MAX_DEPTH or self.nodes > MAX_NODES:
-            raise DocumentError("exceeded max depth" if depth > MAX_DEPTH else "the document has too many values")
+        self.budget.values()
         start = self.at
-        if char == "{":
-            return self.object(depth)
-        if char == "[":
-            return self.array(depth)
+        if char in ("{", "["):
+            if len(self.open) >= MAX_DEPTH:
+                raise DocumentError("exceeded max depth")
+            self.at += 1
+            if self.skip_space() == ("}" if char == "{" else "]"):
+                self.at += 1
+                return Node("object" if char == "{" else "array", self.lines.source(start), (start, self.at))
+            self.open.append(_Open(start, [] if char == "[" else None, []))
+            if char == "{":
+                self.key()
+            return None
+        return self.scalar(char, start)
+
+    def key(self) -> None:
+        if self.skip_space() != '"':
+            self.fail("looking for beginning of object key string")
+        self.open[-1].key = self.string()
+        if self.skip_space() != ":":
+            self.fail("after object key")
+        self.at += 1
+
+    def add(self, value: Node) -> Node | None:
+        """Puts a value into the innermost collection; the collection where that ends with it, else None."""
+        inner = self.open[-1]
+        char = self.skip_space()
+        if inner.items is None:
+            inner.members.append((inner.key, value))
+            if char not in (",", "}"):
+                self.fail("after object key:value pair")
+        else:
+            inner.items.append(value)
+            if char not in (",", "]"):
+                self.fail("after array element")
+        self.at += 1
+        if char == ",":
+            if inner.items is None:
+                self.key()
+            return None
+        self.open.pop()
+        source, span = self.lines.source(inner.start), (inner.start, self.at)
+        if inner.items is None:
+            return Node("object", source, span, members=tuple(inner.members))
+        return Node("array", source, span, items=tuple(inner.items))
+
+    def scalar(self, char: str, start: int) -> Node:
         source = self.lines.source(start)
         if char == '"':
             content = self.string()
@@ -104,13 +166,13 @@ class _Reader:
         simple = _STRING.match(self.text, self.at)
         if simple is not None:
             self.at = simple.end()
-            return _valid(simple.group()[1:-1])
+            return _no_bytes(simple.group()[1:-1])
         parts: list[str] = []
         self.at += 1
         while True:
             chunk = _CHUNK.match(self.text, self.at)
             assert chunk is not None  # it may be empty
-            parts.append(chunk.group())
+            parts.append(_no_bytes(chunk.group()))
             self.at = chunk.end()
             char = self.text[self.at : self.at + 1]
             if char == '"':
@@ -138,46 +200,10 @@ class _Reader:
         self.at += 1
         return _ESCAPES[char]
 
-    def array(self, depth: int) -> Node:
-        start = self.at
-        self.at += 1
-        items: list[Node] = []
-        if self.skip_space() == "]":
-            self.at += 1
-        else:
-            while True:
-                items.append(self.value(depth + 1))
-                char = self.skip_space()
-                if char not in (",", "]"):
-                    self.fail("after array element")
-                self.at += 1
-                if char == "]":
-                    break
-        return Node("array", self.lines.source(start), (start, self.at), items=tuple(items))
 
-    def object(self, depth: int) -> Node:
-        start = self.at
-        self.at += 1
-        members: list[tuple[str, Node]] = []
-        char = self.skip_space()
-        if char == "}":
-            self.at += 1
-            return Node("object", self.lines.source(start), (start, self.at))
-        while True:
-            if char != '"':
-                self.fail("looking for beginning of object key string")
-            key = self.string()
-            if self.skip_space() != ":":
-                self.fail("after object key")
-            self.at += 1
-            members.append((key, self.value(depth + 1)))
-            char = self.skip_space()
-            if char not in (",", "}"):
-                self.fail("after object key:value pair")
-            self.at += 1
-            if char == "}":
-                return Node("object", self.lines.source(start), (start, self.at), members=tuple(members))
-            char = self.skip_space()
+def _no_bytes(text: str) -> str:
+    """Text as it stands in the file: what is not UTF-8 (a surrogate here) is read as U+FFFD, byte by byte."""
+    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
 def _valid(text: str) -> str:

@@ -7,7 +7,7 @@ Sources: `apimachinery/pkg/util/validation` (qualified names, label values), `pk
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,17 +16,6 @@ from shared.kubelet.gotypes import GoError
 _NAME: Final = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?\Z")
 _DNS_LABELS: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*\Z")
 _EFFECTS: Final = frozenset({"NoSchedule", "PreferNoSchedule", "NoExecute"})
-
-_KUBELET_LABELS: Final = frozenset(
-    {
-        "kubernetes.io/hostname", "topology.kubernetes.io/zone", "topology.kubernetes.io/region",
-        "failure-domain.beta.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/region",
-        "node.kubernetes.io/instance-type", "beta.kubernetes.io/instance-type", "kubernetes.io/os",
-        "kubernetes.io/arch", "beta.kubernetes.io/os", "beta.kubernetes.io/arch",
-        "node.kubernetes.io/windows-build",
-    }
-)  # fmt: skip
-_KUBELET_NAMESPACES: Final = ("kubelet.kubernetes.io", "node.kubernetes.io")
 
 
 def is_qualified_name(text: str) -> bool:
@@ -42,9 +31,12 @@ def is_label_value(text: str) -> bool:
     return not text or (len(text) <= 63 and _NAME.match(text) is not None)
 
 
-def check_node_labels(labels: Mapping[str, str]) -> None:
-    """ValidateKubeletFlags on --node-labels. Raises GoError."""
-    foreign = sorted(key for key in labels if _is_kubernetes_label(key) and not _is_kubelet_label(key))
+def check_node_labels(labels: Mapping[str, str], own: Set[str], namespaces: Iterable[str]) -> None:
+    """ValidateKubeletFlags on --node-labels; of Kubernetes' labels a kubelet may set its `own`. Raises GoError."""
+    allowed = tuple(namespaces)
+    foreign = sorted(
+        key for key in labels if _is_kubernetes_label(key) and key not in own and not _is_in(_namespace(key), allowed)
+    )
     if foreign:
         raise GoError(f"unknown 'kubernetes.io' or 'k8s.io' labels specified with --node-labels: {foreign}")
     for key, value in labels.items():
@@ -60,15 +52,11 @@ def _namespace(key: str) -> str:
 
 
 def _is_kubernetes_label(key: str) -> bool:
-    namespace = _namespace(key)
-    return any(namespace == name or namespace.endswith(f".{name}") for name in ("kubernetes.io", "k8s.io"))
+    return _is_in(_namespace(key), ("kubernetes.io", "k8s.io"))
 
 
-def _is_kubelet_label(key: str) -> bool:
-    namespace = _namespace(key)
-    return key in _KUBELET_LABELS or any(
-        namespace == name or namespace.endswith(f".{name}") for name in _KUBELET_NAMESPACES
-    )
+def _is_in(namespace: str, names: Iterable[str]) -> bool:
+    return any(namespace == name or namespace.endswith(f".{name}") for name in names)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,8 +38,8 @@ class CommandLine:
 
 
 def parse_flags(argv: Sequence[str], known: FlagSet, *, again: bool = False, tolerant: bool = False) -> CommandLine:
-    """Reads argv[1:]. `again`: the second time, over a config. `tolerant`: passes over what is in error."""
-    parser = _Parser(argv, known, again)
+    """Reads argv[1:]. `again`: the second time, over a config. `tolerant`: past all errors, and values are texts."""
+    parser = _Parser(argv, known, again, tolerant)
     while parser.at < len(argv):
         try:
             parser.next()
@@ -50,10 +50,11 @@ def parse_flags(argv: Sequence[str], known: FlagSet, *, again: bool = False, tol
 
 
 class _Parser:
-    def __init__(self, argv: Sequence[str], known: FlagSet, again: bool) -> None:
+    def __init__(self, argv: Sequence[str], known: FlagSet, again: bool, as_text: bool) -> None:
         self.argv = argv
         self.known = known
         self.again = again
+        self.as_text = as_text
         self.at = 1
         self.given: list[GivenFlag] = []
         self.arguments: list[str] = []
@@ -106,7 +107,7 @@ class _Parser:
         return None if flag is not None and self.again and flag.scope == "help" else flag
 
     def implied(self, flag: Flag) -> str:
-        return "" if self.again and flag.scope == "global" else flag.no_value
+        return "" if self.again and flag.scope == "global" else flag.alone
 
     def following(self, error: str) -> str:
         if self.at >= len(self.argv):
@@ -118,7 +119,7 @@ class _Parser:
         if self.again and flag.scope == "global":
             return
         try:
-            value = parse_value(flag.kind, text)
+            value = text if self.as_text else parse_value(flag.kind, text)
         except GoError as error:
             name = f"-{flag.shorthand}, --{flag.name}" if flag.shorthand else f"--{flag.name}"
             raise GoError(f"invalid argument {quote(text)} for {quote(name)} flag: {error}") from error

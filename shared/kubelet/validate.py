@@ -16,13 +16,17 @@ from typing import Final, cast
 from shared.kubelet.decode import Struct
 from shared.kubelet.defaults import get
 from shared.kubelet.gates import FeatureGates
-from shared.kubelet.gotypes import format_duration, parse_quantity, quote
+from shared.kubelet.gotypes import GoError, format_duration, parse_quantity, quote
 from shared.kubelet.labels import is_valid_taint
+from shared.kubelet.minors import Minor
 
 _SECOND: Final = 1_000_000_000
 _MAX_INT32: Final = 2**31 - 1
+_MAX_UINT16: Final = 2**16 - 1
+_MAX_UINT32: Final = 2**32 - 1
 
-_ENFORCEMENTS: Final = (
+_ENFORCEMENTS: Final = ("pods", "system-reserved", "kube-reserved", "none")
+_ENFORCEMENTS_SINCE_32: Final = (
     "pods", "system-reserved", "system-reserved-compressible", "kube-reserved", "kube-reserved-compressible", "none",
 )  # fmt: skip
 _IMAGE_POLICIES: Final = (
@@ -60,66 +64,66 @@ _IMAGE_NAME: Final = re.compile(
     rf"(?P<host>(?:{_HOST_PART}(?:\.{_HOST_PART})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?)/(?P<path>{_PATH_PART}(?:/{_PATH_PART})*)\Z"
 )
 
-_TLS_VERSIONS: Final = frozenset({"", "VersionTLS10", "VersionTLS11", "VersionTLS12", "VersionTLS13"})
-_CIPHER_SUITES: Final = frozenset(
-    {
-        "TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256",
-        "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA", "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA",
-        "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA", "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA",
-        "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
-        "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
-        "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256", "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
-        "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305", "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305",
-        # insecure by Go's own list, but taken
-        "TLS_RSA_WITH_RC4_128_SHA", "TLS_RSA_WITH_3DES_EDE_CBC_SHA", "TLS_RSA_WITH_AES_128_CBC_SHA",
-        "TLS_RSA_WITH_AES_256_CBC_SHA", "TLS_RSA_WITH_AES_128_CBC_SHA256", "TLS_RSA_WITH_AES_128_GCM_SHA256",
-        "TLS_RSA_WITH_AES_256_GCM_SHA384", "TLS_ECDHE_ECDSA_WITH_RC4_128_SHA", "TLS_ECDHE_RSA_WITH_RC4_128_SHA",
-        "TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA", "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256",
-        "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256",
-    }
-)  # fmt: skip
+_USER_IDS: Final = 65536
+# The default until 1.36: later kubelets take it also where the gate is off.
+_OLD_THROTTLING_FACTOR: Final = 0.9
 
 
-def validate_logging(config: Struct, gates: FeatureGates) -> list[str]:
+def validate_logging(config: Struct, gates: FeatureGates, rules: Minor) -> list[str]:
     """logsapi.Validate: what is wrong with `logging`."""
-    return list(_Rules(config, gates, 0).logging())
+    return list(_Rules(config, gates, rules).logging())
 
 
-def validate_configuration(config: Struct, gates: FeatureGates, *, minor: int) -> list[str]:
+def validate_configuration(config: Struct, gates: FeatureGates, rules: Minor) -> list[str]:
     """ValidateKubeletConfiguration: all that is wrong, in the kubelet's words."""
-    rules = _Rules(config, gates, minor)
-    problems = [f"invalid configuration: {problem}" for problem in rules.configuration()]
-    return [*problems, *rules.logging()]
+    checks = _Rules(config, gates, rules)
+    problems = [f"invalid configuration: {problem}" for problem in checks.configuration()]
+    return [*problems, *checks.logging()]
 
 
-def validate_tls(config: Struct) -> str | None:
-    """What InitializeTLS refuses first: an unknown cipher suite or TLS version."""
+def validate_tls(config: Struct, rules: Minor) -> str | None:
+    """What InitializeTLS refuses first: an unknown cipher suite, TLS version or key exchange."""
     for name in cast("list[str] | None", config["tlsCipherSuites"]) or []:
-        if name not in _CIPHER_SUITES:
+        if name not in rules.cipher_suites:
             return f"Cipher suite {name} not supported or doesn't exist"
     version = cast(str, config["tlsMinVersion"])
-    if version not in _TLS_VERSIONS:
+    if version and version not in rules.tls_versions:
         return f"unknown tls version {quote(version)}"
+    seen: set[int] = set()
+    for curve in cast("list[int] | None", config.get("tlsCurvePreferences")) or []:
+        if not 1 <= curve <= _MAX_UINT16:
+            return f"curve preference {curve} is out of range (must be 1-{_MAX_UINT16})"
+        if curve in seen:
+            return f"duplicate curve preference {curve}"
+        if curve not in rules.curves:
+            return f"curve preference {curve} is not supported by the current Go version"
+        seen.add(curve)
     return None
 
 
 class _Rules:
-    def __init__(self, config: Struct, gates: FeatureGates, minor: int) -> None:
+    def __init__(self, config: Struct, gates: FeatureGates, rules: Minor) -> None:
         self.config = config
         self.gates = gates
-        self.minor = minor
+        self.minor = rules.number
 
     def number(self, name: str) -> int:
         """A number or a duration; 0 where it is not set."""
         return cast("int | None", get(self.config, tuple(name.split(".")))) or 0
 
     def text(self, name: str) -> str:
-        return cast(str, self.config[name])
+        """A text; empty where it is not set, or not known to this version."""
+        return cast("str | None", self.config.get(name)) or ""
 
     def strings(self, name: str) -> list[str]:
-        return cast("list[str] | None", self.config[name]) or []
+        return cast("list[str] | None", self.config.get(name)) or []
 
     def configuration(self) -> Iterator[str]:
+        if self.minor >= 35:
+            try:
+                self.gates.afresh()
+            except GoError as error:
+                yield str(error)
         yield from self.numbers()
         yield from self.images()
         yield from self.gated()
@@ -130,6 +134,8 @@ class _Rules:
         yield from self.reserved()
         yield from self.tracing()
         yield from self.container_logs()
+        yield from self.user_namespaces()
+        yield from self.sysctls()
 
     def numbers(self) -> Iterator[str]:
         if self.number("nodeLeaseDurationSeconds") <= 0:
@@ -160,6 +166,10 @@ class _Rules:
                 "must be -1 or greater"
             )
         factor = cast("float | None", self.config["memoryThrottlingFactor"])
+        if self.minor < 37 and factor is None and self.gates.enabled("MemoryQoS"):
+            yield "memoryThrottlingFactor is required when MemoryQoS feature flag is enabled"
+        if self.minor >= 37 and factor not in (None, _OLD_THROTTLING_FACTOR) and not self.gates.enabled("MemoryQoS"):
+            yield "memoryThrottlingFactor must not be set when MemoryQoS feature gate is disabled"
         if factor is not None and not 0 < factor <= 1:
             yield f"memoryThrottlingFactor {factor} must be greater than 0 and less than or equal to 1.0"
 
@@ -168,7 +178,7 @@ class _Rules:
         if oldest and not self.gates.enabled("ImageMaximumGCAge"):
             yield "ImageMaximumGCAge feature gate is required for Kubelet configuration option imageMaximumGCAge"
         for name in ("imageMinimumGCAge", "imageMaximumGCAge"):
-            if self.number(name) < 0:
+            if self.number(name) < 0 and (self.minor >= 36 or name == "imageMaximumGCAge"):
                 yield f"{name} {format_duration(self.number(name))} must not be negative"
         if 0 < oldest <= youngest:
             yield (
@@ -221,11 +231,11 @@ class _Rules:
             )
         if self.config["serverTLSBootstrap"] and not self.gates.enabled("RotateKubeletServerCertificate"):
             yield "serverTLSBootstrap true requires feature gate RotateKubeletServerCertificate"
-        if self.config["runOnce"] and self.minor >= 36:
+        if self.config["runOnce"] and self.minor >= 32:
             yield "runOnce (--runOnce) true, Runonce mode has been deprecated and should not be set"
         swap = cast(str, get(self.config, ("memorySwap", "swapBehavior")))
         if self.gates.enabled("NodeSwap"):
-            if swap not in ("", "NoSwap", "LimitedSwap") and (swap != "UnlimitedSwap" or self.minor >= 30):
+            if swap not in ("", "NoSwap", "LimitedSwap"):
                 yield (f'memorySwap.swapBehavior {quote(swap)} must be one of: "", "LimitedSwap" or "NoSwap"')
         elif swap:
             yield "memorySwap.swapBehavior cannot be set when NodeSwap feature flag is disabled"
@@ -248,9 +258,12 @@ class _Rules:
             )
         if self.config["enableSystemLogQuery"]:
             if not self.gates.enabled("NodeLogQuery"):
-                yield "NodeLogQuery feature gate is required for enableSystemLogQuery"
+                wants = "enableSystemLogQuery" if self.minor >= 35 else "enableSystemLogHandler"
+                yield f"NodeLogQuery feature gate is required for {wants}"
             if not self.config["enableSystemLogHandler"]:
                 yield "enableSystemLogHandler is required for enableSystemLogQuery"
+        if self.minor < 36:
+            return
         reservation = self.text("memoryReservationPolicy")
         if reservation == "TieredReservation" and not self.gates.enabled("MemoryQoS"):
             yield 'memoryReservationPolicy "TieredReservation" requires MemoryQoS feature gate to be enabled'
@@ -306,17 +319,15 @@ class _Rules:
     def enforcements(self) -> Iterator[str]:
         wanted = self.strings("enforceNodeAllocatable")
         where = "enforceNodeAllocatable (--enforce-node-allocatable)"
+        known = _ENFORCEMENTS_SINCE_32 if self.minor >= 32 else _ENFORCEMENTS
         for name in ("system-reserved", "kube-reserved"):
             if name in wanted and f"{name}-compressible" in wanted:
                 yield f"both {quote(name)} and {quote(f'{name}-compressible')} cannot be specified together in {where}"
         for name, times in Counter(wanted).items():
             if times > 1:
                 yield f"duplicated enforcements {quote(name)} in {where}"
-            if name not in _ENFORCEMENTS:
-                yield (
-                    f"option {quote(name)} specified for {where}. "
-                    f"Valid options are {', '.join(map(quote, _ENFORCEMENTS))}"
-                )
+            if name not in known:
+                yield (f"option {quote(name)} specified for {where}. Valid options are {', '.join(map(quote, known))}")
                 continue
             if name == "none":
                 if len(wanted) > 1:
@@ -369,18 +380,47 @@ class _Rules:
         if not self.gates.enabled("KubeletTracing") and self.minor < 34:
             yield "tracing should not be configured if KubeletTracing feature flag is disabled."
 
+    def user_namespaces(self) -> Iterator[str]:
+        namespaces = cast("Struct | None", self.config.get("userNamespaces"))
+        ids = cast("int | None", namespaces["idsPerPod"]) if namespaces is not None else None
+        if ids is None:
+            return
+        if ids < _USER_IDS:
+            yield f"userNamespaces.idsPerPod must not be less than {_USER_IDS}"
+        elif ids % _USER_IDS:
+            yield f"userNamespaces.idsPerPod must be a multiple of {_USER_IDS}"
+        elif ids > _MAX_UINT32:
+            yield f"userNamespaces.idsPerPod must not be more than {_MAX_UINT32}"
+
+    def sysctls(self) -> Iterator[str]:
+        sysctls = cast("dict[str, str] | None", self.config.get("defaultPodSysctls")) or {}
+        if sysctls and not self.gates.enabled("DefaultPodSysctls"):
+            yield "DefaultPodSysctls feature gate is required for Kubelet configuration option defaultPodSysctls"
+            return
+        seen: set[str] = set()
+        for name in sysctls:
+            if len(name) > 253 or not _SYSCTL.match(name):
+                yield f"{quote(name)} is not a valid sysctl name for defaultPodSysctls"
+                continue
+            plain = _dotted(name)
+            if plain not in _NAMESPACED_SYSCTLS and not plain.startswith(("net.", "fs.mqueue.")):
+                yield f"{quote(name)} is not known to be namespaced for defaultPodSysctls"
+            if plain in seen:
+                yield f"duplicate sysctl {quote(plain)} found in defaultPodSysctls"
+            seen.add(plain)
+
     def container_logs(self) -> Iterator[str]:
         if not self.text("containerRuntimeEndpoint"):
             yield "the containerRuntimeEndpoint was not specified or empty"
-        if self.number("containerLogMaxWorkers") < 1 and self.minor >= 30:
+        if self.number("containerLogMaxWorkers") < 1:
             yield "containerLogMaxWorkers must be greater than or equal to 1"
-        if self.number("containerLogMonitorInterval") < 3 * _SECOND and self.minor >= 30:
+        if self.number("containerLogMonitorInterval") < 3 * _SECOND:
             yield "containerLogMonitorInterval must be a positive time duration greater than or equal to 3s"
         if self.number("containerLogMaxFiles") <= 1 and self.minor >= 33:
             yield "containerLogMaxFiles must be greater than 1"
         logs = self.text("podLogsDir")
-        if self.minor < 30:
-            return
+        if not logs:
+            yield "podLogsDir was not specified"
         if not logs.startswith("/"):
             yield f"pod logs path {quote(logs)} must be absolute path"
         if logs != clean_path(logs):
@@ -395,6 +435,11 @@ class _Rules:
             yield f"logging.format: Invalid value: {quote(form)}: Unsupported log format"
         elif form == "json" and not self.gates.enabled("LoggingBetaOptions"):
             yield "logging.format: Forbidden: Log format json is disabled, see LoggingBetaOptions feature"
+        if cast(int, logging["flushFrequency"]) <= 0:  # a kubelet that does not check it dies of it
+            yield (
+                f'logging.flushFrequency: Invalid value: "{format_duration(cast(int, logging["flushFrequency"]))}": '
+                "Must be greater than zero"
+            )
         if cast(int, logging["verbosity"]) > _MAX_INT32:
             yield f"logging.verbosity: Invalid value: {logging['verbosity']}: Must be <= {_MAX_INT32}"
         modules = cast("list[Struct] | None", logging["vmodule"]) or []
@@ -418,6 +463,22 @@ class _Rules:
                 yield f"logging.options.{name}.splitStream: Forbidden: Feature LoggingAlphaOptions is disabled"
             if parse_quantity(cast(str, options["infoBufferSize"])) != 0:
                 yield f"logging.options.{name}.infoBufferSize: Forbidden: Feature LoggingAlphaOptions is disabled"
+
+
+_SYSCTL_PART: Final = "[a-z0-9](?:[-_a-z0-9]*[a-z0-9])?"
+_SYSCTL: Final = re.compile(rf"(?:{_SYSCTL_PART}[./])*{_SYSCTL_PART}\Z")
+_NAMESPACED_SYSCTLS: Final = frozenset(
+    {
+        "kernel.sem", "kernel.shm", "kernel.shmall", "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced",
+        "kernel.msg", "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni",
+    }
+)  # fmt: skip
+
+
+def _dotted(name: str) -> str:
+    """A sysctl's name with dots between its parts; the first separator says which of . and / is which."""
+    first = next((char for char in name if char in "./"), ".")
+    return name if first == "." else name.translate(str.maketrans("./", "/."))
 
 
 def _toward_zero(value: int, unit: int) -> int:

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import re
+from functools import cache
+from pathlib import Path
 from typing import Final
 
-# The minor version whose behaviour was measured; also what an unknown version is taken for.
-MEASURED_MINOR: Final = 36
+# What a version that is not known is taken for.
+USUAL_MINOR: Final = 36
+DATA: Final = Path(__file__).with_name("data")
 
 _VERSION: Final = re.compile(r"v?1\.([0-9]{1,3})(?![0-9])")
 
 
-def minor_version(version: str | None) -> int:
-    """The minor of a node's Kubernetes version: 33 of "1.33.2" or "v1.33.2"; None or another text: 36."""
+@cache
+def modelled_minors() -> tuple[int, ...]:
+    """The minors that have data, the oldest first."""
+    return tuple(sorted(int(file.stem.removeprefix("1.")) for file in DATA.glob("1.*.json")))
+
+
+def nearest_minor(version: str | None) -> tuple[int, bool]:
+    """The modelled minor nearest to a Kubernetes version ("1.33.2", "v1.33.2"), and whether it is the version's own.
+
+    None, or a text that is no version, has the rules of 1.36, which then are not its own.
+    """
     match = _VERSION.match(version or "")
-    return int(match.group(1)) if match else MEASURED_MINOR
+    if match is None:
+        return USUAL_MINOR, False
+    minor = int(match.group(1))
+    return min(modelled_minors(), key=lambda known: abs(known - minor)), minor in modelled_minors()

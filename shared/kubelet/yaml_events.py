@@ -14,9 +14,9 @@ from yaml.events import DocumentEndEvent, Event
 from yaml.parser import Parser
 from yaml.reader import Reader, ReaderError
 from yaml.scanner import Scanner, ScannerError
-from yaml.tokens import DirectiveToken, ScalarToken
+from yaml.tokens import DirectiveToken, ScalarToken, Token
 
-from shared.kubelet.tree import DocumentError
+from shared.kubelet.tree import MAX_DEPTH, DocumentError
 
 _BREAKS: Final = "\r\n\x85\u2028\u2029"
 _BLANK_OR_END: Final = "\0 \t" + _BREAKS
@@ -36,6 +36,37 @@ class _Events(Reader, Scanner, Parser):
         Scanner.__init__(self)
         Parser.__init__(self)
 
+    def fetch_flow_collection_start(self, TokenClass: type[Token]) -> None:
+        if self.flow_level >= MAX_DEPTH:
+            raise DocumentError(f"yaml: exceeded max depth of {MAX_DEPTH}")
+        super().fetch_flow_collection_start(TokenClass)
+
+    def add_indent(self, column: int) -> bool:
+        added = super().add_indent(column)
+        if added and len(self.indents) > MAX_DEPTH:
+            raise DocumentError(f"yaml: exceeded max depth of {MAX_DEPTH}")
+        return added
+
+    def stale_possible_simple_keys(self) -> None:
+        """A key and its colon stand on one line, 1,024 characters apart at most.
+
+        The possible keys are in the order of their flow levels, the outermost and oldest first: where that one may
+        still be a key, all may. (PyYAML looks at every level for every token, which makes deep nesting quadratic.)
+        """
+        while self.possible_simple_keys:
+            level, key = next(iter(self.possible_simple_keys.items()))
+            if key.line == self.line and self.index - key.index <= 1024:
+                return
+            if key.required:
+                raise ScannerError(
+                    "while scanning a simple key", key.mark, "could not find expected ':'", self.get_mark()
+                )
+            del self.possible_simple_keys[level]
+
+    def next_possible_simple_key(self) -> int | None:
+        key = next(iter(self.possible_simple_keys.values()), None)
+        return None if key is None else cast("int", key.token_number)
+
     def scan_to_next_token(self) -> None:
         """Tabs separate tokens in flow context, and in block context where no simple key may start."""
         while True:
@@ -52,12 +83,19 @@ class _Events(Reader, Scanner, Parser):
                 self.allow_simple_key = True
 
     def scan_directive(self) -> DirectiveToken:
-        """libyaml knows no other directives; PyYAML passes over them."""
+        """go-yaml knows no other directives; PyYAML passes over them."""
         token = super().scan_directive()
         if token.name not in ("YAML", "TAG"):
             mark = token.start_mark
             raise ScannerError("while scanning a directive", mark, "found unknown directive name", mark)
         return token
+
+    def process_directives(self) -> object:
+        """What stands before a document; no version but 1.1 is taken."""
+        found = super().process_directives()  # type: ignore[no-untyped-call]
+        if self.yaml_version not in (None, (1, 1)):
+            raise DocumentError("yaml: found incompatible YAML document")
+        return found
 
     def scan_plain(self) -> ScalarToken:
         """Plain scalars may hold tabs; a tab may not stand in for indentation."""
@@ -126,6 +164,8 @@ def first_document(text: str) -> Iterator[Event]:
             yield event
             if isinstance(event, DocumentEndEvent):
                 return
+    except DocumentError:
+        raise
     except ReaderError as error:
         raise DocumentError("yaml: control characters are not allowed") from error
     except MarkedYAMLError as error:

@@ -10,20 +10,21 @@ import base64
 import binascii
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from yaml.events import (
     AliasEvent,
     CollectionEndEvent,
     CollectionStartEvent,
+    Event,
     MappingStartEvent,
-    NodeEvent,
     ScalarEvent,
 )
 
 from shared.kubelet.gotypes import MAX_INT64, GoError, format_float, parse_int, quote, underscores_ok
-from shared.kubelet.tree import MAX_DEPTH, MAX_NODES, DocumentError, Lines, Node, check_size
+from shared.kubelet.source import DEFAULT, Source
+from shared.kubelet.tree import MAX_DEPTH, Budget, DocumentError, Lines, Node
 from shared.kubelet.yaml_events import first_document
 
 _TAG: Final = "tag:yaml.org,2002:"
@@ -40,6 +41,8 @@ _FLOATS: Final = {
 _YAML_FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
 _DOT_FLOAT: Final = re.compile(r"\.[0-9]+([eE][-+]?[0-9]+)?\Z")
 _BINARY: Final = re.compile(r"[01]+\Z")
+# go-yaml's guard against alias bombs, in documents of less than 400,000 nodes: ours are smaller.
+_ALIASED_SHARE: Final = 0.99
 
 Scalar = bool | int | float | str | None
 
@@ -48,175 +51,153 @@ class _Mark(Protocol):
     index: int
 
 
-@dataclass(slots=True)
-class _Yaml:
-    """A node of the document's graph; an alias points to its target."""
+@dataclass(slots=True, eq=False)
+class _Part:
+    """One node of the document, as it is written and as the kubelet reads it (without doubled keys).
 
-    event: NodeEvent
-    start: int
-    end: int
-    children: list[_Yaml] = field(default_factory=list)
-    target: _Yaml | None = None
-
-
-def parse_yaml(path: str, text: str) -> Node | None:
-    """The first document of `text`; None where it is empty. Raises DocumentError in go-yaml's words.
-
-    Objects keep doubled keys (also those a merge key brings in), sorted by key; of equal keys the last counts.
+    `decodes` is how many nodes go-yaml decodes for it, `height` how deep it nests; both with what is behind aliases.
+    `scalar` is the event of a scalar, also of one behind an alias; `mappings` what is in the list of a merge key.
     """
-    check_size(text)
-    root = _compose(text)
-    return None if root is None else _Converter(path, text).convert(root)
+
+    written: Node
+    read: Node
+    decodes: int
+    height: int
+    scalar: ScalarEvent | None = None
+    mappings: list[_Part] | None = None
+    aliased: bool = False
 
 
-def _compose(text: str) -> _Yaml | None:
-    root: _Yaml | None = None
-    anchors: dict[str, _Yaml] = {}
-    open_nodes: list[_Yaml] = []
-    count = 0
+@dataclass(slots=True, eq=False)
+class _Open:
+    """A collection that has begun. `merges` tells that it is the list of a merge key."""
+
+    event: CollectionStartEvent
+    start: int
+    merges: bool
+    parts: list[_Part] = field(default_factory=list)
+
+
+def parse_yaml(path: str, text: str, budget: Budget) -> tuple[Node, Node]:
+    """The first document of `text`, as it is written and as it is read; a null where it is empty.
+
+    As it is written, objects keep doubled keys (also those a merge key brings in), sorted by key; of equal keys the
+    last counts. Raises DocumentError in go-yaml's words, LimitError beyond the budget.
+    """
+    budget.text(text)
+    composer = _Composer(path, text, budget)
     for event in first_document(text):
-        if isinstance(event, CollectionEndEvent):
-            closed = open_nodes.pop()
-            closed.end = _index(event.end_mark)
-            continue
-        if not isinstance(event, NodeEvent):
-            continue
-        count += 1
-        if count > MAX_NODES or len(open_nodes) >= MAX_DEPTH:
-            raise DocumentError("yaml: the document is nested too deeply or has too many values")
-        node = _Yaml(event, _index(event.start_mark), _index(event.end_mark))
-        if isinstance(event, AliasEvent):
-            node.target = anchors.get(event.anchor or "")
-            if node.target is None:
-                raise DocumentError(f"yaml: unknown anchor '{event.anchor}' referenced")
-        elif event.anchor is not None:
-            anchors[event.anchor] = node
-        if isinstance(event, ScalarEvent) and any("\ud800" <= char <= "\udfff" for char in event.value):
-            raise DocumentError("yaml: found invalid Unicode character escape code")
-        if open_nodes:
-            open_nodes[-1].children.append(node)
-        else:
-            root = node
-        if isinstance(event, CollectionStartEvent):
-            open_nodes.append(node)
-    return root
+        composer.take(event)
+    return composer.result()
 
 
-def _index(mark: _Mark | None) -> int:
-    assert mark is not None  # PyYAML's types allow events that nobody read from a text
-    return mark.index
+class _Composer:
+    """Builds the document from its events. What go-yaml's decoder refuses is refused after all was parsed."""
 
-
-class _Converter:
-    def __init__(self, path: str, text: str) -> None:
+    def __init__(self, path: str, text: str, budget: Budget) -> None:
         self.lines = Lines(path, text)
         self.text = text
-        self.decoded = 0
+        self.budget = budget
+        self.open: list[_Open] = []
+        self.anchors: dict[str, _Part | _Open] = {}
+        self.root: _Part | None = None
+        self.failure: str | None = None
+        self.late: dict[int, str] = {}  # what fails once it is made JSON, by the id of the node that is read
+        self.kept: list[Node] = []  # those nodes: an id is only good as long as its object lives
+        self.decoded = 1  # the document
         self.aliased = 0
-        self.aliases: list[_Yaml] = []
-        self.depth = 0
 
-    def convert(self, node: _Yaml) -> Node:
-        self.depth += 1
-        if self.depth > MAX_DEPTH:  # aliases included
-            raise DocumentError("yaml: the document is nested too deeply")
-        value = self.alias(node, node.target) if node.target is not None else self.content(node)
-        self.depth -= 1
-        return value
+    def take(self, event: Event) -> None:
+        if isinstance(event, CollectionEndEvent):
+            opened = self.open.pop()
+            self.add(self.closed(opened, _index(event.end_mark)), opened.event.anchor)
+        elif isinstance(event, CollectionStartEvent):
+            self.begin(event)
+        elif isinstance(event, AliasEvent):
+            self.add(self.alias(event), None)
+        elif isinstance(event, ScalarEvent):
+            self.add(self.scalar(event), event.anchor)
 
-    def content(self, node: _Yaml) -> Node:
-        self.count()
-        if isinstance(node.event, ScalarEvent):
-            return self.scalar(node, node.event)
-        start = self.content_start(node)
-        source = self.lines.source(start)
-        if isinstance(node.event, MappingStartEvent):
-            members = sorted(self.members(node), key=lambda member: member[0])
-            return Node("object", source, (start, node.end), members=tuple(members))
-        items = tuple(self.convert(child) for child in node.children)
-        return Node("array", source, (start, node.end), items=items)
+    def result(self) -> tuple[Node, Node]:
+        if self.failure is not None:
+            raise DocumentError(self.failure)
+        if self.root is None:
+            empty = Node("null", self.lines.source(0))
+            return empty, empty
+        if self.root.height > MAX_DEPTH:
+            raise DocumentError("exceeded max depth")
+        if self.late:
+            self.refuse_late(self.root.read)
+        return self.root.written, self.root.read
 
-    def count(self) -> None:
-        """go-yaml's guard against alias bombs, with a lower ceiling."""
-        self.decoded += 1
-        if self.aliases:
-            self.aliased += 1
-        if self.decoded > MAX_NODES or (
-            self.aliased > 100 and self.decoded > 1000 and self.aliased / self.decoded > 0.99
-        ):
-            raise DocumentError("yaml: document contains excessive aliasing")
+    def refuse_late(self, root: Node) -> None:
+        seen: set[int] = set()
+        waiting = [root]
+        while waiting:
+            node = waiting.pop()
+            if id(node) in self.late:
+                raise DocumentError(self.late[id(node)])
+            if id(node) not in seen:
+                seen.add(id(node))
+                waiting.extend(node.children)
 
-    def alias(self, node: _Yaml, target: _Yaml) -> Node:
-        self.count()
-        if any(target is other for other in self.aliases):
-            raise DocumentError(f"yaml: anchor '{target.event.anchor}' value contains itself")
-        self.aliases.append(target)
-        value = self.convert(target)
-        self.aliases.pop()
-        # an edit goes where the alias stands, not to the anchor that other places share
-        return Node(
-            value.kind,
-            self.lines.source(node.start),
-            (node.start, node.end),
-            value.text,
-            value.truth,
-            value.items,
-            value.members,
+    def fail(self, words: str) -> None:
+        if self.failure is None:
+            self.failure = words
+
+    def add(self, part: _Part, anchor: str | None) -> None:
+        if anchor is not None:
+            self.anchors[anchor] = part
+        if self.open:
+            self.open[-1].parts.append(part)
+        else:
+            self.root = part
+
+    def begin(self, event: CollectionStartEvent) -> None:
+        merges = self.is_merge_value() and not isinstance(event, MappingStartEvent)
+        if not merges:
+            self.count(1)
+        opened = _Open(event, _index(event.start_mark), merges)
+        if event.anchor is not None:
+            self.anchors[event.anchor] = opened
+        self.open.append(opened)
+
+    def is_key(self) -> bool:
+        """Whether what comes next is a mapping's key."""
+        return (
+            bool(self.open) and isinstance(self.open[-1].event, MappingStartEvent) and len(self.open[-1].parts) % 2 == 0
         )
 
-    def members(self, node: _Yaml) -> list[tuple[str, Node]]:
-        found: list[tuple[str, Node]] = []
-        for key, value in zip(node.children[::2], node.children[1::2], strict=True):
-            if _is_merge(key):
-                found.extend(self.merged(value))
-            else:
-                name = self.key(key)
-                found.append((name, self.convert(value)))
-        return found
+    def is_merge_value(self) -> bool:
+        if not self.open or not isinstance(self.open[-1].event, MappingStartEvent) or self.is_key():
+            return False
+        return _is_merge(self.open[-1].parts[-1])
 
-    def merged(self, value: _Yaml) -> list[tuple[str, Node]]:
-        """What `<<: value` sets: a mapping, or a list of them of which the first counts most."""
-        source = value if value.target is None else value.target
-        if isinstance(source.event, MappingStartEvent):
-            return self.mapping_members(value)
-        if source is value and isinstance(value.event, CollectionStartEvent):
-            return [member for item in reversed(value.children) for member in self.mapping_members(item)]
-        raise DocumentError("yaml: map merge requires map or sequence of maps as the value")
+    def count(self, more: int) -> None:
+        self.decoded += more
+        self.budget.values(more)
 
-    def mapping_members(self, node: _Yaml) -> list[tuple[str, Node]]:
-        target = node if node.target is None else node.target
-        if not isinstance(target.event, MappingStartEvent):
-            raise DocumentError("yaml: map merge requires map or sequence of maps as the value")
-        self.count()
-        if node.target is None:
-            return self.members(node)
-        if any(target is other for other in self.aliases) or len(self.aliases) >= MAX_DEPTH:
-            raise DocumentError(f"yaml: anchor '{target.event.anchor}' value contains itself")
-        self.aliases.append(target)
-        members = self.members(target)
-        self.aliases.pop()
-        return members
+    def scalar(self, event: ScalarEvent) -> _Part:
+        if any("\ud800" <= char <= "\udfff" for char in event.value):
+            raise DocumentError("yaml: found invalid Unicode character escape code")
+        key = self.is_key()
+        node = _NO_NODE if key and event.anchor is None else self.scalar_node(event)
+        part = _Part(node, node, 1, 0, scalar=event)
+        if key and _is_merge(part):
+            part.decodes = 0
+        else:
+            self.count(1)
+        return part
 
-    def key(self, node: _Yaml) -> str:
-        target = node if node.target is None else node.target
-        self.count()
-        if not isinstance(target.event, ScalarEvent):
-            raise DocumentError("yaml: invalid map key")
-        value = _resolve_event(target.event)
-        if isinstance(value, str):
-            return value
-        if isinstance(value, bool):
-            return "true" if value else "false"
-        if isinstance(value, float):
-            return _float_key(value)
-        if isinstance(value, int) and value <= MAX_INT64:
-            return str(value)
-        raise DocumentError(f"unsupported map key {quote(str(target.event.value))}")
-
-    def scalar(self, node: _Yaml, event: ScalarEvent) -> Node:
-        start = self.content_start(node)
-        source, span = self.lines.source(start), (start, node.end)
-        value = _resolve_event(event)
+    def scalar_node(self, event: ScalarEvent) -> Node:
+        end = _index(event.end_mark)
+        start = self.content_start(_index(event.start_mark), end)
+        source, span = self.lines.source(start), (start, end)
+        try:
+            value = _resolve_event(event)
+        except DocumentError as error:
+            self.fail(str(error))
+            return Node("null", source, span)
         if value is None:
             return Node("null", source, span)
         if isinstance(value, bool):
@@ -225,27 +206,140 @@ class _Converter:
             return Node("string", source, span, text=value)
         if isinstance(value, int):
             return Node("number", source, span, text=str(value))
-        if not math.isfinite(value):
-            name = "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
-            raise DocumentError(f"json: unsupported value: {name}")
-        return Node("number", source, span, text=format_float(value))
+        if math.isfinite(value):
+            return Node("number", source, span, text=format_float(value))
+        name = "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
+        node = Node("number", source, span, text="0")
+        self.late[id(node)] = f"json: unsupported value: {name}"
+        self.kept.append(node)
+        return node
 
-    def content_start(self, node: _Yaml) -> int:
+    def alias(self, event: AliasEvent) -> _Part:
+        target = self.anchors.get(event.anchor or "")
+        if target is None:
+            raise DocumentError(f"yaml: unknown anchor '{event.anchor}' referenced")
+        start, end = _index(event.start_mark), _index(event.end_mark)
+        if isinstance(target, _Open):
+            self.fail(f"yaml: anchor '{event.anchor}' value contains itself")
+            node = Node("null", self.lines.source(start), (start, end))
+            return _Part(node, node, 1, 0)
+        self.decoded += 1 + target.decodes
+        self.aliased += target.decodes
+        # Within an alias the share of the aliased grows, so that its end is where go-yaml's guard would strike.
+        if self.aliased > 100 and self.decoded > 1000 and self.aliased / self.decoded > _ALIASED_SHARE:
+            raise DocumentError("yaml: document contains excessive aliasing")
+        self.budget.values(1 + target.decodes)
+        # an edit goes where the alias stands, not to the anchor that other places share
+        source, span = self.lines.source(start), (start, end)
+        written = replace(target.written, source=source, span=span)
+        read = written if target.read is target.written else replace(target.read, source=source, span=span)
+        if id(target.read) in self.late:
+            self.late[id(read)] = self.late[id(target.read)]
+            self.kept.append(read)
+        return _Part(written, read, 1 + target.decodes, target.height, target.scalar, aliased=True)
+
+    def closed(self, opened: _Open, end: int) -> _Part:
+        parts = opened.parts
+        decodes = sum(part.decodes for part in parts) + (0 if opened.merges else 1)
+        height = 1 + max((part.height for part in parts), default=0)
+        if height > MAX_DEPTH + 1:  # aliases of aliases: no need to know how much deeper
+            height = MAX_DEPTH + 1
+        start = self.content_start(opened.start, end)
+        source, span = self.lines.source(start), (start, end)
+        if isinstance(opened.event, MappingStartEvent):
+            written, read = self.mapping(parts, source, span)
+        else:
+            written = Node("array", source, span, items=tuple(part.written for part in parts))
+            read = written
+            if any(part.read is not part.written for part in parts):
+                read = replace(written, items=tuple(part.read for part in parts))
+        return _Part(written, read, decodes, height, mappings=parts if opened.merges else None)
+
+    def mapping(self, parts: list[_Part], source: Source, span: tuple[int, int]) -> tuple[Node, Node]:
+        written: list[tuple[str, Node]] = []
+        read: dict[str, Node] = {}
+        unsupported: str | None = None
+        for key, value in zip(parts[::2], parts[1::2], strict=True):
+            if _is_merge(key):
+                for mapping in self.merged(value):
+                    written.extend(mapping.written.members)
+                    read.update(mapping.read.members)
+                    unsupported = unsupported or self.late.get(id(mapping.read))
+                continue
+            if key.scalar is None:
+                self.fail("yaml: invalid map key")
+                continue
+            try:
+                name = _key(key.scalar)
+            except _UnsupportedKey as error:
+                unsupported = unsupported or str(error)
+                continue
+            except DocumentError as error:
+                self.fail(str(error))
+                continue
+            written.append((name, value.written))
+            read[name] = value.read
+        written.sort(key=lambda member: member[0])
+        made = Node("object", source, span, members=tuple(written))
+        members = tuple(sorted(read.items(), key=lambda member: member[0]))
+        same = len(members) == len(written) and all(
+            mine[1] is other[1] for mine, other in zip(members, written, strict=True)
+        )
+        deduplicated = made if same else replace(made, members=members)
+        if unsupported is not None:
+            self.late[id(deduplicated)] = unsupported
+            self.kept.append(deduplicated)
+        return made, deduplicated
+
+    def merged(self, value: _Part) -> list[_Part]:
+        """The mappings that `<<: value` brings in, the one that counts most last."""
+        found = [value] if value.mappings is None else list(reversed(value.mappings))
+        if all(mapping.written.kind == "object" for mapping in found):
+            return found
+        self.fail("yaml: map merge requires map or sequence of maps as the value")
+        return []
+
+    def content_start(self, at: int, end: int) -> int:
         """Past a leading anchor: it stays where it is when the value is replaced. A tag belongs to the value."""
-        at = node.start
-        while at < node.end and self.text[at] == "&":
-            while at < node.end and not self.text[at].isspace():
+        while at < end and self.text[at] == "&":
+            while at < end and not self.text[at].isspace():
                 at += 1
-            while at < node.end and self.text[at].isspace():
+            while at < end and self.text[at].isspace():
                 at += 1
         return at
 
 
-def _is_merge(key: _Yaml) -> bool:
-    event = key.event
-    if not isinstance(event, ScalarEvent) or event.value != "<<":
+_NO_NODE: Final = Node("null", DEFAULT)
+
+
+def _index(mark: _Mark | None) -> int:
+    assert mark is not None  # PyYAML's types allow events that nobody read from a text
+    return mark.index
+
+
+def _is_merge(key: _Part) -> bool:
+    event = key.scalar
+    if event is None or key.aliased or event.value != "<<":
         return False
     return (event.tag in (None, "!") and event.implicit[0]) or event.tag == _TAG + "merge"
+
+
+class _UnsupportedKey(Exception):
+    """A key that YAML takes and JSON does not."""
+
+
+def _key(event: ScalarEvent) -> str:
+    """A mapping's key as JSON has it. Raises DocumentError, _UnsupportedKey."""
+    value = _resolve_event(event)
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return _float_key(value)
+    if isinstance(value, int) and value <= MAX_INT64:
+        return str(value)
+    raise _UnsupportedKey(f"unsupported map key {quote(str(event.value))}")
 
 
 def _resolve_event(event: ScalarEvent) -> Scalar:

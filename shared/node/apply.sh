@@ -3,12 +3,14 @@
 # Set before this text, all of it words of base64, digits and punctuation only:
 #   `edits`     one word a file: PATH,DIGEST,NEW_DIGEST,SPLICE,SPLICE…; a splice is START:LENGTH:OLD:NEW. Paths and texts
 #               are base64, digests SHA-256 of the whole file as it must be now and as it will be (`-`: not known)
+#   `undo`      the name of a backup whose files are to be as they were before, in the place of `edits`; else empty
 #   `present`, `absent`  arguments that the new process must and must not have, base64, a newline within one as \001
 #   `running_pid`  the kubelet that is to be restarted; empty: whichever runs
 #   `rollback`  the rollback script, base64
-# Sets `report`: lines `step NAME DETAIL`, `reason TEXT` (unless applied), and last `KGR1 OUTCOME LENGTH SHA256` over
-# what stands before. Killed at any moment, it leaves each file old or new, and a journal by which the next run, or
-# before that a timer, rolls back.
+#   `nonce`     the request's own word, which its report repeats
+# Sets `report`: lines `step NAME DETAIL`, `reason TEXT` (unless applied), and last `KGR2 OUTCOME LENGTH NONCE SHA256`
+# over what stands before. Killed at any moment, it leaves each file old or new, and a journal by which a timer, or the
+# next run, or after a power cut the next boot before the kubelet starts, rolls back or finishes.
 outcome=failed reason='' body=''
 nl='
 '
@@ -33,6 +35,12 @@ split_edit() { # split_edit WORD: sets `path`, `digest`, `new_digest`, `splices`
 }
 
 edited() { # edited FILE SPLICES: the file's new text; fails where an old text is not what a splice says
+    case $2 in
+    @*) # the whole text that a backup has under this number
+        cat "$undone/${2#@}"
+        return
+        ;;
+    esac
     at=0 rest=$2,
     while [ -n "$rest" ]; do
         new=${rest%%,*} rest=${rest#*,}
@@ -56,22 +64,36 @@ check() { # every target is what the edits were made for, and can be replaced; n
         [ -f "$target" ] || refuse failed "$path is not a regular file" || return
         case $target in *"$nl"*) refuse failed "$path leads to a name with a line end" || return ;; esac
         [ "$(digest_of "$target")" = "$digest" ] || refuse changed_meanwhile "$path has changed" || return
-        [ -w "$target" ] && [ -w "${target%/*}" ] ||
-            refuse failed "$path cannot be written: immutable, or a read-only file system" || return
+        [ -w "$target" ] && [ -w "${target%/*}" ] && (: 1<>"$target") && replaceable "$target" "${target%/*}" ||
+            refuse failed "$path cannot be written: immutable, append-only, or a read-only file system" || return
+        [ "$(stat -c %h "$target")" = 1 ] ||
+            refuse failed "$path has a second name (a hard link), which would keep the old text" || return
         case $seen in *"$nl$target$nl"*) refuse failed "$path is the same file as another path" || return ;; esac
         seen=$seen$target$nl
     done
 }
 
+# replaceable PATH PATH: neither is append-only or immutable, as far as lsattr can be asked. `-w` does not see the former,
+# and to open for writing only that of a file.
+replaceable() {
+    case $(lsattr -d "$1" "$2" | cut -d ' ' -f 1) in *a* | *i*) return 1 ;; esac
+}
+
+# The edits of an undo: each file of the backup as it was before, where it still is as that run left it.
+edits_of_backup() {
+    undone=$state/backups/$undo
+    [ -s "$undone/manifest" ] || refuse failed "the backup $undo is not on this node" || return
+    while IFS= read -r line; do # NUMBER OLD NEW TARGET
+        number=${line%% *} line=${line#* }
+        old=${line%% *} line=${line#* }
+        target=${line#* }
+        edits="$edits $(printf '%s' "${target#"$root"}" | base64 | tr -d '\n'),${line%% *},$old,@$number"
+    done <"$undone/manifest"
+}
+
 back_up() { # the originals, and the manifest that says whose they are: NUMBER OLD_DIGEST NEW_DIGEST TARGET
-    mkdir -p "$state/backups" || refuse failed "cannot write $state/backups" || return
-    set -- "$state"/backups/*
-    while [ $# -gt 4 ]; do # with the one to come, the newest five
-        rm -rf "$1"
-        shift
-    done
-    backup=$state/backups/$id number=0
-    mkdir "$backup" || refuse failed "cannot write $backup" || return
+    mkdir -p "$state/backups" && mkdir "$backup" || refuse failed "cannot write $backup" || return
+    number=0
     for edit in $edits; do
         split_edit "$edit"
         number=$((number + 1)) target=$(readlink -f "$root$path")
@@ -89,7 +111,15 @@ back_up() { # the originals, and the manifest that says whose they are: NUMBER O
             refuse failed "cannot write $backup/manifest" || return
     done
     sync "$backup/manifest" "$backup" "$state/backups" || refuse failed "cannot write $backup" || return
-    note backed-up "$backup"
+    body="${body}step backed-up $backup$nl" # however many steps there were: an undo is asked for with it
+}
+
+prune() { # the newest five backups stay
+    set -- "$state"/backups/*
+    while [ $# -gt 5 ]; do
+        rm -rf "$1"
+        shift
+    done
 }
 
 # each_target COMMAND: COMMAND NUMBER NEW_DIGEST TARGET for each line of the manifest, until one fails.
@@ -131,7 +161,7 @@ arm() { # should this script be killed, a timer rolls back, before node auto-rep
         --timer-property=AccuracySec=1s /bin/sh "$state/rollback.sh"; then
         note timer "rolls back in $limit s unless this run ends before"
     else
-        note timer 'none: systemd-run is missing or failed; a killed run waits for the next one'
+        note timer 'none: systemd-run is missing or failed; a killed run waits for the next one, or the next boot'
     fi
 }
 
@@ -149,43 +179,69 @@ arguments_as_wanted() { # of process $pid
 
 install_rollback() {
     decoded "$rollback" >"$state/rollback.new" && sync "$state/rollback.new" &&
-        mv -f "$state/rollback.new" "$state/rollback.sh"
+        mv -f "$state/rollback.new" "$state/rollback.sh" && sync "$state" "${state%/*}"
+}
+
+# No timer outlives a power cut: the next boot runs the rollback script before the kubelet. multi-user.target asks for
+# it, not the kubelet, since what a unit wants is started with each of its restarts. Until it asks, the unit is idle text.
+install_recovery() {
+    mkdir -p "$wants" && replaceable "$units" "$wants" && printf '%s\n' >"$units/$recovery" \
+        '[Unit]' "Description=End a change of the kubelet's files that was cut off" "Before=$unit" \
+        "RequiresMountsFor=$state" "ConditionPathExists=$state/rollback.sh" '' \
+        '[Service]' Type=oneshot "ExecStart=/bin/sh $state/rollback.sh boot" TimeoutStartSec=120 &&
+        sync "$units/$recovery" "$units" && ln -sf "../$recovery" "$wants/$recovery" && sync "$wants"
+}
+
+journal_phase() { sed -n 2p "$state/journal"; }
+
+# From here on the new files stay, whatever ends this run. Where the journal says so but could not be made durable, a
+# power cut now still gives the old files, whole.
+keep_new() {
+    write_journal verified "$id" || [ "$(journal_phase)" = verified ] ||
+        refuse failed "cannot write $state/journal" || return
+    end_journal "$id" || note journal-left "$state/journal: the next run or boot removes it"
+    prune
 }
 
 attempt() {
     # What is not well now could not be told from what this change broke.
-    await_kubelet 0 10 0 || refuse not_ready "the kubelet was not well before, so nothing was touched: $why" || return
+    await_kubelet 0 10 0 ||
+        refuse not_ready "the kubelet was not well before, so nothing was touched: $why$(last_words)" || return
     note before "$active/$sub pid $pid"
     case $running_pid in
     '' | "$pid") ;;
     *) refuse changed_meanwhile 'the kubelet was restarted since it was looked at' || return ;;
     esac
+    [ -z "$undo" ] || edits_of_backup || return
     check || return
     if [ -n "$edits" ]; then
+        backup=$state/backups/$id
         install_rollback || refuse failed "cannot write $state/rollback.sh" || return
-        back_up || return
+        install_recovery || refuse failed "cannot write $units/$recovery" || return
         write_journal staging "$id" || refuse failed "cannot write $state/journal" || return
+        back_up || return
         each_target stage || return
         check || return # nobody wrote meanwhile
         write_journal replacing "$id" || refuse failed "cannot write $state/journal" || return
         arm
         each_target replace || return
     fi
-    restart_kubelet || refuse failed "the restarted kubelet was not well: $why" || return
+    restart_kubelet || refuse failed "the restarted kubelet was not well: $why$(last_words)" || return
     arguments_as_wanted || return
-    [ -z "$edits" ] || end_journal "$id" || refuse failed "cannot remove $state/journal" || return
-    note verified "$active/$sub pid $pid, healthz ok"
+    note verified "$active/$sub pid $pid, healthz $([ "$healthz" = - ] && echo off || echo ok)"
+    [ -z "$edits" ] || keep_new || return
     outcome=applied
 }
 
-roll_back() { # runs the rollback script with the lock held; its status, and its lines as steps
+# Runs the rollback script with the lock held: its status, its lines as steps, and in `detail` what it could not do.
+roll_back() {
     lines=$(sh "$state/rollback.sh" held)
     status=$?
     detail=''
     IFS=$nl
     for line in $lines; do
         note "${line%% *}" "${line#* }"
-        detail=$line
+        case $line in not-*) detail=${detail:+$detail; }${line#* } ;; esac
     done
     unset IFS
     return "$status"
@@ -194,22 +250,24 @@ roll_back() { # runs the rollback script with the lock held; its status, and its
 under_lock() {
     if [ -e "$state/journal" ]; then
         [ -e "$state/rollback.sh" ] || install_rollback
-        note unfinished 'an earlier run was killed; rolling it back first'
-        roll_back || refuse failed "an earlier run was killed and cannot be rolled back: $detail" || return
+        note unfinished 'an earlier run was cut off; finishing or undoing it first'
+        roll_back ||
+            refuse failed "LOOK AT THIS NODE: an earlier run was cut off and cannot be rolled back: $detail" || return
     fi
     id=$(date -u +%Y%m%dT%H%M%SZ)-$$
     { attempt; } 9>&- && return
-    if [ -e "$state/journal" ]; then
-        replacing=no
-        ! grep -qx replacing "$state/journal" || replacing=yes
-        if ! roll_back; then
-            refuse failed "$reason; rolling back failed, LOOK AT THIS NODE: $detail"
-        elif [ "$replacing" = yes ]; then
-            refuse rolled_back "$reason"
-        fi
-    elif [ -n "${backup-}" ]; then
-        rm -rf "$backup"
+    if ! [ -e "$state/journal" ]; then
+        remove_recovery
+        return
     fi
+    phase=$(journal_phase)
+    roll_back
+    case $?/$phase in
+    0/replacing) refuse rolled_back "$reason" ;;
+    0/*) ;;
+    1/*) refuse failed "LOOK AT THIS NODE: its kubelet is down, though its files are as before: $detail. Undone: $reason" ;;
+    *) refuse failed "LOOK AT THIS NODE: not all of its files could be restored: $detail. Undone: $reason" ;;
+    esac
 }
 
 open_lock() { # opens descriptor 9; fails, where a redirection of `exec` would end the shell
@@ -226,5 +284,5 @@ main() {
 }
 
 main 2>/dev/null
-[ "$outcome" = applied ] || body="${body}reason $(printable "$reason" 500)$nl"
-report="${body}KGR1 $outcome ${#body} $(printf '%s' "$body" | sha256sum | cut -d ' ' -f 1)"
+[ "$outcome" = applied ] || body="${body}reason $(printable "$reason" 700)$nl"
+report="${body}KGR2 $outcome ${#body} $nonce $(printf '%s' "$body" | sha256sum | cut -d ' ' -f 1)"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import difflib
 import hashlib
+import ipaddress
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ from enum import StrEnum
 from importlib.resources import files
 
 from shared.models import File
-from shared.node.frames import FrameError
+from shared.node.frames import FrameError, collect_source, nonce_line
 
 MAX_FILE_BYTES = 65_536
 """What `collect.sh` reads of a file: a longer one could not be judged again."""
@@ -26,6 +27,11 @@ MAX_SCRIPT_BYTES = 190 * 1024
 MAX_LIMIT_SECONDS = 100
 """A restart and a rollback's restart, each this long, stay inside the 5 minutes of AKS's node auto-repair."""
 MAX_EDITS = 32
+HEALTHZ = "127.0.0.1:10248"
+"""Where a kubelet says that it is healthy, unless its configuration says otherwise."""
+HEALTHZ_OFF = "-"
+
+_BACKUP = re.compile(r"\d{8}T\d{6}Z-\d{1,10}")
 
 
 class CannotApply(Exception):
@@ -57,7 +63,10 @@ class FileEdit:
 
 
 class ApplyOutcome(StrEnum):
-    """What the script did: after `changed_meanwhile`, `busy`, `not_ready` and `rolled_back` the node is as it was."""
+    """What the script did: after `changed_meanwhile`, `busy`, `not_ready` and `rolled_back` the node is as it was.
+
+    After `failed` too, unless the reason begins with LOOK AT THIS NODE.
+    """
 
     APPLIED = "applied"
     CHANGED_MEANWHILE = "changed_meanwhile"
@@ -82,6 +91,12 @@ class Report:
     outcome: ApplyOutcome
     reason: str
     steps: tuple[Step, ...]
+
+    @property
+    def backup_id(self) -> str:
+        """The backup by which `undo_script` undoes this change; empty where there is none to undo."""
+        names = [step.detail.rpartition("/")[2] for step in self.steps if step.name == "backed-up"]
+        return names[0] if self.outcome is ApplyOutcome.APPLIED and names and _BACKUP.fullmatch(names[0]) else ""
 
 
 def file_edit(file: File, new_text: str) -> FileEdit:
@@ -117,60 +132,99 @@ def apply_script(
     absent: Sequence[str],
     settle_seconds: int,
     limit_seconds: int,
+    nonce: str,
+    healthz: str = HEALTHZ,
     running_pid: int | None = None,
 ) -> str:
     """The script for run command that makes all the edits or none, restarts the kubelet, verifies, or rolls back.
 
     Without edits it restarts only; `running_pid` then says which process is to end, so that doing it twice restarts
     once. `present` and `absent` are whole arguments that the new process must and must not have; it has `limit_seconds`
-    (at most MAX_LIMIT_SECONDS) to come up and must stay up for `settle_seconds`. The script's stdout ends in part 1 of
-    the evidence after it (`frames.parse`), its stderr in the report (`parse_report`).
+    (at most MAX_LIMIT_SECONDS) to come up and must stay up for `settle_seconds`. `healthz` is the address and port
+    where it says that it is healthy (HEALTHZ_OFF: nowhere). `nonce` (16 hex characters) is repeated by the answer: the
+    script's stdout ends in part 1 of the evidence after it (`frames.parse`), its stderr in the report (`parse_report`).
     Raises CannotApply where an edit is malformed or the script too long for run command.
     """
+    if len(edits) > MAX_EDITS:
+        raise CannotApply(f"{len(edits)} files are more than the {MAX_EDITS} that one call changes")
+    if len({edit.path for edit in edits}) < len(edits):
+        raise CannotApply("a file has more than one edit")
+    return _script(
+        settle_seconds,
+        limit_seconds,
+        nonce,
+        healthz,
+        edits=" ".join(map(_edit_word, edits)),
+        present=" ".join(map(_argument_word, present)),
+        absent=" ".join(map(_argument_word, absent)),
+        running_pid=str(int(running_pid)) if running_pid else "",
+    )
+
+
+def undo_script(backup_id: str, *, settle_seconds: int, limit_seconds: int, nonce: str, healthz: str = HEALTHZ) -> str:
+    """The script that undoes the applied change whose report named this backup (`Report.backup_id`).
+
+    Each file must still be as that change left it, else `changed_meanwhile`. The rest is as with `apply_script`: its
+    files are old or new together, `applied` says that the old texts are back and the kubelet is well with them, and a
+    kubelet that is not goes back to the texts before this call.
+    Raises CannotApply where this is no backup's name.
+    """
+    if not _BACKUP.fullmatch(backup_id):
+        raise CannotApply(f"not the name of a backup: {backup_id[:80]!r}")
+    return _script(settle_seconds, limit_seconds, nonce, healthz, undo=backup_id)
+
+
+def _script(
+    settle_seconds: int,
+    limit_seconds: int,
+    nonce: str,
+    healthz: str,
+    *,
+    edits: str = "",
+    undo: str = "",
+    present: str = "",
+    absent: str = "",
+    running_pid: str = "",
+) -> str:
     if not 1 <= settle_seconds < limit_seconds <= MAX_LIMIT_SECONDS:
         raise CannotApply(
             f"settle_seconds {settle_seconds} and limit_seconds {limit_seconds}:"
             f" 1 <= settle < limit <= {MAX_LIMIT_SECONDS} is what can be kept"
         )
-    if len(edits) > MAX_EDITS:
-        raise CannotApply(f"{len(edits)} files are more than the {MAX_EDITS} that one call changes")
-    if len({edit.path for edit in edits}) < len(edits):
-        raise CannotApply("a file has more than one edit")
-    times = f"limit={int(limit_seconds)}\nsettle={int(settle_seconds)}\n"
-    rollback = f"#!/bin/sh\n{times}{_source('kubelet.sh')}{_source('rollback.sh')}"
+    bounds = f"limit={int(limit_seconds)}\nsettle={int(settle_seconds)}\nhealthz='{_healthz(healthz)}'\n"
+    rollback = f"#!/bin/sh\n{bounds}{_source('kubelet.sh')}{_source('rollback.sh')}"
     script = (
-        f"#!/bin/sh\n{times}"
-        f"edits='{' '.join(map(_edit_word, edits))}'\n"
-        f"present='{' '.join(map(_argument_word, present))}'\n"
-        f"absent='{' '.join(map(_argument_word, absent))}'\n"
-        f"running_pid={int(running_pid) if running_pid else ''}\n"
+        f"#!/bin/sh\n{nonce_line(nonce)}{bounds}"
+        f"edits='{edits}'\nundo='{undo}'\npresent='{present}'\nabsent='{absent}'\nrunning_pid={running_pid}\n"
         f"rollback='{_base64(rollback.encode())}'\n"
-        f"{_source('kubelet.sh')}{_source('apply.sh')}first=1\n{_source('collect.sh')}"
+        f"{_source('kubelet.sh')}{_source('apply.sh')}first=1\n{collect_source()}"
     )
     if len(script) > MAX_SCRIPT_BYTES:
         raise CannotApply(f"the script has {len(script):,} bytes; run command takes {MAX_SCRIPT_BYTES:,}")
     return script
 
 
-_HEADER = re.compile(r"KGR1 ([a-z_]{1,20}) (\d{1,4}) ([0-9a-f]{64})")
+_HEADER = re.compile(r"KGR2 ([a-z_]{1,20}) (\d{1,4}) ([0-9a-f]{16}) ([0-9a-f]{64})")
 
 
-def parse_report(stderr: str) -> Report:
+def parse_report(stderr: str, nonce: str) -> Report:
     """The report at the end of what the script printed to stderr; what stands before it is noise.
 
-    Raises FrameError where it is cut short, was changed, or is not a report.
+    Raises FrameError where it is cut short, was changed, is not a report, or answers a request with another nonce.
     """
     before, _, last = stderr.rstrip().rpartition("\n")
     header = _HEADER.fullmatch(last.strip())
     if header is None:
         raise FrameError("the fix's output does not end in its report: it was cut off, or the fix did not end")
+    if header[3] != nonce:
+        raise FrameError("the fix's report answers another request")
     if header[1] not in set(ApplyOutcome):
         raise FrameError(f"the fix's report has an unknown outcome: {header[1]}")
     length, text = int(header[2]), f"{before}\n" if before else ""
     if len(text) < length:
         raise FrameError(f"the fix's report is truncated: {len(text)} of {length} characters arrived")
     body = text[len(text) - length :]
-    if hashlib.sha256(body.encode("utf-8", "replace")).hexdigest() != header[3]:
+    if hashlib.sha256(body.encode("utf-8", "replace")).hexdigest() != header[4]:
         raise FrameError("the fix's report was changed on its way: its digest does not match")
     steps: list[Step] = []
     reason = ""
@@ -253,6 +307,21 @@ def _edit_word(edit: FileEdit) -> str:
         raise CannotApply(f"the edit of {path} changes nothing")
     splices = (f"{s.start}:{s.length}:{_base64(s.old)}:{_base64(s.new)}" for s in edit.splices)
     return ",".join((_base64(path.encode()), edit.digest, edit.new_digest or "-", *splices))
+
+
+def _healthz(address: str) -> str:
+    """The address as curl takes it: an IP address and a port, the former in brackets where it has colons."""
+    if address == HEALTHZ_OFF:
+        return address
+    host, _, port = address.rpartition(":")
+    try:
+        parsed = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+        number = int(port) if re.fullmatch(r"[0-9]{1,5}", port) else 0
+    except ValueError:
+        number = 0
+    if not 1 <= number <= 65_535 or "%" in host:
+        raise CannotApply(f"not an address and a port to ask a kubelet at: {address[:80]!r}")
+    return f"[{parsed}]:{number}" if parsed.version == 6 else f"{parsed}:{number}"
 
 
 def _argument_word(argument: str) -> str:

@@ -9,21 +9,25 @@ process, which applying the plan does (fixing.py).
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from shared.controls import Control, OnDisk, on_disk, plain_path, resolved
-from shared.kubelet import Assignment, Resolution, config_paths
+from shared.controls import Control, OnDisk, Trouble, absolute, next_start, on_disk
+from shared.controls.inputs import by_arguments
+from shared.controls.restart import named_files, start, unit_texts
+from shared.kubelet import Assignment, Source
 from shared.kubelet.edit import EditError, add_setting, config_text, replace_value
 from shared.models import Evidence
+from shared.plain import plain as plain_text
 from shared.systemd import CannotEdit, append_argument, replace_argument
 
 Method = Literal["auto", "config", "flags"]
 
-# More edits than any node needs: a plan that is still not right after so many never will be.
-_MOST_EDITS = 32
+# More than any node needs: what is wrong is corrected, then what is missing is added, then both are looked at again.
+_MOST_ROUNDS = 4
+_MOST_VALUES = 64
+_MOST_FLAGS = 8
 
 # What comes with the node image and is lost, or cannot be written: /usr is read-only on some images.
 _IMAGE_MANAGED = ("/usr/", "/lib/", "/run/")
@@ -46,105 +50,155 @@ class Plan:
     absent: tuple[str, ...]
     steps: tuple[str, ...]
 
-    def diff(self, evidence: Evidence) -> str:
-        """A unified diff of all edits. Values that the node masked stay masked."""
-        lines: list[str] = []
-        for path, text in self.texts.items():
-            before = evidence.files[path].text.splitlines(keepends=True)
-            for line in difflib.unified_diff(before, text.splitlines(keepends=True), path, path):
-                lines.append(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n")
-        return "".join(lines)
-
 
 def plan(controls: Sequence[Control], evidence: Evidence, version: str | None = None, method: Method = "auto") -> Plan:
     """The edits that make `controls` comply after a restart. Raises CannotPlan.
 
-    Every bad value is corrected where it is written, also where another one wins over it. Method `config` and
-    `flags` besides make sure that the setting is written explicitly there; `auto` adds it only where the kubelet's
-    default does not comply: in the config file where there is one, else as an argument.
+    `version` is the node's, which counts where the process does not tell its own. Every bad value is corrected where it
+    is written, also where another one wins over it. Method `config` and `flags` besides make sure that the setting is
+    written explicitly there; `auto` adds it only where the kubelet's default does not comply: in the config file where
+    there is one, else as an argument.
     """
+    process = evidence.process
+    if process is None:
+        raise CannotPlan("no kubelet process runs, so that nothing shows what a restart would have to come to")
+    version = process.version or version
+    known = _started(next_start(evidence, version))
+    mine = named_files(evidence, known)
     steps: list[str] = []
     now = evidence
     for control in controls:
-        now = _comply(control, now, version, method, steps)
-    final = _resolved(now, version)
+        now = _comply(control, now, version, method, mine, steps)
+    final = _started(on_disk(now, version)).resolution
     flags = {
         assignment.source.text
         for control in controls
-        for assignment in final[1].assignments(control.setting)
+        for assignment in final.assignments(control.setting)
         if assignment.source.kind == "flag"
     }
-    running = resolved(evidence.argv, evidence, version)
+    running = by_arguments(process.argv, evidence, version, process.directory)
     wrong = {
         assignment.source.text
         for control in controls
-        for assignment in running.assignments(control.setting)
+        for assignment in (() if isinstance(running, Trouble) else running.assignments(control.setting))
         if assignment.source.kind == "flag" and not control.complies(assignment.value)
     }
+    texts = {path: file.text for path, file in now.files.items() if file.text != evidence.files[path].text}
+    if len({mine[path] for path in texts}) < len(texts):
+        raise CannotPlan(f"one file would be edited under several names: {', '.join(sorted(texts))}")
     return Plan(
-        texts={path: file.text for path, file in now.files.items() if file.text != evidence.files[path].text},
+        texts=texts,
         present=tuple(sorted(flags)),
         absent=tuple(sorted(wrong - flags)),
-        steps=tuple(steps),
+        steps=tuple(plain_text(step, None) for step in steps),
     )
 
 
-def _comply(control: Control, evidence: Evidence, version: str | None, method: Method, steps: list[str]) -> Evidence:
-    for _ in range(_MOST_EDITS):
-        disk, resolution = _resolved(evidence, version)
-        written = resolution.assignments(control.setting)
+def _comply(
+    control: Control,
+    evidence: Evidence,
+    version: str | None,
+    method: Method,
+    mine: Mapping[str, str],
+    steps: list[str],
+) -> Evidence:
+    """The node with the edits made. `mine` are the files that may be edited, and where each really is.
+
+    What is to be corrected is corrected at once: to resolve a node's files is what costs.
+    """
+    for _ in range(_MOST_ROUNDS):
+        disk = _started(on_disk(evidence, version))
+        written = disk.resolution.assignments(control.setting)
         wrong = [assignment for assignment in written if not control.complies(assignment.value)]
-        if wrong:
-            texts, step = _correct(control, wrong[0], disk, evidence)
-        else:
-            right = control.complies(resolution.value(control.setting))
+        if not wrong:
+            right = control.complies(disk.resolution.value(control.setting))
             kinds = {assignment.source.kind for assignment in written}
             if right and (method == "auto" or {"config": "file", "flags": "flag"}[method] in kinds):
                 return evidence
-            texts, step = _add(control, method, disk, evidence)
-        for path in texts:
-            if path.startswith(_IMAGE_MANAGED):
-                raise CannotPlan(f"{path} belongs to the node image and is not edited")
-            if not evidence.files[path].whole:
-                raise CannotPlan(f"{path} was not collected whole")
-        steps.append(step)
-        files = {path: replace(evidence.files[path], text=text) for path, text in texts.items()}
-        evidence = replace(evidence, files={**evidence.files, **files})
-    raise CannotPlan(f"{control.setting} does not comply after {_MOST_EDITS} edits")
+            evidence = _edited(evidence, _add(control, method, disk, evidence, steps), mine)
+            continue
+        if len(wrong) > _MOST_VALUES:
+            raise CannotPlan(f"{control.setting} is written wrongly {len(wrong)} times; {_MOST_VALUES} are corrected")
+        flags = [assignment.source for assignment in wrong if assignment.source.kind == "flag"]
+        if len(flags) > _MOST_FLAGS:
+            raise CannotPlan(
+                f"{control.flag} is given {len(flags)} times with a wrong value: {_MOST_FLAGS} are corrected"
+            )
+        evidence = _edited(evidence, _corrected_files(control, wrong, disk, evidence, steps), mine)
+        for source in flags:
+            evidence = _edited(evidence, _corrected_flag(control, source, evidence, steps), mine)
+    raise CannotPlan(f"{control.setting} does not comply after {_MOST_ROUNDS} rounds of edits")
 
 
-def _resolved(evidence: Evidence, version: str | None) -> tuple[OnDisk, Resolution]:
-    disk = on_disk(evidence, version)
-    if disk.resolution is None:
-        raise CannotPlan(f"what a restart would run cannot be told: {disk.problem}")
+def _edited(evidence: Evidence, texts: Mapping[str, str], mine: Mapping[str, str]) -> Evidence:
+    """The node with these new texts. Raises CannotPlan for a file that is not to be edited."""
+    for path in texts:
+        _check_file(path, evidence, mine)
+    files = {path: replace(evidence.files[path], text=text) for path, text in texts.items()}
+    return replace(evidence, files={**evidence.files, **files})
+
+
+def _started(disk: OnDisk | Trouble) -> OnDisk:
+    if isinstance(disk, Trouble):
+        what = "the kubelet could not be started again" if disk.fails else "what a restart would run is not known"
+        raise CannotPlan(f"{what}: {disk.reason}")
     if not disk.resolution.accepted:
         raise CannotPlan(f"the kubelet would refuse to start with what is on disk: {disk.resolution.error}")
-    return disk, disk.resolution
+    return disk
 
 
-def _correct(control: Control, wrong: Assignment, disk: OnDisk, evidence: Evidence) -> tuple[Mapping[str, str], str]:
-    """Correct one bad value where it is written."""
-    source, value = wrong.source, config_text(control.expected)
-    if source.kind == "file":
-        assert wrong.span is not None  # a file's assignment has its place
-        path = plain_path(source.path)
-        text = replace_value(evidence.files[path].text, wrong.span, control.expected)
-        return {path: text}, f"set {control.setting} to {value} in {source.path}, line {source.line}"
-    assert disk.command is not None  # there was a command line to resolve
+def _check_file(path: str, evidence: Evidence, mine: Mapping[str, str]) -> None:
+    """Raises CannotPlan for a file that is not this node's to edit."""
+    if path not in mine or path not in evidence.files:
+        raise CannotPlan(f"{path} is not one of the files that the node named as the kubelet's")
+    for name in (path, mine[path]):
+        if name.startswith(_IMAGE_MANAGED):
+            raise CannotPlan(f"{name} belongs to the node image and is not edited")
+    if not evidence.files[path].whole:
+        raise CannotPlan(f"{path} was not collected whole")
+    if not evidence.files[path].hosted:
+        raise CannotPlan(f"the kubelet's process has another {path} than the host")
+
+
+def _corrected_files(
+    control: Control, wrong: Sequence[Assignment], disk: OnDisk, evidence: Evidence, steps: list[str]
+) -> dict[str, str]:
+    """New texts of the files that write a wrong value: from their ends to their starts, so that places stay true."""
+    places: dict[str, dict[tuple[int, int], int]] = {}
+    for assignment in wrong:
+        if assignment.source.kind == "file" and assignment.span is not None:
+            path = absolute(assignment.source.path, disk.directory)
+            places.setdefault(path, {})[assignment.span] = assignment.source.line
+    texts = {}
+    for path, spans in places.items():
+        text = evidence.files[path].text
+        for span in sorted(spans, reverse=True):
+            text = replace_value(text, span, control.expected)
+        texts[path] = text
+        value = config_text(control.expected)
+        steps += [f"set {control.setting} to {value} in {path}, line {line}" for line in sorted(spans.values())]
+    return texts
+
+
+def _corrected_flag(control: Control, source: Source, evidence: Evidence, steps: list[str]) -> Mapping[str, str]:
+    """The new texts where a flag is corrected where it is written."""
+    command = start(evidence)
+    if isinstance(command, Trouble):
+        raise CannotPlan(f"the edits lead to a unit that does not start: {command.reason}")
+    value = config_text(control.expected)
     name = source.text.split("=", 1)[0].split(" ", 1)[0]
     index, new = (source.position + 1, value) if source.words == 2 else (source.position, f"{name}={value}")
     try:
-        texts = replace_argument(evidence.texts, disk.command, index, new)
+        texts = replace_argument(unit_texts(evidence), command, index, new)
     except CannotEdit as error:
         raise CannotPlan(f"the argument {source.text} cannot be corrected where it is written: {error}") from None
-    return texts, f"correct {source.text} to {name}={value} in {', '.join(texts)}"
+    steps.append(f"correct {source.text} to {name}={value} in {', '.join(texts)}")
+    return texts
 
 
-def _add(control: Control, method: Method, disk: OnDisk, evidence: Evidence) -> tuple[Mapping[str, str], str]:
+def _add(control: Control, method: Method, disk: OnDisk, evidence: Evidence, steps: list[str]) -> Mapping[str, str]:
     """Write the setting explicitly where nothing writes it yet."""
-    assert disk.command is not None  # there was a command line to resolve
-    named = config_paths([argument.text for argument in disk.command.argv]).config
-    config = plain_path(named) if named else ""
+    config = disk.inputs.config
     value = config_text(control.expected)
     if method == "config" and not config:
         raise CannotPlan("this kubelet reads no config file; use the method flags")
@@ -153,10 +207,12 @@ def _add(control: Control, method: Method, disk: OnDisk, evidence: Evidence) -> 
             text = add_setting(evidence.files[config].text, control.setting, control.expected)
         except EditError as error:
             raise CannotPlan(f"{control.setting} cannot be added to {config}: {error}") from None
-        return {config: text}, f"add {control.setting}: {value} to {config}"
+        steps.append(f"add {control.setting}: {value} to {config}")
+        return {config: text}
     new = f"{control.flag}={value}"
     try:
-        texts = append_argument(evidence.texts, disk.command, new)
+        texts = append_argument(unit_texts(evidence), disk.command, new)
     except CannotEdit as error:
         raise CannotPlan(f"{new} cannot be appended: {error}") from None
-    return texts, f"append {new} in {', '.join(texts)}"
+    steps.append(f"append {new} in {', '.join(texts)}")
+    return texts

@@ -19,8 +19,9 @@ from shared.runs.exclusive import alone
 from shared.runs.fixing import put_plans
 from shared.runs.local import LocalHost
 from shared.runs.orchestrators import ORCHESTRATORS
-from shared.runs.plans import NodePlan
-from shared.runs.request import FixRequest, RunRequest
+from shared.runs.plans import NodePlan, PlanFile, digest, fault, held_back, same
+from shared.runs.recording import past
+from shared.runs.request import FixRequest, RunRequest, parse_request
 from shared.runs.services import Services
 from shared.store import FindingQuery, Store, new_run_id
 
@@ -32,6 +33,7 @@ __all__ = [
     "Services",
     "fix_here",
     "left_to_fix",
+    "plans_in_file",
     "plans_of",
     "resume_fix_here",
     "survey_here",
@@ -91,20 +93,85 @@ async def plans_of(services: Services, run: Run) -> list[NodePlan]:
     ]
 
 
+async def plans_in_file(
+    services: Services, plan_file: PlanFile, request: FixRequest, on_begun: OnBegun = _unheard
+) -> tuple[list[NodePlan], Run | None]:
+    """What a plan file names, as it was planned: its planning run in the store is the truth, not the file.
+
+    Where the store has no such run, the pools are looked at again, by a run that is given too; nodes whose plan is
+    another one now are refused, and nodes that need none any more left out. A node whose last fix was rolled back is
+    refused, unless `request` says otherwise.
+    Raises UsageError where the file is not what its run planned, and as `survey_here`.
+    """
+    run = await services.store.run(plan_file.run_id)
+    if run is None:
+        plans, run = await _looked_at_again(services, plan_file, on_begun)
+    else:
+        plans, run = await _as_planned(services, plan_file, run), None
+    known = await past(services, [plan.node for plan in plans])
+    return [held_back(plan, known, retry=request.retry_rolled_back) for plan in plans], run
+
+
+async def _as_planned(services: Services, plan_file: PlanFile, run: Run) -> list[NodePlan]:
+    if run.kind is not RunKind.PLAN or "batches" not in run.request:
+        raise UsageError(f"the plan file is of the run {run.id}, which planned nothing ({run.kind}, {run.state})")
+    plans = await plans_of(services, run)
+    if digest(plans) == plan_file.digest:
+        return plans
+    made = {plan.node.key: plan for plan in plans}
+    other = [plan.node.name for plan in plan_file.nodes if made.get(plan.node.key) != plan] or ["nodes are missing"]
+    raise UsageError(
+        f"the plan file is not what the run {run.id} planned ({findings.plain(other[0])}), so nothing was sent."
+        " Make a new plan"
+    )
+
+
+async def _looked_at_again(
+    services: Services, plan_file: PlanFile, on_begun: OnBegun
+) -> tuple[list[NodePlan], Run | None]:
+    places = [plan.node for plan in plan_file.nodes]
+    if not places:
+        return [], None
+    request = parse_request(
+        FixRequest,
+        {
+            "subscriptions": [node.subscription for node in places],
+            "clusters": [node.cluster for node in places],
+            "node_pools": [node.node_pool for node in places],
+            "controls": plan_file.controls,
+            "method": plan_file.method,
+            # Whether it may be tried again is asked afterwards.
+            "retry_rolled_back": True,
+        },
+    )
+    run = await survey_here(services, RunKind.PLAN, request, on_begun)
+    fresh = {plan.node.key: plan for plan in await plans_of(services, run)}
+    other = "the node was looked at again, and its plan is another one now: make a new plan"
+    plans = [
+        now if same(plan, now) else NodePlan(node=now.node, controls=now.controls, refused=now.refused or other)
+        for plan in plan_file.nodes
+        if (now := fresh.get(plan.node.key)) is not None
+    ]
+    return plans, run
+
+
 async def fix_here(
     services: Services, request: FixRequest, plans: Sequence[NodePlan], on_begun: OnBegun = _unheard
 ) -> Run:
     """Carry out exactly these plans, in waves; the run's record names their subscriptions.
 
-    Of a subscription one run fixes at a time: raises UsageError where another one does, GuardError where the run
-    failed, which is recorded.
+    Of a subscription one run fixes at a time: raises UsageError where another one does, or a plan is none that this
+    version makes, and GuardError where the run failed, which is recorded.
     """
+    for plan in plans:
+        if why := fault(plan):
+            raise UsageError(f"the plan of {findings.plain(plan.node.name)} is refused: {findings.plain(why)}")
     subscriptions = sorted({plan.node.subscription for plan in plans})
     run = _new(RunKind.FIX, {**request.model_dump(mode="json"), "subscriptions": subscriptions})
 
     async def work() -> Run:
         async with _recorded_end(services.store, run):
-            pools = await put_plans(services, run.id, list(plans))
+            pools = await put_plans(services, run.id, list(plans), request)
             await services.store.save_document(run.id, "pools", json.dumps(pools))
             on_begun(run)
             return await _fix(services, run, pools)

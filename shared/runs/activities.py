@@ -14,7 +14,7 @@ from itertools import groupby
 
 from shared.azure import SubscriptionError
 from shared.models import Cluster, Finding, Node, ScopeProblem
-from shared.runs import documents, findings, lifecycle, stopping
+from shared.runs import documents, findings, lifecycle, names, stopping
 from shared.runs.auditing import audit_batch
 from shared.runs.context import Json
 from shared.runs.fixing import fix_wave, gather, leave_wave
@@ -32,15 +32,16 @@ async def scope(services: Services, job: Json) -> Json:
     if not request.subscriptions and services.settings.subscriptions:
         return {"subscriptions": list(services.settings.subscriptions)}
     visible = {subscription.id for subscription in await services.azure.subscriptions()}
-    unknown = [wanted for wanted in request.subscriptions if wanted not in visible]
+    unknown = names.unknown(request.subscriptions, visible)
     if unknown:
         return {
             "error": f"no subscription {', '.join(unknown)} among the {len(visible)} that this identity can see;"
-            ' give it a role there (docs/deploying.md), or correct the id (az account list --output table)'
+            f" {names.there_is(unknown, visible)}. Correct the id, or give the identity a role there"
+            " (docs/deploying.md)"
         }
     if not visible:
         return {
-            "error": 'this identity can see no subscription: give it a role on one (docs/deploying.md), or sign in'
+            "error": "this identity can see no subscription: give it a role on one (docs/deploying.md), or sign in"
             " with another (az login)"
         }
     return {"subscriptions": list(request.subscriptions) or sorted(visible)}
@@ -49,7 +50,8 @@ async def scope(services: Services, job: Json) -> Json:
 async def discover(services: Services, job: Json) -> Json:
     """Find a subscription's clusters and nodes, and put them into the store as batches.
 
-    Gives the batches (region and number of nodes), and the names of all clusters and pools in scope.
+    Gives the batches (region and number of nodes), and the names of all clusters and pools in scope; `unseen` where
+    the subscription could not be looked at, so that there may be others.
     """
     request = FixRequest.model_validate(job["request"])
     subscription = job["subscription"]
@@ -60,12 +62,13 @@ async def discover(services: Services, job: Json) -> Json:
         await documents.save(
             services.store, job["run_id"], f"problems/{subscription}", documents.SCOPE_PROBLEMS, problems
         )
-        return {"batches": [], "clusters": [], "pools": [], "problems": 1}
+        return {"batches": [], "clusters": [], "pools": [], "problems": 1, "unseen": True}
     wanted = {name.lower() for name in request.clusters}
     chosen = [cluster for cluster in clusters if not wanted or cluster.name.lower() in wanted]
     looked = await asyncio.gather(*(_nodes(services, cluster, request) for cluster in chosen))
     nodes = [node for found, _ in looked for node in found]
-    problems = [problem for _, found in looked for problem in found]
+    # One that concerns the whole subscription is met at every cluster, and said once.
+    problems = list(dict.fromkeys(problem for _, found in looked for problem in found))
     batches = make_batches(nodes)
     for number, batch in enumerate(batches):
         await documents.save(services.store, job["run_id"], f"nodes/{subscription}/{number}", documents.NODES, batch)

@@ -34,7 +34,8 @@ async def run_script(services: Services, run_id: str, node: Node, step: str, scr
             return await _result(services, node, known)
     started = await services.azure.start(node, script)
     if isinstance(started, Problem):
-        await services.store.delete_command(run_id, node.key, step)
+        if not started.may_have_run:
+            await services.store.delete_command(run_id, node.key, step)
         return started
     await services.store.save_command(run_id, node.key, step, _STARTED.dump_python(started, mode="json"))
     return await _result(services, node, started)
@@ -58,23 +59,31 @@ async def _started_by_another(services: Services, run_id: str, node: Node, step:
     return None
 
 
-async def collect(services: Services, run_id: str, node: Node) -> Evidence | Problem:
-    """The node's evidence, or why there is none."""
+async def collect(services: Services, run_id: str, node: Node, look: str = "collect") -> Evidence | Problem:
+    """The node's evidence, or why there is none. Every other look of the same run has a name of its own."""
     broken = "no attempt was made"
     for attempt in range(1, _ATTEMPTS + 1):
         parts: list[frames.Frame] = []
         first = 1
         try:
             while True:
-                step = f"collect.{attempt}.{first}"
-                result = await run_script(services, run_id, node, step, frames.collect_script(first))
+                step = f"{look}.{attempt}.{first}"
+                nonce = frames.request_nonce(run_id, node.key, step)
+                result = await run_script(services, run_id, node, step, frames.collect_script(first, nonce))
                 if isinstance(result, Problem):
                     return result
-                parts += frames.parse_streams(result.stdout, result.stderr)
+                parts += frames.parse_streams(result.stdout, result.stderr, nonce)
                 first += frames.PARTS_PER_CALL
                 if first > parts[0].parts:
                     break
-            return evidence.read(frames.unpack(parts), parts[0].now)
+            return evidence.read(frames.unpack(parts), parts[0].wall, parts[0].uptime)
+        except frames.MissingTools as missing:
+            return Problem(
+                status=Status.ERROR,
+                code="missing_tool",
+                reason=f"the node lacks commands that the script needs: {', '.join(missing.tools)}",
+                hint="Look at the node's image: every AKS node has them.",
+            )
         except (frames.FrameError, evidence.EvidenceError) as error:
             broken = str(error)
     return Problem(
@@ -82,5 +91,5 @@ async def collect(services: Services, run_id: str, node: Node) -> Evidence | Pro
         code="garbled",
         reason=f"what the node sent back cannot be trusted: {broken}",
         hint="Look at /var/lib/waagent/run-command/download on the node: something else may print to the script's"
-        " output, or a tool that the script needs (gzip, base64, awk, sha256sum) is missing.",
+        " output.",
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
+from shared.errors import StoreError
 from shared.models import Node, ScopeProblem
 from shared.runs.plans import NodePlan
 from shared.store import Store
@@ -23,8 +24,15 @@ async def save(store: Store, run_id: str, name: str, adapter: TypeAdapter[Any], 
 
 
 async def load(store: Store, run_id: str, name: str, adapter: TypeAdapter[T]) -> T:
-    """What was saved. Raises LookupError where nothing was: an activity came before the one that it builds on."""
+    """What was saved. Raises LookupError where nothing was: an activity came before the one that it builds on.
+
+    Raises StoreError where it is nothing that this version takes.
+    """
     text = await store.document(run_id, name)
     if text is None:
         raise LookupError(f"run {run_id} has no {name}")
-    return adapter.validate_json(text)
+    try:
+        return adapter.validate_json(text)
+    except ValidationError as error:
+        why = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise StoreError(f"{name} of the run {run_id} was not made by this version ({why}); make it again") from None

@@ -7,20 +7,14 @@ from datetime import datetime
 
 from shared.controls import Verdict, control
 from shared.models import Finding, Node, Problem, ScopeProblem
-
-_LONGEST = 600
-
-
-def plain(text: str) -> str:
-    """Text that may quote a node, made safe to print and store: no control characters, no more than 600 characters."""
-    shown = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
-    return shown if len(shown) <= _LONGEST else shown[: _LONGEST - 1] + "…"
+from shared.plain import plain as plain
+from shared.plain import plain_fields
 
 
 def from_verdict(run_id: str, observed: datetime, node: Node, control_id: str, verdict: Verdict) -> Finding:
     """The finding of a control that was judged on a node."""
     rule = control(control_id)
-    return Finding(
+    made = Finding(
         run_id=run_id,
         observed=observed,
         control=rule.id,
@@ -37,14 +31,15 @@ def from_verdict(run_id: str, observed: datetime, node: Node, control_id: str, v
         node=node.name,
         actual=verdict.actual,
         expected=rule.expected,
-        source=plain(verdict.source),
-        reason=plain(verdict.reason),
+        source=verdict.source,
+        reason=verdict.reason,
         hint=verdict.hint,
-        code=verdict.code,
+        code=str(verdict.code),
         restart_pending=verdict.restart_pending,
         node_image_version=node.node_image_version,
         node_created=node.created,
     )
+    return plain_fields(made)
 
 
 def key_of(node: Node, control_id: str) -> str:

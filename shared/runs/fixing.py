@@ -9,17 +9,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from shared.azure import SubscriptionError, precheck
-from shared.models import Evidence, Finding, Node, Outcome, Problem, Status
-from shared.node.evidence import EvidenceError, read
-from shared.node.fixing import ApplyOutcome, CannotApply, apply_script, parse_report
-from shared.node.frames import FrameError, parse, unpack
+from shared.azure import SubscriptionError
+from shared.errors import NotStorable
+from shared.models import Finding, Node, Outcome, Problem, Status
 from shared.runs import documents, findings
-from shared.runs.auditing import examine, internal
-from shared.runs.collecting import collect, run_script
+from shared.runs.applying import fix_node, lost
 from shared.runs.context import Json
-from shared.runs.plans import NodePlan, digest
-from shared.runs.recording import Past, past, record
+from shared.runs.history import Past
+from shared.runs.plans import NodePlan, digest, held_back
+from shared.runs.recording import past, record
+from shared.runs.request import FixRequest
 from shared.runs.services import Services
 
 log = logging.getLogger(__name__)
@@ -40,11 +39,16 @@ async def gather(services: Services, job: Json) -> Json:
         for batch in range(count)
         for plan in await documents.load(services.store, source, f"plans/{subscription}/{batch}", documents.PLANS)
     ]
-    return await put_plans(services, job["run_id"], plans)
+    return await put_plans(services, job["run_id"], plans, FixRequest.model_validate(job["request"]))
 
 
-async def put_plans(services: Services, run_id: str, plans: list[NodePlan]) -> Json:
-    """Store plans by pool for a fixing run, and record the nodes that cannot be fixed."""
+async def put_plans(services: Services, run_id: str, planned: list[NodePlan], request: FixRequest) -> Json:
+    """Store plans by pool for a fixing run, and record the nodes that cannot be fixed.
+
+    A fix may have been rolled back since the plan was made: such a node is left out, as it is when one is made.
+    """
+    known = await past(services, [plan.node for plan in planned])
+    plans = [held_back(plan, known, retry=request.retry_rolled_back) for plan in planned]
     pools: dict[tuple[str, str, str], list[NodePlan]] = defaultdict(list)
     refused = [plan for plan in plans if plan.refused]
     for plan in plans:
@@ -59,7 +63,7 @@ async def put_plans(services: Services, run_id: str, plans: list[NodePlan]) -> J
     services.on_found(len(plans))
     return {
         "pools": [len(members) for _, members in sorted(pools.items())],
-        "digest": digest(plans),
+        "digest": digest(planned),
         "nodes": len(plans),
         "outcomes": counts,
     }
@@ -80,7 +84,12 @@ async def fix_wave(services: Services, job: Json) -> Json:
     if trouble:
         return {"outcomes": await _leave(services, run_id, wave, "left", trouble), "stop": trouble}
     known = await past(services, [plan.node for plan in wave])
-    made = await asyncio.gather(*(_fix_node(services, job, plan, now.get(plan.node.key), known) for plan in wave))
+    fixes = [_fix_node(services, run_id, plan, now.get(plan.node.key), known) for plan in wave]
+    ended = await asyncio.gather(*fixes, return_exceptions=True)
+    made = [found for found in ended if not isinstance(found, BaseException)]
+    for error in ended:
+        if isinstance(error, BaseException):
+            raise error  # now that the others have their outcome
     outcomes = Counter(str(finding.outcome) for found in made for finding in found[:1])
     return {"outcomes": dict(outcomes), "stop": ""}
 
@@ -126,96 +135,20 @@ def _well(node: Node) -> bool:
     return node.power.lower() in ("running", "") and node.provisioning.lower() not in ("failed", "deleting")
 
 
-async def _fix_node(services: Services, job: Json, plan: NodePlan, current: Node | None, known: Past) -> list[Finding]:
-    run_id = job["run_id"]
+async def _fix_node(
+    services: Services, run_id: str, plan: NodePlan, current: Node | None, known: Past
+) -> list[Finding]:
     done = await services.store.recorded(run_id, [findings.key_of(plan.node, item) for item in plan.controls])
     if len(done) == len(plan.controls):
         made = list(done.values())
         services.on_findings(made)
         return made
+    made, proved = await fix_node(services, run_id, plan, current)
     try:
-        outcome, reason, seen = await _apply(services, job, plan, current)
-        made = examine(run_id, plan.node, plan.controls, seen)
-        if outcome is Outcome.CHANGED_MEANWHILE and all(item.status is Status.PASS for item in made):
-            outcome, reason = Outcome.ALREADY_RIGHT, ""
-        elif outcome is Outcome.FIXED and not all(item.status is Status.PASS for item in made):
-            outcome, reason = Outcome.FAILED, f"applied, and the kubelet is well, but: {made[0].reason}"
-    except Exception as error:
-        log.exception("fixing %s failed", plan.node.id)
-        outcome, reason = Outcome.FAILED, internal(error).reason
-        made = examine(run_id, plan.node, plan.controls, internal(error))
-    marked = [_with_outcome(item, outcome, reason) for item in made]
-    return await record(services, plan.node, marked, known)
-
-
-async def _apply(
-    services: Services, job: Json, plan: NodePlan, current: Node | None
-) -> tuple[Outcome, str, Evidence | Problem]:
-    """Apply a plan on its node. Gives the outcome, the reason where it is not fixed, and what was seen afterwards."""
-    if current is None:
-        gone = Problem(Status.SKIPPED, "vanished", "the node is not there any more", "Run the audit again.")
-        return Outcome.NOT_TRIED, gone.reason, gone
-    if (current.created, current.node_image_version) != (plan.node.created, plan.node.node_image_version):
-        fresh = Problem(
-            Status.SKIPPED, "reimaged", "the node was replaced or reimaged since it was planned", "Plan again."
-        )
-        return Outcome.CHANGED_MEANWHILE, fresh.reason, fresh
-    problem = precheck(current) or _not_ready(current)
-    if problem is not None:
-        return Outcome.NOT_TRIED, problem.reason, problem
-    try:
-        script = apply_script(
-            plan.edits,
-            present=plan.present,
-            absent=plan.absent,
-            settle_seconds=services.settings.settle_seconds,
-            limit_seconds=services.settings.restart_seconds,
-            running_pid=None if plan.edits else plan.running_pid,
-        )
-    except CannotApply as error:
-        refused = Problem(Status.ERROR, "cannot_apply", f"the plan cannot be sent: {error}", "Plan again.")
-        return Outcome.NOT_TRIED, refused.reason, refused
-    result = await run_script(services, job["run_id"], plan.node, "fix", script)
-    if isinstance(result, Problem):
-        outcome = Outcome.FAILED if result.may_have_run else Outcome.NOT_TRIED
-        return outcome, result.reason, result
-    try:
-        report = parse_report(result.stderr)
-    except FrameError as error:
-        seen = await collect(services, job["run_id"], plan.node)
-        return Outcome.FAILED, f"what the fix did is not known: {error}", seen
-    return _OUTCOMES[report.outcome], report.reason, await _evidence(services, job, plan, result.stdout)
-
-
-async def _evidence(services: Services, job: Json, plan: NodePlan, stdout: str) -> Evidence | Problem:
-    """The evidence after a fix: what came with the report, or where that is not all, asked for again."""
-    try:
-        frame = parse(stdout)
-        return read(unpack([frame]), frame.now)
-    except (FrameError, EvidenceError):
-        return await collect(services, job["run_id"], plan.node)
-
-
-def _not_ready(node: Node) -> Problem | None:
-    """Why a node is left for later although it could be reached: something else is being done to it."""
-    if node.provisioning.lower() not in ("succeeded", ""):
-        return Problem(
-            Status.SKIPPED,
-            "not_ready",
-            f"the instance is in the state {node.provisioning}: left for later",
-            "Fix it again later.",
-        )
-    return None
-
-
-_OUTCOMES = {
-    ApplyOutcome.APPLIED: Outcome.FIXED,
-    ApplyOutcome.CHANGED_MEANWHILE: Outcome.CHANGED_MEANWHILE,
-    ApplyOutcome.ROLLED_BACK: Outcome.ROLLED_BACK,
-    ApplyOutcome.FAILED: Outcome.FAILED,
-    ApplyOutcome.BUSY: Outcome.NOT_TRIED,
-    ApplyOutcome.NOT_READY: Outcome.NOT_TRIED,
-}
+        return await record(services, plan.node, made, known, proved)
+    except NotStorable as error:
+        log.exception("recording %s failed", plan.node.id)
+        return await record(services, plan.node, lost(run_id, plan, error), known)
 
 
 async def _leave(
@@ -238,12 +171,6 @@ async def _leave(
         services.on_findings(made)
         left += 1
     return {str(Outcome.NOT_TRIED): left} if left else {}
-
-
-def _with_outcome(finding: Finding, outcome: Outcome, reason: str) -> Finding:
-    if outcome in (Outcome.FIXED, Outcome.ALREADY_RIGHT):
-        return replace(finding, outcome=outcome)
-    return replace(finding, outcome=outcome, reason=findings.plain(f"{outcome.replace('_', ' ')}: {reason}"))
 
 
 def failures(outcomes: Mapping[str, int]) -> int:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from shared.models import Finding, History, Outcome, Status
+
+Past = Mapping[tuple[str, str], History]
+"""What is known by node key and control."""
 
 
 def with_history(finding: Finding, before: History | None) -> Finding:
@@ -22,9 +26,14 @@ def with_history(finding: Finding, before: History | None) -> Finding:
     )
 
 
-def after(finding: Finding, node_key: str, before: History | None) -> History | None:
-    """What to remember after this finding; None where it tells nothing (no verdict could be had)."""
-    if finding.status not in (Status.PASS, Status.FAIL):
+def after(finding: Finding, node_key: str, before: History | None, proof: str = "") -> History | None:
+    """What to remember after this finding; None where it tells nothing: no verdict could be had, nor was a fix rolled
+    back, which is remembered until the node is right.
+
+    `proof` is the verdict's. Where it had none the last one stays: it names its process, and says nothing of another.
+    """
+    rolled_back = finding.outcome is Outcome.ROLLED_BACK
+    if finding.status not in (Status.PASS, Status.FAIL) and not rolled_back:
         return None
     right = finding.status is Status.PASS
     fixed = right and finding.outcome is Outcome.FIXED
@@ -38,4 +47,6 @@ def after(finding: Finding, node_key: str, before: History | None) -> History | 
         # The image is that of the last time it was right: a later one says that it was reimaged since.
         node_image_version=finding.node_image_version if right else known.node_image_version,
         created=finding.node_created if right else known.created,
+        proof=proof or known.proof,
+        last_rolled_back=finding.observed if rolled_back else None if right else known.last_rolled_back,
     )

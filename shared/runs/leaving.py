@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from shared.models import Finding, Node, Outcome, Problem, RunKind, ScopeProblem, Status
 from shared.runs import documents, findings
+from shared.runs.applying import LOOK
 from shared.runs.context import Json
 from shared.runs.plans import NodePlan
 from shared.runs.request import FixRequest
@@ -94,7 +95,7 @@ async def fail_wave(services: Services, job: Json) -> Json:
 async def _with_outcome(services: Services, run_id: str, plan: NodePlan, left: Sequence[Finding]) -> list[Finding]:
     if await services.store.command(run_id, plan.node.key, "fix") is None:
         return [replace(finding, status=Status.FAIL, outcome=Outcome.NOT_TRIED) for finding in left]
-    unknown = "the fix was sent to the node; what it did is not known"
+    unknown = f"{LOOK}: the fix was sent to the node; what it did is not known"
     return [replace(finding, outcome=Outcome.FAILED, reason=f"{unknown}: {finding.reason}") for finding in left]
 
 

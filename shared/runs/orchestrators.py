@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from shared.runs import pace
+from shared.runs import names, pace
 from shared.runs.context import (
     Context,
     EventContext,
@@ -136,7 +136,9 @@ def survey(context: Context) -> Orchestrator:
     lanes = [{**job, "subscription": subscription} for subscription in scope["subscriptions"]]
     found = yield from attempt_all(context, [context.call_activity("discover", lane) for lane in lanes])
     seen = [result for result in found if "failed" not in result]
-    unknown = unknown_names(job["request"], seen) if len(seen) == len(found) else ""
+    # What is not in sight may have the name; why it is not becomes a finding.
+    in_sight = all("failed" not in result and not result.get("unseen") for result in found)
+    unknown = unknown_names(job["request"], seen) if in_sight else ""
     if unknown:
         return {"error": unknown}
     open_lanes = [
@@ -319,12 +321,10 @@ def unknown_names(request: Json, found: list[Json]) -> str:
         ("node pool", request.get("node_pools", []), "pools"),
     ):
         known = {name for result in found for name in result[key]}
-        missing = [name for name in wanted if name.lower() not in known]
+        missing = names.unknown(wanted, known)
         if missing:
-            there = ", ".join(sorted(known)) or "none"
-            sentences.append(
-                f"no {noun} named {', '.join(missing)} in the {len(found)} subscriptions; there is: {there}"
-            )
+            there = names.there_is(missing, known)
+            sentences.append(f"no {noun} named {', '.join(missing)} in the {len(found)} subscriptions; {there}")
     return "; ".join(sentences)
 
 

@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from shared.controls import control
+from shared.controls import CONTROLS, Trouble, control, on_disk
 from shared.errors import UsageError
-from shared.models import Evidence, Node
-from shared.node.fixing import CannotApply, FileEdit, file_edit
+from shared.models import Evidence, File, Node
+from shared.node.fixing import HEALTHZ, HEALTHZ_OFF, CannotApply, FileEdit, Splice, file_edit
 from shared.node.planning import CannotPlan, Method, plan
+from shared.plain import plain as plain_text
+from shared.runs.history import Past
+from shared.runs.names import there_is
+from shared.runs.request import ControlId
 
-FORMAT = "kubelet-guard plan 1"
+FORMAT = "kubelet-guard plan 2"
+
+
+@dataclass(frozen=True, slots=True)
+class SeenFile:
+    """A file as the node's evidence had it: `text` may have values masked, `digest` is of the file as it really is."""
+
+    path: str
+    text: bytes
+    digest: str
 
 
 class NodePlan(BaseModel):
     """What would be done to one node, or `refused`: why nothing is planned.
 
-    `running_pid` is the kubelet that was looked at: where only a restart is missing (no edits), another one means that
-    it happened meanwhile.
+    `files` are those that the edits may touch: the node's own evidence named them as its kubelet's. `running_pid` is
+    the kubelet that was looked at: where only a restart is missing (no edits), another one means that it happened
+    meanwhile. `healthz` is where the restarted one says that it is healthy (see `apply_script`).
     """
 
     model_config = ConfigDict(frozen=True, ser_json_bytes="base64", val_json_bytes="base64")
@@ -29,24 +47,101 @@ class NodePlan(BaseModel):
     node: Node
     controls: tuple[str, ...]
     edits: tuple[FileEdit, ...] = ()
+    files: tuple[SeenFile, ...] = ()
     present: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     running_pid: int = 0
+    healthz: str = HEALTHZ
     steps: tuple[str, ...] = ()
-    diff: str = ""
     refused: str = ""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        why = fault(self)
+        if why:
+            raise ValueError(why)
+        return self
+
+    @property
+    def diff(self) -> str:
+        """A unified diff, made from the edits now: what it shows is what is done.
+
+        Values that the node masked stay masked; what is no character to be shown, and a byte that is not UTF-8, is
+        shown as an escape (`\\xNN`), so that no line of a file can look like two.
+        """
+        seen = {file.path: file for file in self.files}
+        lines: list[str] = []
+        for edit in self.edits:
+            before, after = (
+                _lines(text) for text in (seen[edit.path].text, spliced(seen[edit.path].text, edit.splices))
+            )
+            for line in difflib.unified_diff(before, after, edit.path, edit.path):
+                whole = line.endswith("\n")
+                lines.append(plain_text(line.removesuffix("\n"), None))
+                lines += [] if whole else ["\\ No newline at end of file"]
+        return "".join(f"{line}\n" for line in lines)
 
 
 class PlanFile(BaseModel):
-    """A whole plan: of which run, made when, and its nodes."""
+    """A whole plan: of which planning run, made when, for which controls and how, and its nodes."""
 
     model_config = ConfigDict(frozen=True, ser_json_bytes="base64", val_json_bytes="base64")
 
     format: str = FORMAT
     run_id: str
     made: datetime
+    controls: tuple[ControlId, ...]
+    method: Method
     nodes: tuple[NodePlan, ...]
     digest: str = ""
+
+
+def fault(plan: NodePlan) -> str:
+    """Why a plan cannot be one of this version's, '' where it can: a control that is not known, or edits that do not
+    fit the files that it was made from (pure)."""
+    known = [entry.id for entry in CONTROLS]
+    strange = [control_id for control_id in plan.controls if control_id not in known]
+    if strange:
+        return f"this version does not know the control {strange[0]!r}; {there_is(strange, known)}"
+    seen = {file.path: file for file in plan.files}
+    if len({edit.path for edit in plan.edits}) < len(plan.edits):
+        return "a file has more than one edit"
+    for edit in plan.edits:
+        file = seen.get(edit.path)
+        if file is None:
+            return f"it edits {edit.path!r}, which the node's evidence does not name as its kubelet's"
+        if edit.digest != file.digest or not _fit(file.text, edit.splices):
+            return f"the edit of {edit.path!r} is not of the text that the node's evidence has"
+        # Where values are masked only the node can know what comes out.
+        whole = _digest(file.text) == file.digest
+        if edit.new_digest != (_digest(spliced(file.text, edit.splices)) if whole else None):
+            return f"the edit of {edit.path!r} does not give what it says"
+    return ""
+
+
+def _lines(text: bytes) -> list[str]:
+    """Lines with their ends, which are line feeds and nothing else."""
+    return [line.decode("utf-8", "surrogateescape") for line in re.findall(rb"[^\n]*\n|[^\n]+", text)]
+
+
+def _fit(text: bytes, splices: Sequence[Splice]) -> bool:
+    end = 0
+    for splice in splices:
+        if splice.start < end or text[splice.start : splice.start + splice.length] != splice.old:
+            return False
+        if splice.length != len(splice.old):
+            return False
+        end = splice.start + splice.length
+    return end <= len(text)
+
+
+def spliced(text: bytes, splices: Sequence[Splice]) -> bytes:
+    """The text with ascending splices made (pure)."""
+    parts, at = [], 0
+    for splice in splices:
+        parts += [text[at : splice.start], splice.new]
+        at = splice.start + splice.length
+    return b"".join([*parts, text[at:]])
 
 
 def plan_node(node: Node, control_ids: tuple[str, ...], evidence: Evidence, method: Method) -> NodePlan:
@@ -55,35 +150,98 @@ def plan_node(node: Node, control_ids: tuple[str, ...], evidence: Evidence, meth
         made = plan([control(control_id) for control_id in control_ids], evidence, node.kubernetes_version, method)
         edits = tuple(file_edit(evidence.files[path], text) for path, text in sorted(made.texts.items()))
     except (CannotPlan, CannotApply) as error:
-        return NodePlan(node=node, controls=control_ids, refused=str(error))
+        return NodePlan(node=node, controls=control_ids, refused=plain_text(str(error), None))
     return NodePlan(
         node=node,
         controls=control_ids,
         edits=edits,
+        files=tuple(_seen(evidence.files[edit.path]) for edit in edits),
         present=made.present,
         absent=made.absent,
-        running_pid=evidence.pid,
+        running_pid=evidence.process.pid if evidence.process else 0,
+        healthz=_healthz(evidence, node.kubernetes_version),
         steps=(*made.steps, "restart the kubelet"),
-        diff=made.diff(evidence),
     )
+
+
+def _healthz(evidence: Evidence, version: str | None) -> str:
+    """Where the kubelet will say that it is healthy after a restart: ADDRESS:PORT, or HEALTHZ_OFF."""
+    after = on_disk(evidence, version)
+    if isinstance(after, Trouble):
+        return HEALTHZ
+    port = after.resolution.value("healthzPort")
+    if not port:
+        return HEALTHZ_OFF
+    address = str(after.resolution.value("healthzBindAddress"))
+    if address in ("0.0.0.0", "::"):  # noqa: S104 - asked, not bound: who listens everywhere listens there too
+        address = "127.0.0.1"
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _seen(file: File) -> SeenFile:
+    return SeenFile(file.path, file.text.encode("utf-8", "surrogateescape"), file.digest)
+
+
+def held_back(plan: NodePlan, known: Past, *, retry: bool) -> NodePlan:
+    """The plan; refused where the last fix of its node was rolled back and nobody asked to `retry` (pure)."""
+    times = [entry.last_rolled_back for (key, _), entry in known.items() if key == plan.node.key]
+    since = max((time for time in times if time is not None), default=None)
+    if plan.refused or retry or since is None or (plan.node.created is not None and plan.node.created > since):
+        return plan
+    why = (
+        f"the last fix of this node was rolled back, on {since:%Y-%m-%d %H:%M} UTC: look at the node first;"
+        " to try again, ask for it with --retry-rolled-back (retry_rolled_back over HTTP)"
+    )
+    return NodePlan(node=plan.node, controls=plan.controls, refused=why)
+
+
+def same(plan: NodePlan, other: NodePlan) -> bool:
+    """Whether two plans do the same to the same node: what they only say, and what changes by itself, is left out."""
+    one, two = (
+        (
+            item.node.key,
+            item.node.created,
+            item.node.node_image_version,
+            item.controls,
+            item.edits,
+            item.present,
+            item.absent,
+            item.healthz,
+            0 if item.edits else item.running_pid,
+            bool(item.refused),
+        )
+        for item in (plan, other)
+    )
+    return one == two
 
 
 def digest(plans: Iterable[NodePlan]) -> str:
     """The SHA-256 over all entries, in the order of their nodes: what an approval is bound to."""
     entries = sorted((plan.node.key, plan.model_dump_json()) for plan in plans)
-    return hashlib.sha256("\n".join(text for _, text in entries).encode("utf-8", "replace")).hexdigest()
+    return _digest("\n".join(text for _, text in entries).encode("utf-8", "replace"))
+
+
+def _digest(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()
+
+
+class _Format(BaseModel):
+    format: str
 
 
 def read_plan_file(text: str, name: str) -> PlanFile:
-    """A plan file's plan. Raises UsageError where it is none, or was changed after it was written."""
+    """A plan file's plan. Raises UsageError where it is none, its edits do not fit, or it was changed.
+
+    That its entries are what a planning run made is not known yet (`plans_in_file`).
+    """
     try:
+        form = _Format.model_validate_json(text).format
+        if form != FORMAT:
+            raise UsageError(f"{name} is in the format {form[:40]!r}; this version reads {FORMAT!r}: make a new plan")
         plan_file = PlanFile.model_validate_json(text)
     except ValidationError as error:
-        raise UsageError(
-            f"{name} is not a plan file: {error.errors()[0]['msg']}; make one with: kubelet-guard plan"
-        ) from None
-    if plan_file.format != FORMAT:
-        raise UsageError(f"{name} is in the format {plan_file.format!r}; this version reads {FORMAT!r}")
+        why = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{name} is not a plan file: {why}; make one with: kubelet-guard plan") from None
     if plan_file.digest != digest(plan_file.nodes):
         raise UsageError(f"{name} was changed after it was written: its digest does not match. Make a new plan")
     return plan_file

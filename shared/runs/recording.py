@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
-from shared.models import Finding, History, Node
+from shared.models import Finding, Node
 from shared.runs import history
+from shared.runs.history import Past
 from shared.runs.services import Services
 
-Past = Mapping[tuple[str, str], History]
-"""What is known by node key and control."""
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 async def past(services: Services, nodes: Sequence[Node]) -> Past:
@@ -17,10 +18,15 @@ async def past(services: Services, nodes: Sequence[Node]) -> Past:
     return await services.store.history([node.key for node in nodes])
 
 
-async def record(services: Services, node: Node, made: Sequence[Finding], known: Past) -> list[Finding]:
-    """Save a node's findings and what they teach; gives them as saved."""
+async def record(
+    services: Services, node: Node, made: Sequence[Finding], known: Past, proofs: Mapping[str, str] = NOTHING
+) -> list[Finding]:
+    """Save a node's findings and what they teach; gives them as saved. `proofs` are the verdicts', by control."""
     marked = [history.with_history(finding, known.get((node.key, finding.control))) for finding in made]
-    lessons = [history.after(finding, node.key, known.get((node.key, finding.control))) for finding in marked]
+    lessons = [
+        history.after(finding, node.key, known.get((node.key, finding.control)), proofs.get(finding.control, ""))
+        for finding in marked
+    ]
     # In this order: a node with findings is done, and would not be remembered after an interruption between the two.
     await services.store.save_history([lesson for lesson in lessons if lesson is not None])
     await services.store.save_findings(marked)

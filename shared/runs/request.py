@@ -9,13 +9,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from shared.controls import CONTROLS
 from shared.errors import UsageError
 from shared.node.planning import Method
+from shared.runs.names import there_is
 from shared.settings import subscription_id
 
 
 def _control(value: str) -> str:
     known = [entry.id for entry in CONTROLS]
     if value not in known:
-        raise ValueError(f"no control {value!r}; there is: {', '.join(known)}")
+        raise ValueError(f"no control {value!r}; {there_is([value], known)}")
     return value
 
 
@@ -63,7 +64,8 @@ class FixRequest(RunRequest):
 
     `max_unavailable` is how many nodes of a pool may be in hand at once, a number or a share such as `10%` (of which
     the whole part counts, at least one); `max_failures` how many fixes of a pool may fail or be rolled back before its
-    other nodes are left; `canary` whether a pool's first wave is one node; `pause_seconds` the time between two waves.
+    other nodes are left; `canary` whether a pool's first wave is one node; `pause_seconds` the time between two waves;
+    `retry_rolled_back` whether nodes are taken again on which the last fix was rolled back.
     """
 
     method: Method = "auto"
@@ -71,6 +73,7 @@ class FixRequest(RunRequest):
     max_failures: Annotated[int, Field(ge=0, le=1000)] = 0
     canary: bool = True
     pause_seconds: Annotated[int, Field(ge=0, le=3600)] = 15
+    retry_rolled_back: Annotated[bool, Field(strict=True)] = False
 
 
 Request = TypeVar("Request", bound=RunRequest)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from shared.errors import StoreError, UsageError
+from shared.errors import NotStorable, UsageError
 from shared.store.keys import MAX_KEY, utf16_units
 
 # The text fields of a row that a query can compare; each has a column (SQLite) or property (Tables) of its own.
@@ -45,7 +45,7 @@ class Table(StrEnum):
 class Row:
     """What is written: `data` is text, `fields` the values (of `FIELDS`) that a query can compare.
 
-    Raises StoreError where `data` is more than a row can hold.
+    Raises NotStorable where `data` is more than a row can hold.
     """
 
     data: str
@@ -56,7 +56,7 @@ class Row:
         if len(self.data) <= MAX_ROW_SENT // 12:
             return
         if utf16_units(self.data) > MAX_ROW_UNITS or len(json.dumps(self.data)) > MAX_ROW_SENT:
-            raise StoreError(
+            raise NotStorable(
                 f"a row of {len(self.data)} characters is too long for the store; {ALWAYS_FITS_UNITS} always fit, and "
                 f"{MAX_ROW_UNITS} of plain text"
             )

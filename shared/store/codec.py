@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from shared.errors import StoreError
+from shared.errors import NotStorable, StoreError
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -30,7 +30,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 def encode(value: object) -> str:
     """`value` (a dataclass, or a dict of what JSON knows) as JSON text; times in UTC, ISO 8601.
 
-    What is not valid Unicode (a node may send it) becomes `?`. Raises StoreError for a field whose value is not of its
+    What is not valid Unicode (a node may send it) becomes `?`. Raises NotStorable for a field whose value is not of its
     type, for a time without a zone and for what JSON does not know.
     """
     try:
@@ -38,7 +38,7 @@ def encode(value: object) -> str:
         plain = _adapter(kind).dump_python(value, warnings="error")
         text = json.dumps(plain, default=_plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError) as error:
-        raise StoreError(f"a {type(value).__name__} cannot be stored: {error}") from error
+        raise NotStorable(f"a {type(value).__name__} cannot be stored: {error}") from error
     return text.encode("utf-8", "replace").decode("utf-8")
 
 

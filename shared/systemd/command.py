@@ -1,22 +1,20 @@
 """The command line that systemd would start for a service unit now, and where each argument is written."""
 
-import posixpath
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
+from .budget import Budget, Execve
 from .environment import Environment, Variable, service_environment
-from .exec_start import ExecCommand, ExecWord, exec_commands
-from .text import Char, Files, Origin, UnitError, UnknownToUs, check_text, first_word, plain
-from .unitfile import Setting, settings
+from .exec_start import ExecCommand, ExecWord, Reader
+from .text import Files, Origin, UnitError, UnknownToUs, Written, first_word, joined_bytes, size
+from .unit import Unit, read_unit
 
-_COMMAND_SETTINGS = frozenset(
-    ("ExecCondition", "ExecStartPre", "ExecStart", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost")
-)
-_BRACED = re.compile(r"\$\{([^:}]*)\}")
-_LEFT_ALONE = re.compile(r"\$\{[^:}]*(:|\Z)")
-"""A `${` that is never closed, or a shell's `${NAME:...}`."""
+_EXPANSION = re.compile(r"\$\$|\$\{([^:}]*)\}|\$\{[^:}]*(?::|\Z)")
+"""`$$`, `${NAME}`, and what systemd leaves alone: a `${` that is never closed, or a shell's `${NAME:...}`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,25 +27,15 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """One argument of the command line."""
+    """One argument of the command line. Bytes that are not valid UTF-8 are surrogates."""
 
     text: str
     origin: Origin
     """The word that it is: in the variable's definition for `$VARIABLE`, else in ExecStart= itself."""
     parts: tuple[Part, ...]
     """Its text by definition; none for an empty argument."""
-    chars: tuple[Char, ...] = field(repr=False, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """What `start_command` was asked, so that it can be asked again with other texts."""
-
-    fragment: str
-    dropins: tuple[str, ...]
-    base_environment: Mapping[str, str]
-    hostname: str | None
-    systemd_version: int | None
+    pieces: tuple[Written, ...] = field(repr=False, compare=False)
+    """The same, character by character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +66,20 @@ def start_command(
 ) -> StartCommand:
     """What systemd would start for this unit if it read these files now.
 
-    `fragment` and `dropins` are paths, the drop-ins in the order in which systemd applies them; `files` maps each of
-    them, and of the environment files, to its text with its line ends as they are. `base_environment` is the
-    manager's own environment (`systemctl show-environment`), `hostname` the node's name (for %H and %l),
-    `systemd_version` the major version; where one of them is needed and not given, UnknownToUs is raised.
+    `fragment` and `dropins` are paths, the drop-ins in the order in which systemd applies them (one that is masked by
+    a link to /dev/null has no text: ""); `files` maps each of them, and of the environment files, to its text with its
+    line ends as they are. `base_environment` is the manager's own environment (`systemctl show-environment`),
+    `hostname` the node's name (for %H and %l), `systemd_version` the major version; where one of them is needed and
+    not given, UnknownToUs is raised.
 
-    Raises UnitError where systemd would not start it, of it MissingEnvironmentFile for that reason, and UnknownToUs
-    where the answer depends on what these texts do not tell. Messages name places and variables, never values.
+    Raises UnitError where systemd would not start it, of it MissingEnvironmentFile for that reason and TooLarge for a
+    limit (the kernel's or one of ours), and UnknownToUs where the answer depends on what these texts do not tell.
+    Messages name places and variables, never values.
     """
     unit = Unit(fragment, tuple(dropins), dict(base_environment or {}), hostname, systemd_version)
-    read = Files(files)
-    specifiers = _specifiers(unit)
-    service, commands = _read_service(unit, read, specifiers)
+    reader = Reader(Files(files), unit.specifiers(), systemd_version, Budget())
+    read = read_unit(unit, reader)
+    commands = read.commands["ExecStart"]
     if len(commands) != 1:
         raise UnitError(
             f"{fragment}: the unit has {len(commands)} ExecStart= commands; a service that keeps running has exactly "
@@ -98,8 +88,10 @@ def start_command(
     command = commands[0]
     if command.unknown:
         raise UnknownToUs(command.unknown)
-    environment = service_environment(service, read, specifiers, unit.base_environment, systemd_version)
-    argv = tuple(_arguments(command, environment, read))
+    environment = service_environment(read.section("Service"), reader, unit.base_environment)
+    execve = Execve()
+    environment.count(execve)
+    argv = tuple(_arguments(command, environment, reader, execve))
     if not argv:
         raise UnitError(f"{fragment}: nothing is left of ExecStart= once its variables are expanded")
     return StartCommand(
@@ -112,98 +104,59 @@ def start_command(
     )
 
 
-def _read_service(unit: Unit, files: Files, specifiers: Mapping[str, str]) -> tuple[list[Setting], list[ExecCommand]]:
-    """The [Service] settings of fragment and drop-ins in order, and the commands that ExecStart= comes to.
-
-    What systemd refuses in the fragment, it refuses the unit for; in a drop-in, it logs it and reads no further in
-    that file.
-    """
-    service: list[Setting] = []
-    commands: list[ExecCommand] = []
-    for path in (unit.fragment, *unit.dropins):
-        if path not in files.texts:
-            raise UnitError(f"{path}: this file of the unit is not among the given texts")
-        check_text(path, files.texts[path])
-        try:
-            for setting in settings(path, files.texts[path]):
-                if setting.section != "Service":
-                    continue
-                service.append(setting)
-                if setting.key not in _COMMAND_SETTINGS:
-                    continue
-                # An unreadable ExecStartPre= makes systemd refuse the unit as an unreadable ExecStart= does.
-                kept = commands if setting.key == "ExecStart" else []
-                if not setting.value:
-                    kept.clear()
-                for command in exec_commands(setting, files, specifiers):
-                    kept.append(command)  # those before a bad one count
-        except UnitError:
-            if path == unit.fragment:
-                raise
-    return service, commands
-
-
-def _specifiers(unit: Unit) -> dict[str, str]:
-    """The specifiers whose value is certain for a unit of the system manager (systemd.unit(5), "Specifiers")."""
-    values = {"t": "/run", "S": "/var/lib", "C": "/var/cache", "L": "/var/log", "E": "/etc"}
-    values |= {"h": "/root", "u": "root", "U": "0", "g": "root", "G": "0"}
-    if unit.hostname is not None:
-        values |= {"H": unit.hostname, "l": unit.hostname.partition(".")[0]}
-    name = posixpath.basename(unit.fragment)
-    if "@." in name:
-        return values  # a template's fragment does not tell the instance
-    prefix_and_instance = name.rpartition(".")[0]
-    prefix, _, instance = prefix_and_instance.partition("@")
-    values |= {"n": name, "N": prefix_and_instance, "p": prefix, "i": instance, "j": prefix.rpartition("-")[2]}
-    for letter in "pij":
-        # The unescaped form differs only where there is something to unescape.
-        if not re.search(r"[-\\]", values[letter]):
-            values[letter.upper()] = values[letter]
-    return values
-
-
-def _arguments(command: ExecCommand, environment: Environment, files: Files) -> Iterator[Argument]:
+def _arguments(command: ExecCommand, environment: Environment, reader: Reader, execve: Execve) -> Iterator[Argument]:
+    split: dict[str, list[Argument]] = {}  # what each $NAME gives
     for word in command.words:
-        if not command.expands:
-            yield _argument(word.chars, word.origin, files)
-        elif word.variable is not None:
-            yield from _split(environment.value(word.variable) or (), files)
-        else:
-            yield _argument(tuple(_substituted(word.chars, environment)), word.origin, files)
+        where = f"{word.origin.path}:{word.origin.line}: ExecStart="
+        if command.expands and word.variable is not None:
+            if word.variable not in split:
+                split[word.variable] = list(_split(environment.value(word.variable), reader, where))
+            reader.budget.make(len(split[word.variable]), where)
+            for argument in split[word.variable]:
+                execve.add(size(argument.text), where)
+                yield argument
+            continue
+        pieces = tuple(_substituted(word.written, environment, reader)) if command.expands else (word.written,)
+        execve.add(sum(size(piece.text) for piece in pieces), where)
+        yield _argument(pieces, word.origin, reader.files)
 
 
-def _split(value: Sequence[Char], files: Files) -> Iterator[Argument]:
+def _split(value: Written | None, reader: Reader, where: str) -> Iterator[Argument]:
     """The arguments that `$VARIABLE` gives: words with quotes, but without C-style escapes."""
     pos = 0
-    while True:
+    while value is not None:
         word, pos = first_word(value, pos, c_escapes=False, keep_open_quotes=True)
         if word is None:
             return
-        written = files.origin(word.path, word.start, word.end, value[0].variable)
-        yield _argument(word.chars, written, files)
+        reader.budget.make(1, where)
+        written = reader.files.origin(value.path, word.start, word.end, value.variable)
+        yield _argument((word.written,), written, reader.files)
 
 
-def _substituted(chars: Sequence[Char], environment: Environment) -> Iterator[Char]:
+def _substituted(word: Written, environment: Environment, reader: Reader) -> Iterator[Written]:
     """`${NAME}` becomes its value as it is, `$$` becomes `$`; everything else that starts with `$` stays."""
-    text = plain(chars)
     pos = 0
-    while pos < len(chars):
-        if text.startswith("$$", pos):
-            yield chars[pos]._replace(end=chars[pos + 1].end)
-            pos += 2
-        elif braced := _BRACED.match(text, pos):
-            yield from environment.value(braced[1]) or ()
-            pos = braced.end()
+    for match in _EXPANSION.finditer(word.text):
+        reader.budget.make(1, word.path)
+        start, end = match.span()
+        if match[0] == "$$":
+            yield word.cut(pos, start)
+            yield Written("$", word.path, word.starts[start : start + 1], word.ends[end - 1 : end])
+        elif match[1] is not None:
+            yield word.cut(pos, start)
+            if value := environment.value(match[1]):
+                yield value
         else:
-            left_alone = _LEFT_ALONE.match(text, pos)
-            end = left_alone.end() if left_alone else pos + 1
-            yield from chars[pos:end]
-            pos = end
+            yield word.cut(pos, end)
+        pos = end
+    yield word.cut(pos, len(word))
 
 
-def _argument(chars: tuple[Char, ...], written: Origin, files: Files) -> Argument:
+def _argument(pieces: Sequence[Written], written: Origin, files: Files) -> Argument:
+    pieces = tuple(piece for piece in pieces if piece)
     parts = []
-    for (path, variable), group in groupby(chars, key=lambda char: (char.path, char.variable)):
-        piece = tuple(group)
-        parts.append(Part(plain(piece), files.origin(path, piece[0].start, piece[-1].end, variable)))
-    return Argument(plain(chars), written, tuple(parts), chars)
+    for (path, variable), group in groupby(pieces, key=lambda piece: (piece.path, piece.variable)):
+        together = list(group)
+        text = joined_bytes("".join(piece.text for piece in together))
+        parts.append(Part(text, files.origin(path, together[0].starts[0], together[-1].ends[-1], variable)))
+    return Argument(joined_bytes("".join(piece.text for piece in pieces)), written, tuple(parts), pieces)

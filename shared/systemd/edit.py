@@ -5,16 +5,19 @@ the new texts, and the command line must be the intended one, argument by argume
 other setting as before. Where none can be proved, CannotEdit.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple
-from itertools import pairwise, takewhile
+from itertools import takewhile
 from typing import NamedTuple
 
 from . import envfile, unitfile
+from .budget import Budget
 from .command import Argument, StartCommand, start_command
 from .environment import Variable
-from .text import Char, UnitError, plain
+from .text import UnitError, Written
 
 _BLANKS = " \t"
 _CONTINUATION = re.compile(r"[ \t]*\\(\r\n|\r|\n)")
@@ -114,15 +117,14 @@ def _proved(
     """Whether exactly the wanted command line comes out, and nothing but this variable and one line changes."""
     try:
         after = _again({**files, path: changed}, command)
-        differing = _differing_lines(command, path, files[path], changed)
+        return (
+            [argument.text for argument in after.argv] == list(wanted)
+            and after.executable == command.executable
+            and _values(after, but=variable) == _values(command, but=variable)
+            and _differing_lines(command, path, files[path], changed) == 1
+        )
     except UnitError:
         return False
-    return (
-        [argument.text for argument in after.argv] == list(wanted)
-        and after.executable == command.executable
-        and _values(after, but=variable) == _values(command, but=variable)
-        and differing == 1
-    )
 
 
 def _again(files: Mapping[str, str], command: StartCommand) -> StartCommand:
@@ -151,11 +153,11 @@ def _differing_lines(command: StartCommand, path: str, before: str, after: str) 
 
 def _lines(command: StartCommand, path: str, text: str) -> list[tuple[str, str, str]]:
     if _is_unit_file(command, path):
-        return [(line.section, line.key, plain(line.value)) for line in unitfile.settings(path, text)]
+        return [(line.section, line.key, line.value.text) for line in unitfile.settings(path, text, Budget())]
     # Where the two readings of comments differ, start_command() has been told the version, or has refused.
     version = command.unit.systemd_version
     continued = version is not None and version < envfile.COMMENTS_END_SINCE
-    return [("", line.name, plain(line.value)) for line in envfile.assignments(path, text, comments_continue=continued)]
+    return [("", line.name, line.value.text) for line in envfile.assignments(path, text, comments_continue=continued)]
 
 
 def _is_unit_file(command: StartCommand, path: str) -> bool:
@@ -167,16 +169,16 @@ def _is_unit_file(command: StartCommand, path: str) -> bool:
 
 def _replacements(files: Mapping[str, str], command: StartCommand, argument: Argument, new: str) -> Iterator[_Splice]:
     """First only the characters that differ, within the quotes that are there; then the whole word."""
-    old, chars, origin = argument.text, argument.chars, argument.origin
+    old, origin = "".join(piece.text for piece in argument.pieces), argument.origin
     before = _common_length(old, new)
     behind = _common_length(old[before:][::-1], new[before:][::-1])
-    differing = chars[before : len(old) - behind]
+    stop = len(old) - behind
     text = new[before : len(new) - behind]
-    if differing:
-        places = _together(differing)
+    if before < stop:
+        places = _together(argument.pieces, before, stop)
     else:
-        places = [_Place(char.path, char.end, char.end, char.variable) for char in chars[:before][-1:]]
-        places += [_Place(char.path, char.start, char.start, char.variable) for char in chars[before:][:1]]
+        places = [place._replace(start=place.end) for place in _together(argument.pieces, before - 1, before)]
+        places += [place._replace(end=place.start) for place in _together(argument.pieces, before, before + 1)]
     split = origin.variable is not None
     for place in places:
         if place.path in files:
@@ -192,16 +194,23 @@ def _common_length(one: str, other: str) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
-def _together(chars: Sequence[Char]) -> list[_Place]:
-    """The one place that these characters are written at; none where they are written apart."""
-    first, last = chars[0], chars[-1]
-    for one, next_one in pairwise(chars):
-        same_definition = (one.path, one.variable) == (next_one.path, next_one.variable)
-        # Characters that one specifier makes have the same span.
-        adjacent = next_one.start in (one.start, one.end)
-        if not (same_definition and adjacent):
-            return []
-    return [_Place(first.path, first.start, last.end, first.variable)]
+def _together(pieces: Sequence[Written], start: int, stop: int) -> list[_Place]:
+    """The one place that the characters from `start` to `stop` are written at; none where they are written apart."""
+    found: _Place | None = None
+    last = 0
+    for piece in pieces:
+        for at in range(max(start, 0), min(stop, len(piece))):
+            begin, end = piece.starts[at], piece.ends[at]
+            if found is None:
+                found = _Place(piece.path, begin, end, piece.variable)
+            # Characters that one specifier makes have the same span.
+            elif (piece.path, piece.variable) == (found.path, found.variable) and begin in (last, found.end):
+                found = found._replace(end=end)
+            else:
+                return []
+            last = begin
+        start, stop = start - len(piece), stop - len(piece)
+    return [found] if found else []
 
 
 def _on_one_line(files: Mapping[str, str], place: _Place) -> bool:
@@ -254,9 +263,9 @@ def _appendices(command: StartCommand, new: str) -> Iterator[_Splice]:
 
 def _appended_to(command: StartCommand, variable: Variable, new: str) -> Iterator[_Splice]:
     origin = variable.origin
-    if variable.chars:
+    if variable.written:
         separator = "" if variable.value[-1] in _BLANKS else " "
-        offsets = [variable.chars[-1].end]
+        offsets = [variable.written.ends[-1]]
     else:
         separator = ""
         offsets = [origin.start + 1, origin.start, origin.end]  # within quotes first, if there are any

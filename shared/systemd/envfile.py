@@ -1,9 +1,13 @@
 """Environment files, as systemd reads them (systemd.exec(5), EnvironmentFile=). It is not a shell's syntax."""
 
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from .text import WHITESPACE, Char, Lines, check_text
+from .text import WHITESPACE, Composer, Lines, UnitError, Written, is_utf8
 
 COMMENTS_END_SINCE = 254
 """The first systemd in which a backslash at the end of a comment line means nothing."""
@@ -18,7 +22,7 @@ class Assignment:
     """One `NAME=value`. The name need not be a valid one; systemd drops such a variable later."""
 
     name: str
-    value: tuple[Char, ...]
+    value: Written
     path: str
     line: int
     """1-based, the one the name is on."""
@@ -28,105 +32,109 @@ class Assignment:
     """Offset behind the last character of the assignment, quotes and trailing blanks included."""
 
 
+class UnreadableFile(UnitError):
+    """systemd cannot read this environment file: without `-` it fails the start, else it reads nothing of the file."""
+
+
 class _State(Enum):
     BEFORE_NAME = auto()
     NAME = auto()
     BEFORE_VALUE = auto()
     VALUE = auto()
-    VALUE_ESCAPE = auto()
     SINGLE_QUOTES = auto()
     DOUBLE_QUOTES = auto()
-    DOUBLE_QUOTES_ESCAPE = auto()
     COMMENT = auto()
-    COMMENT_ESCAPE = auto()
 
 
-def assignments(path: str, text: str, *, comments_continue: bool) -> tuple[Assignment, ...]:
+# As much as a state takes without leaving it.
+_STAYS = {
+    _State.BEFORE_NAME: re.compile(r"[ \t\n\r]+"),
+    _State.NAME: re.compile(r"[^=\n\r]+"),
+    _State.BEFORE_VALUE: re.compile(r"[ \t]+"),
+    _State.VALUE: re.compile(r"[^\\\n\r]+"),
+    _State.SINGLE_QUOTES: re.compile(r"[^']+"),
+    _State.DOUBLE_QUOTES: re.compile(r'[^\\"]+'),
+    _State.COMMENT: re.compile(r"[^\\\n\r]+"),
+}
+
+
+def assignments(path: str, text: str, *, comments_continue: bool) -> Iterator[Assignment]:
     """All assignments of an environment file in their order.
 
     `comments_continue`: a backslash at the end of a comment line makes the next line a comment too. systemd did so
-    up to version 253. Raises UnitError for what is not plain text.
+    up to version 253. Raises UnreadableFile for what systemd refuses: a NUL, and a name or a value that is not valid
+    UTF-8 (what is in no assignment, as a comment, does not matter).
     """
-    check_text(path, text)
     lines = Lines(text)
-    found: list[Assignment] = []
+    if "\0" in text:
+        where = f"{path}:{lines.at(text.index(chr(0)))}"
+        raise UnreadableFile(f"{where}: holds a NUL byte; systemd reads no such file")
     state = _State.BEFORE_NAME
-    name, name_at = "", 0
-    value: list[Char] = []
-    after_equals = 0
-    blanks_from: int | None = None  # where the blanks at the value's end start
+    name, name_at, after_equals = "", 0, 0
+    value = Composer(path)
+    kept = 0  # the value's length without the blanks at its end
 
-    def finish(end: int) -> None:
-        kept = value[:blanks_from] if state is _State.VALUE and blanks_from is not None else value
-        found.append(Assignment(name, tuple(kept), path, lines.at(name_at), after_equals, end))
+    def finished(end: int) -> Assignment:
+        line = lines.at(name_at)
+        found = value.done(kept if state is _State.VALUE else None)
+        if not (is_utf8(name) and is_utf8(found.text)):
+            raise UnreadableFile(
+                f"{path}:{line}: not valid UTF-8; systemd does not read a file with such an assignment"
+            )
+        return Assignment(name, found, path, line, after_equals, end)
 
-    for offset, c in enumerate(text):
-        here = Char(c, path, offset, offset + 1, name)
+    pos = 0
+    while pos < len(text):
+        if stays := _STAYS[state].match(text, pos):
+            match state:
+                case _State.VALUE:
+                    kept = value.length() + len(stays[0].rstrip(WHITESPACE))
+                    value.plain(stays[0], pos)
+                case _State.SINGLE_QUOTES | _State.DOUBLE_QUOTES:
+                    value.plain(stays[0], pos)
+            pos = stays.end()
+            continue
+        c, behind = text[pos], text[pos + 1 : pos + 2]
+        length = 1
         match state:
             case _State.BEFORE_NAME:
-                if c in _COMMENT:
-                    state = _State.COMMENT
-                elif c not in WHITESPACE:
-                    state, name_at = _State.NAME, offset
+                state, name_at = (_State.COMMENT if c in _COMMENT else _State.NAME), pos
+            case _State.NAME if c == "=":
+                state, after_equals, kept = _State.BEFORE_VALUE, pos + 1, 0
+                name = text[name_at:pos].rstrip(WHITESPACE)
+                value = Composer(path, name)
             case _State.NAME:
-                if c in _NEWLINE:
-                    state = _State.BEFORE_NAME
-                elif c == "=":
-                    state, value, blanks_from, after_equals = _State.BEFORE_VALUE, [], None, offset + 1
-                    name = text[name_at:offset].rstrip(WHITESPACE)
-            case _State.BEFORE_VALUE | _State.VALUE if c in _NEWLINE:
-                finish(offset)
                 state = _State.BEFORE_NAME
+            case _State.BEFORE_VALUE | _State.VALUE if c in _NEWLINE:
+                yield finished(pos)
+                state = _State.BEFORE_NAME
+            case _State.BEFORE_VALUE | _State.VALUE if c == "\\":
+                if behind and behind not in _NEWLINE:
+                    value.made(behind, pos, pos + 2)
+                state, kept, length = _State.VALUE, value.length(), 2
             case _State.BEFORE_VALUE:
                 if c == "'":
                     state = _State.SINGLE_QUOTES
                 elif c == '"':
                     state = _State.DOUBLE_QUOTES
-                elif c == "\\":
-                    state = _State.VALUE_ESCAPE
-                elif c not in WHITESPACE:
-                    state = _State.VALUE
-                    value.append(here)
-            case _State.VALUE:
-                if c == "\\":
-                    state, blanks_from = _State.VALUE_ESCAPE, None
                 else:
-                    if c not in WHITESPACE:
-                        blanks_from = None
-                    elif blanks_from is None:
-                        blanks_from = len(value)
-                    value.append(here)
-            case _State.VALUE_ESCAPE:
-                state = _State.VALUE
-                if c not in _NEWLINE:
-                    value.append(here._replace(start=offset - 1))
+                    state, length = _State.VALUE, 0
             case _State.SINGLE_QUOTES:
-                if c == "'":
-                    state = _State.BEFORE_VALUE
-                else:
-                    value.append(here)
+                state = _State.BEFORE_VALUE
+            case _State.DOUBLE_QUOTES if c == "\\":
+                if behind and behind in _ESCAPABLE_IN_DOUBLE_QUOTES:
+                    value.made(behind, pos, pos + 2)
+                elif behind and behind != "\n":
+                    value.plain(c + behind, pos)
+                length = 2
             case _State.DOUBLE_QUOTES:
-                if c == '"':
-                    state = _State.BEFORE_VALUE
-                elif c == "\\":
-                    state = _State.DOUBLE_QUOTES_ESCAPE
-                else:
-                    value.append(here)
-            case _State.DOUBLE_QUOTES_ESCAPE:
-                state = _State.DOUBLE_QUOTES
-                if c in _ESCAPABLE_IN_DOUBLE_QUOTES:
-                    value.append(here._replace(start=offset - 1))
-                elif c != "\n":
-                    value.append(Char("\\", path, offset - 1, offset, name))
-                    value.append(here)
-            case _State.COMMENT:
-                if c == "\\":
-                    state = _State.COMMENT_ESCAPE
-                elif c in _NEWLINE:
+                state = _State.BEFORE_VALUE
+            case _State.COMMENT if c == "\\":
+                length = 2
+                if behind and behind in _NEWLINE and not comments_continue:
                     state = _State.BEFORE_NAME
-            case _State.COMMENT_ESCAPE:
-                ends = c in _NEWLINE and not comments_continue
-                state = _State.BEFORE_NAME if ends else _State.COMMENT
-    if state not in (_State.BEFORE_NAME, _State.NAME, _State.COMMENT, _State.COMMENT_ESCAPE):
-        finish(len(text))
-    return tuple(found)
+            case _State.COMMENT:
+                state = _State.BEFORE_NAME
+        pos += length
+    if state not in (_State.BEFORE_NAME, _State.NAME, _State.COMMENT):
+        yield finished(len(text))

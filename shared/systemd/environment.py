@@ -1,25 +1,27 @@
 """The environment that the unit gives its process (systemd.exec(5), "Environment")."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from . import envfile
-from .exec_start import simplified_path
+from .budget import Execve
+from .exec_start import Reader, simplified_path
 from .text import (
     BadSpecifier,
-    Char,
-    Files,
     MissingEnvironmentFile,
     Origin,
     UnknownSpecifier,
     UnknownToUs,
     Word,
     WordError,
-    expand_specifiers,
+    Written,
     first_word,
-    has_bytes,
-    plain,
+    is_utf8,
+    joined_bytes,
+    written_nowhere,
 )
 from .unitfile import Setting, since_reset
 
@@ -47,7 +49,7 @@ class Variable:
     value: str
     origin: Origin
     """From behind its `=` to its end, closing quote included."""
-    chars: tuple[Char, ...] = field(repr=False, compare=False)
+    written: Written = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,51 +63,54 @@ class Environment:
     base: Mapping[str, str]
     """The manager's own."""
 
-    def value(self, name: str) -> tuple[Char, ...] | None:
+    def value(self, name: str) -> Written | None:
         """The value, None where the variable is not set. Raises UnknownToUs."""
         if name in self.unknown:
             raise UnknownToUs(f"ExecStart= uses ${name}: {self.unknown[name]}")
         if variable := self.variables.get(name):
-            return variable.chars
+            return variable.written
         if name in self.base:
-            return tuple(Char(char, "", 0, 0, name) for char in self.base[name])
+            return written_nowhere(self.base[name], name)
         if name in _SET_BY_SYSTEMD or name.startswith(_SET_BY_SYSTEMD_PREFIXES):
             raise UnknownToUs(f"ExecStart= uses ${name}, which systemd sets itself when it starts the service")
         return None
 
+    def count(self, execve: Execve) -> None:
+        """Count what the kernel counts of it. Raises TooLarge."""
+        for name, value in self.base.items():
+            if name not in self.variables:
+                execve.add_variable(name, value)
+        for variable in self.variables.values():
+            execve.add_variable(variable.name, variable.value)
 
-def service_environment(
-    service: Sequence[Setting],
-    files: Files,
-    specifiers: Mapping[str, str],
-    base: Mapping[str, str],
-    systemd_version: int | None,
-) -> Environment:
+
+def service_environment(service: Sequence[Setting], reader: Reader, base: Mapping[str, str]) -> Environment:
     """PassEnvironment=, over it Environment=, over it each EnvironmentFile= in order; then UnsetEnvironment=.
 
-    `service` is the [Service] settings of fragment and drop-ins in order.
+    `service` is the [Service] settings of fragment and drop-ins in order, `base` the manager's own environment.
     """
     variables: dict[str, Variable] = {}
     unknown: dict[str, str] = {}
     for setting in since_reset(service, "PassEnvironment"):
-        for word in _words(setting, c_escapes=False):
-            name = plain(word.chars)
+        for word in _words(setting, reader, c_escapes=False):
+            name = word.written.text
             if _NAME.fullmatch(name) and name not in base:
                 unknown[name] = f"PassEnvironment= at {setting.path}:{setting.line} takes it from the manager"
     for setting in since_reset(service, "Environment"):
-        for word in _words(setting, c_escapes=True):
-            _define(word, files, specifiers, variables, unknown)
+        for word in _words(setting, reader, c_escapes=True):
+            _define(word, setting, reader, variables, unknown)
     for setting in since_reset(service, "EnvironmentFile"):
-        for variable in _read_environment_file(setting, files, specifiers, systemd_version):
+        for variable in _read_environment_file(setting, reader):
             unknown.pop(variable.name, None)
             variables[variable.name] = variable
     left = dict(base)
     for setting in since_reset(service, "UnsetEnvironment"):
-        for word in _words(setting, c_escapes=True):
+        for word in _words(setting, reader, c_escapes=True):
             try:
-                name, equals, value = plain(expand_specifiers(word.chars, specifiers)).partition("=")
+                expanded = reader.expand(word.written, _where(setting))
             except BadSpecifier:
                 continue  # systemd ignores the word
+            name, equals, value = joined_bytes(expanded.text).partition("=")
             if not equals:
                 unknown.pop(name, None)
             if name in variables and (not equals or variables[name].value == value):
@@ -115,7 +120,11 @@ def service_environment(
     return Environment(variables, unknown, left)
 
 
-def _words(setting: Setting, *, c_escapes: bool) -> Iterator[Word]:
+def _where(setting: Setting) -> str:
+    return f"{setting.path}:{setting.line}: {setting.key}="
+
+
+def _words(setting: Setting, reader: Reader, *, c_escapes: bool) -> Iterator[Word]:
     """The words of a list, up to the first that cannot be read: systemd ignores that one and what follows."""
     pos = 0
     while True:
@@ -125,79 +134,95 @@ def _words(setting: Setting, *, c_escapes: bool) -> Iterator[Word]:
             return
         if word is None:
             return
+        reader.budget.make(1, _where(setting))
         yield word
 
 
 def _define(
     word: Word,
-    files: Files,
-    specifiers: Mapping[str, str],
+    setting: Setting,
+    reader: Reader,
     variables: dict[str, Variable],
     unknown: dict[str, str],
 ) -> None:
     """Take one word of Environment= in. What is no assignment is ignored, as systemd does."""
     try:
-        chars = expand_specifiers(word.chars, specifiers)
+        expanded = reader.expand(word.written, _where(setting))
     except BadSpecifier:
         return
     except UnknownSpecifier as error:
-        name = plain(word.chars).partition("=")[0]
+        name = word.written.text.partition("=")[0]
         if "%" in name:
             raise
         variables.pop(name, None)
-        unknown[name] = f"its definition in {word.path} has {error}"
+        unknown[name] = f"its definition in {setting.path} has {error}"
         return
-    name, equals, value = plain(chars).partition("=")
-    if not equals or not _NAME.fullmatch(name):
-        return
-    if has_bytes(chars):
-        variables.pop(name, None)
-        unknown[name] = f"its definition in {word.path} has escapes that make bytes beyond ASCII"
+    name, equals, value = expanded.text.partition("=")
+    if not equals or not _NAME.fullmatch(name) or not is_utf8(value):
         return
     unknown.pop(name, None)
     at = len(name)
-    named = tuple(char._replace(variable=name) for char in chars[at + 1 :])
-    variables[name] = Variable(name, value, files.origin(word.path, chars[at].end, word.end, name), named)
+    origin = reader.files.origin(setting.path, expanded.ends[at], word.end, name)
+    written = expanded.cut(at + 1, len(expanded)).of(name)
+    variables[name] = Variable(name, joined_bytes(value), origin, written)
 
 
-def _read_environment_file(
-    setting: Setting,
-    files: Files,
-    specifiers: Mapping[str, str],
-    systemd_version: int | None,
-) -> Iterator[Variable]:
-    where = f"{setting.path}:{setting.line}: EnvironmentFile="
+def _read_environment_file(setting: Setting, reader: Reader) -> list[Variable]:
+    where = _where(setting)
     try:
-        written = plain(expand_specifiers(setting.value, specifiers))
+        named = joined_bytes(reader.expand(setting.value, where).text)
     except BadSpecifier:
-        return  # systemd ignores the setting
-    path = simplified_path(written.removeprefix("-"))
+        return []  # systemd ignores the setting
+    path = simplified_path(named.removeprefix("-"))
     if not path.startswith("/"):
-        return  # systemd ignores a path that is not absolute
+        return []  # systemd ignores a path that is not absolute
     if re.search(r"[*?\[\\]", path):
         raise UnknownToUs(f"{where} names files by a pattern, {path}; only plain paths are modelled")
-    if path not in files.texts:
-        if written.startswith("-"):
-            return
+    if path not in reader.files.texts:
+        if named.startswith("-"):
+            return []
         raise MissingEnvironmentFile(f"{where} names {path}, which is missing; systemd fails the start")
-    for assignment in _assignments(path, files.texts[path], systemd_version):
+    reader.budget.read(len(reader.files.texts[path]), path)
+    try:
+        return list(_variables(path, reader))
+    except envfile.UnreadableFile:
+        if named.startswith("-"):
+            return []
+        raise
+
+
+def _variables(path: str, reader: Reader) -> Iterator[Variable]:
+    for assignment in _assignments(path, reader):
         if _NAME.fullmatch(assignment.name):
             yield Variable(
                 name=assignment.name,
-                value=plain(assignment.value),
-                origin=files.origin(path, assignment.after_equals, assignment.end, assignment.name),
-                chars=assignment.value,
+                value=assignment.value.text,
+                origin=reader.files.origin(path, assignment.after_equals, assignment.end, assignment.name),
+                written=assignment.value,
             )
 
 
-def _assignments(path: str, text: str, systemd_version: int | None) -> tuple[envfile.Assignment, ...]:
-    if systemd_version is not None:
-        return envfile.assignments(path, text, comments_continue=systemd_version < envfile.COMMENTS_END_SINCE)
+def _assignments(path: str, reader: Reader) -> list[envfile.Assignment]:
+    text, version = reader.files.texts[path], reader.systemd_version
+
+    def read(*, comments_continue: bool) -> list[envfile.Assignment]:
+        found = []
+        for assignment in envfile.assignments(path, text, comments_continue=comments_continue):
+            reader.budget.make(1, path)
+            found.append(assignment)
+        return found
+
+    if version is not None:
+        return read(comments_continue=version < envfile.COMMENTS_END_SINCE)
     if not re.search(r"\\[\r\n]", text):
-        return envfile.assignments(path, text, comments_continue=False)
-    older = envfile.assignments(path, text, comments_continue=True)
-    newer = envfile.assignments(path, text, comments_continue=False)
-    if older != newer:
+        return read(comments_continue=False)
+    newer: list[envfile.Assignment] | None = None
+    try:
+        newer = read(comments_continue=False)
+        same = newer == read(comments_continue=True)
+    except envfile.UnreadableFile:
+        same = False
+    if newer is None or not same:
         raise UnknownToUs(
             f"{path}: a comment line ends with a backslash; the line after it is a comment for systemd before "
             f"{envfile.COMMENTS_END_SINCE} and counts from then on, and the node's systemd version is not known"

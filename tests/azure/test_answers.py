@@ -122,6 +122,7 @@ def test_every_row_says_what_and_what_to_do(row: str) -> None:
         (Fault(401, "", ""), "unauthorized"),
         (Fault(401, "InvalidAuthenticationTokenTenant", ""), "wrong_tenant"),
         (Fault(403, "Whatever", ""), "forbidden"),
+        (Fault(403, "", "HTTP 403: Blocked by the proxy"), "other"),
         (Fault(404, "ResourceGroupNotFound", ""), "missing"),
         (Fault(502, "", ""), "server_error"),
         (Fault(400, "BadRequest", ""), "other"),
@@ -148,11 +149,15 @@ def test_azures_words_are_shortened_and_keep_no_signature() -> None:
     assert "https://x.blob.core.windows.net/a?…" in text
     assert "\x1b" not in text
     assert len(text) == 400
+    assert len(tidy("http://" * 1_000_000)) == 400
 
 
 def test_bodies_that_are_not_in_the_error_shape() -> None:
     assert response_fault(502, "<html>") == Fault(502, "", "HTTP 502")
-    assert response_fault(500, '{"error": "text"}') == Fault(500, "", "HTTP 500")
+    assert response_fault(502, "<html><h1>Bad\n gateway</h1>") == Fault(502, "", "HTTP 502: Bad gateway")
+    assert response_fault(502, "[" * 100_000).message.startswith("HTTP 502: [[")
+    assert response_fault(500, '{"error": "text"}') == Fault(500, "", "text")
+    assert response_fault(500, "[]") == Fault(500, "", "HTTP 500")
     assert response_fault(409, '{"error": {"code": "C", "message": "M"}}') == Fault(409, "C", "M")
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from azure.core.exceptions import ClientAuthenticationError
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shared.azure import Azure, SubscriptionError, precheck
+from shared.azure.discovery import cluster_of, match_pools, moment, node_of, pool_of
 from shared.errors import CredentialError, EndpointError
 from shared.models import Cluster, NodePool, Status, Subscription
+from shared.plain import plain
 from shared.settings import Settings
 from tests.support import arm as far
 from tests.support.arm import (
@@ -32,6 +37,13 @@ CLUSTERS = "/managedclusters"
 SETS = "/virtualmachinescalesets"
 VMS = "/virtualmachines"
 TAG = {"aks-managed-poolName": "pool1"}
+NAMES = (
+    "id name location tags properties powerState code provisioningState nodeResourceGroup agentPoolProfiles"
+    " count mode type osType addonProfiles aciConnectorLinux enabled hostedSystemProfile instanceId"
+    " instanceView statuses timeCreated osProfile computerName storageProfile osDisk imageReference"
+    " orchestrationMode poolName"
+)
+FIELDS = NAMES.split()
 
 
 async def one_cluster(arm: Arm, azure: Azure, *pools: dict[str, Any], **more: Any) -> Cluster:
@@ -230,6 +242,15 @@ async def test_pools_whose_scale_set_is_not_as_expected(arm: Arm, azure: Azure) 
         (Answer(404, error("ResourceGroupNotFound", "no")), "ResourceGroupNotFound", GROUP),
         (Answer(200, text="<html>"), "malformed", "could not be read"),
         (Answer(200, [1, 2]), "malformed", "could not be read"),
+        (Answer(200, {"value": None}), "malformed", "could not be read"),
+        (Answer(202, {"value": []}), "malformed", "HTTP 202"),
+        (Answer(200, text="no gzip", headers={"Content-Encoding": "gzip"}), "malformed", "unpacked"),
+        (Answer(200, {"value": {}}), "malformed", "could not be read"),
+        (Answer(200, {}), "malformed", "could not be read"),
+        (Answer(200, {"value": [], "nextLink": 7}), "malformed", "could not be read"),
+        (Answer(200, {"value": [], "nextLink": "{base}/virtualmachinescalesets"}), "malformed", "in a circle"),
+        (Answer(404, text="<html>no such page</html>"), "not_found", "no such page"),
+        (Answer(409, error("ReadOnlyDisabledSubscription", "off")), "ReadOnlyDisabledSubscription", "disabled"),
         (Answer(200, {"value": [], "nextLink": "https://evil.example/x"}), "foreign_host", "evil.example"),
     ],
 )
@@ -274,8 +295,19 @@ async def test_one_subscription_that_cannot_be_read(
     assert caught.value.problem.status is Status.ERROR
 
 
-async def test_no_provider_means_no_clusters_and_nothing_is_registered(arm: Arm, azure: Azure) -> None:
-    arm.on("GET", CLUSTERS, Answer(409, error("MissingSubscriptionRegistration", "not registered to use namespace")))
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (409, "MissingSubscriptionRegistration"),
+        (404, "SubscriptionNotRegistered"),
+        (400, "DisallowedOperation"),
+        (400, "DisallowedProvider"),
+    ],
+)
+async def test_no_provider_means_no_clusters_and_nothing_is_registered(
+    arm: Arm, azure: Azure, status: int, code: str
+) -> None:
+    arm.on("GET", CLUSTERS, Answer(status, error(code, "not registered to use namespace")))
     assert await azure.clusters(SUBSCRIPTION) == []
     assert arm.count("POST") == 0
 
@@ -339,6 +371,96 @@ async def test_the_default_credential_is_the_managed_identity_of_its_endpoint(
     asked = next(seen for seen in arm.seen if "msi" in seen.path)
     assert asked.query["resource"] == arm.base
     assert arm.seen[-1].headers["Authorization"] == "Bearer from-msi"
+
+
+async def test_pools_of_azures_own(arm: Arm, azure: Azure) -> None:
+    pools = [pool("hosted", mode="ManagedSystem"), pool("single", mode="Machines")]
+    cluster = await one_cluster(arm, azure, *pools, hostedSystemProfile={"enabled": True})
+    nodes, problems = await azure.nodes(cluster)
+    assert nodes == []
+    assert [(found.node_pool, found.problem.code, found.problem.status) for found in problems] == [
+        ("hosted", "hosted_system", Status.NOT_APPLICABLE),
+        ("single", "machines_pool", Status.SKIPPED),
+    ]
+    assert not arm.seen
+
+
+@pytest.mark.parametrize("state", ["Creating", "Deleting"])
+async def test_a_cluster_that_comes_or_goes(arm: Arm, azure: Azure, state: str) -> None:
+    for changes in ({"agentPoolProfiles": None}, {"nodeResourceGroup": None}, {}):
+        cluster = await one_cluster(arm, azure, pool("pool1"), provisioningState=state, **changes)
+        arm.on("GET", SETS, Answer(404, error("ResourceGroupNotFound", "no")))
+        nodes, problems = await azure.nodes(cluster)
+        assert nodes == []
+        assert [(found.problem.code, found.problem.status) for found in problems] == [
+            ("cluster_changing", Status.SKIPPED)
+        ]
+    cluster = await one_cluster(arm, azure, pool("pool1"), provisioningState=state)
+    arm.on("GET", SETS, Answer(200, {"value": [scale_set(SCALE_SET, TAG)]}))
+    arm.on("GET", VMS, Answer(404, error("ResourceNotFound", "no")))
+    _, (problem,) = await azure.nodes(cluster)
+    assert (problem.node_pool, problem.problem.code) == ("pool1", "cluster_changing")
+
+
+@pytest.mark.parametrize("group", [None, "..", "a/b", "a?b", "x\x1b", "x" * 91])
+async def test_a_node_resource_group_that_cannot_be_one_is_asked_for_nothing(
+    arm: Arm, azure: Azure, group: str | None
+) -> None:
+    cluster = await one_cluster(arm, azure, pool("pool1"), nodeResourceGroup=group)
+    nodes, problems = await azure.nodes(cluster)
+    assert nodes == []
+    assert [(found.problem.code, found.problem.status) for found in problems] == [("malformed", Status.ERROR)]
+    assert not arm.seen
+
+
+async def test_an_instance_on_two_pages_is_one_node(arm: Arm, azure: Azure) -> None:
+    cluster = await one_cluster(arm, azure, pool("pool1"))
+    arm.on("GET", SETS, Answer(200, {"value": [scale_set(SCALE_SET, TAG)]}))
+    pages = [
+        {"value": [instance("0")], "nextLink": "{base}/virtualmachines"},
+        {"value": [instance("0"), instance("1")]},
+    ]
+    arm.on("GET", VMS, *(Answer(200, page) for page in pages))
+    nodes, problems = await azure.nodes(cluster)
+    assert [node.instance_id for node in nodes] == ["0", "1"]
+    assert problems == []
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("2026-11-20T08:00:00", datetime(2026, 11, 20, 8, tzinfo=UTC)),
+        ("2026-11-20T08:00:00.1234567Z", datetime(2026, 11, 20, 8, 0, 0, 123456, tzinfo=UTC)),
+        ("2026-11-20T10:00:00+02:00", datetime(2026, 11, 20, 8, tzinfo=UTC)),
+        ("0001-01-01T00:00:00", None),
+        ("0001-01-01T00:00:00+00:00", None),
+        ("9999-12-31T23:59:59-12:00", None),
+        ("", None),
+        ("yesterday", None),
+        (None, None),
+        (20261120, None),
+        ({}, None),
+    ],
+)
+def test_times_as_azure_writes_them(given: object, expected: datetime | None) -> None:
+    assert moment(given) == expected
+
+
+jsons = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=6),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), jsons, max_size=8), st.booleans())
+def test_any_item_of_a_list_is_read(item: dict[str, object], older: bool) -> None:
+    cluster = cluster_of(SUBSCRIPTION, item, older=older)
+    node = node_of(cluster, pool_of(item), SCALE_SET, item)
+    match_pools({"x"}, [item])
+    for value in (*astuple(cluster), *astuple(node)):
+        assert not isinstance(value, str) or plain(value) == value
+    precheck(node)
 
 
 @pytest.mark.parametrize(

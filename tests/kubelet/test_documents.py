@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from shared.kubelet.document import read_document
 from shared.kubelet.json_text import parse_json
-from shared.kubelet.tree import MAX_TEXT, DocumentError, Node
+from shared.kubelet.tree import MAX_DEPTH, Budget, DocumentError, LimitError, Node
 from shared.kubelet.yaml_text import parse_yaml
 
 
-def plain(node: Node | None) -> object:
+def plain(node: Node) -> object:
     """The node as json.loads would give it."""
-    if node is None or node.kind == "null":
+    if node.kind == "null":
         return None
     if node.kind == "bool":
         return node.truth
@@ -31,8 +31,16 @@ def plain(node: Node | None) -> object:
     return {name: plain(value) for name, value in node.members}
 
 
+def yaml_node(text: str) -> Node:
+    return parse_yaml("f", text, Budget())[0]
+
+
+def json_node(text: str) -> Node:
+    return parse_json("f", text, Budget())
+
+
 def from_yaml(text: str) -> object:
-    return plain(parse_yaml("f", text))
+    return plain(yaml_node(text))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +122,7 @@ def test_yaml_documents(text: str, expected: object) -> None:
 )
 def test_yaml_errors(text: str, error: str) -> None:
     with pytest.raises(DocumentError) as caught:
-        parse_yaml("f", text)
+        yaml_node(text)
     assert str(caught.value).replace("line 1: ", "").startswith(error.replace("line 1: ", ""))
 
 
@@ -138,12 +146,12 @@ def test_yaml_errors(text: str, error: str) -> None:
         ('{"a": "\n"}', "invalid character '\\n' in string literal"),
         ("{'a': 1}", "invalid character '\\'' looking for beginning of object key string"),
         ('{"a": // c', "invalid character '/' looking for beginning of value"),
-        ("[" * 100, "exceeded max depth"),
+        ("[" * (MAX_DEPTH + 1), "exceeded max depth"),
     ],
 )
 def test_json_errors(text: str, error: str) -> None:
     with pytest.raises(DocumentError) as caught:
-        parse_json("f", text)
+        json_node(text)
     assert str(caught.value) == error
 
 
@@ -158,8 +166,8 @@ JSON_VALUES = st.recursive(
 
 @given(JSON_VALUES, st.sampled_from([None, 2]))
 def test_json_reads_what_json_writes(value: object, indent: int | None) -> None:
-    assert plain(parse_json("f", json.dumps(value, indent=indent))) == value
-    assert plain(parse_json("f", json.dumps(value, indent=indent, ensure_ascii=False))) == value
+    assert plain(json_node(json.dumps(value, indent=indent))) == value
+    assert plain(json_node(json.dumps(value, indent=indent, ensure_ascii=False))) == value
 
 
 @given(JSON_VALUES)
@@ -205,7 +213,7 @@ def test_any_yaml_like_text_is_read_or_refused(text: str) -> None:
 
 def _read_or_refused(text: str) -> None:
     try:
-        document = read_document("f", text)
+        document = read_document("f", text, Budget())
     except DocumentError:
         return
     for node in _all(document.written):
@@ -222,24 +230,98 @@ def _all(node: Node) -> list[Node]:
     "text",
     [
         "a: " + "[" * 5000,
-        "".join(" " * depth + "a:\n" for depth in range(400)),
         '{"a":' * 5000,
-        "x: " + "x" * MAX_TEXT,
+        "a: " + "[" * MAX_DEPTH + "]" * MAX_DEPTH,
+        '{"a": ' + "[" * MAX_DEPTH + "]" * MAX_DEPTH + "}",
+        "- " * (MAX_DEPTH + 1) + "a",
         "a0: &a0 [x,x,x,x,x,x,x,x,x]\n"
         + "".join(f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12)),
         "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i}\n  <<: [{','.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12)),
-        "a0: &a0 1\n" + "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1, 200)),
     ],
 )
-def test_hostile_documents_are_refused(text: str) -> None:
+def test_what_a_kubelet_refuses_for_its_size_is_refused(text: str) -> None:
+    with pytest.raises(DocumentError) as refused:
+        read_document("f", text, Budget())
+    assert not isinstance(refused.value, LimitError)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: " + "[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1),
+        '{"a": ' + "[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1) + "}",
+        "".join(" " * depth + "a:\n" for depth in range(300)),
+        "a0: &a0 1\n" + "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1, 60)),
+    ],
+)
+def test_nesting_is_taken_as_deep_as_a_kubelet_takes_it(text: str) -> None:
+    document = read_document("f", text, Budget())
+    assert len(document.read.members) >= 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x: " + "x" * Budget.TEXT,
+        '{"x": [' + "0," * Budget.VALUES + "0]}",
+        "x: [" + "a," * Budget.VALUES + "a]",
+        "a: &a [" + "x," * 1000 + "x]\nb: [" + "*a," * 60 + "x]\nc: [" + "x," * 2000 + "x]\n",
+    ],
+)
+def test_a_limit_of_ours_is_said_to_be_ours(text: str) -> None:
+    with pytest.raises(LimitError, match="which is a limit of ours"):
+        read_document("f", text, Budget())
+
+
+def test_the_budget_is_one_for_all_documents() -> None:
+    budget = Budget()
+    text = "x: [" + "a," * (Budget.VALUES // 3) + "a]"
+    read_document("f", text, budget)
+    read_document("g", text, budget)
+    with pytest.raises(LimitError):
+        read_document("h", text, budget)
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (b'{"a": "x\xffy"}', "x\ufffdy"),
+        (b'{"a": "\xe9"}', "\ufffd"),
+        (b'{"a": "\xf0\x9f\x98"}', "\ufffd" * 3),
+        (b'{"a": "\xed\xa0\x80"}', "\ufffd" * 3),
+        (b'{"a": "\\ud800\x80"}', "\ufffd" * 2),
+        ('{"a": "é"}'.encode(), "é"),
+    ],
+)
+def test_bytes_that_are_not_utf8_in_json_are_replaced_one_by_one(raw: bytes, expected: str) -> None:
+    assert plain(json_node(raw.decode("utf-8", "surrogateescape"))) == {"a": expected}
+
+
+@pytest.mark.parametrize("raw", [b"a: \xff\n", b"# caf\xe9\na: b\n", b"a: '\xc3'\n"])
+def test_bytes_that_are_not_utf8_in_yaml_are_refused_also_in_a_comment(raw: bytes) -> None:
     with pytest.raises(DocumentError):
-        read_document("f", text)
+        yaml_node(raw.decode("utf-8", "surrogateescape"))
+
+
+def test_only_yaml_1_1_is_taken() -> None:
+    assert from_yaml("%YAML 1.1\n---\na: 1\n") == {"a": 1}
+    with pytest.raises(DocumentError, match="incompatible YAML document"):
+        yaml_node("%YAML 1.2\n---\na: 1\n")
+
+
+@pytest.mark.parametrize(
+    "text", ["a: .inf\n", "a: [.nan]\n", "~: 1\n", "a: {~: 1}\n", "a: &x .inf\nb: *x\n", "a: {<<: {~: 1}}\n"]
+)
+def test_what_yaml_has_and_json_has_not_is_refused_unless_a_later_key_replaces_it(text: str) -> None:
+    with pytest.raises(DocumentError):
+        yaml_node(text)
+    if text.startswith("a: ") and "b:" not in text:
+        assert parse_yaml("f", text + "a: 1\n", Budget())[1].members[0][1].text == "1"
 
 
 def test_an_alias_is_read_where_it_stands() -> None:
     text = "a: &x !!bool yes\nb: *x\nc: &y\n  d: 1\n"
-    root = parse_yaml("f", text)
-    assert root is not None
+    root = yaml_node(text)
     a, b, c = (value for _, value in root.members)
     assert [text[slice(*node.span)] for node in (a, b) if node.span] == ["!!bool yes", "*x"]
     assert (a.source.line, b.source.line) == (1, 2)
@@ -248,7 +330,6 @@ def test_an_alias_is_read_where_it_stands() -> None:
 
 
 def test_floats_keep_their_value() -> None:
-    root = parse_yaml("f", "a: 0.1\nb: 1e21\n")
-    assert root is not None
+    root = yaml_node("a: 0.1\nb: 1e21\n")
     assert [value.text for _, value in root.members] == ["0.1", "1e+21"]
     assert math.isclose(float(root.members[0][1].text), 0.1)

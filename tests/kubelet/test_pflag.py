@@ -7,10 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.kubelet import config_paths, resolve
-from shared.kubelet.flags import FLAGS, flag_set
+from shared.kubelet.flags import Flag
+from shared.kubelet.minors import minor_rules
 from shared.kubelet.pflag import parse_flags
 from shared.kubelet.schema import split_path
+from shared.kubelet.versions import modelled_minors
 from tests.support.configs import CONFIG, KIND
+
+FLAGS_36 = minor_rules(36).flags
 
 
 def value(path: str, *arguments: str) -> object:
@@ -162,23 +166,22 @@ def test_over_a_config_a_bare_library_flag_swallows_the_next_argument() -> None:
     [
         ("--pod-infra-container-image=pause:3.6", 34),
         ("--cloud-config=/etc/kubernetes/azure.json", 33),
-        ("--keep-terminated-pod-volumes=false", 30),
-        ("--azure-container-registry-config=/etc/kubernetes/azure.json", 29),
-        ("--container-runtime=remote", 26),
+        ("--register-schedulable", 33),
+        ("--containerd=x", 36),
     ],
 )
 def test_flags_that_went(argument: str, last: int) -> None:
     assert resolve(["kubelet", argument], {}, version=f"1.{last}.4").accepted
     assert "unknown flag" in error(argument, version=f"v1.{last + 1}.0")
-    assert "unknown flag" in error(argument)
 
 
-def test_flags_that_came() -> None:
-    assert "unknown flag: --fail-cgroupv1" in error("--fail-cgroupv1=false", version="1.30.0")
-    assert resolve(["kubelet", "--fail-cgroupv1=false"], {}, version="1.31.0").accepted
+@pytest.mark.parametrize("minor", modelled_minors())
+@pytest.mark.parametrize("argument", ["--container-runtime=remote", "--iptables-drop-bit=1", "--network-plugin=azure"])
+def test_flags_that_went_long_ago(argument: str, minor: int) -> None:
+    assert "unknown flag" in error(argument, version=f"1.{minor}.0")
 
 
-@pytest.mark.parametrize("minor", range(28, 36))
+@pytest.mark.parametrize("minor", modelled_minors())
 def test_a_flags_only_aks_node_is_accepted(minor: int) -> None:
     flags = [
         "--enable-server", "--node-labels=agentpool=nodepool1,kubernetes.azure.com/mode=system", "--v=2",
@@ -205,23 +208,20 @@ def test_a_flags_only_aks_node_is_accepted(minor: int) -> None:
         flags.append("--pod-infra-container-image=mcr.microsoft.com/oss/kubernetes/pause:3.6")
     if minor <= 33:
         flags.append("--cloud-config=/etc/kubernetes/azure.json")
-    if minor <= 30:
-        flags.append("--keep-terminated-pod-volumes=false")
-    if minor <= 29:
-        flags.append("--azure-container-registry-config=/etc/kubernetes/azure.json")
     found = resolve(["kubelet", *flags], {}, version=f"1.{minor}.2")
     assert found.error is None
     assert found.value("protectKernelDefaults") is True
 
 
-def test_the_flag_table() -> None:
-    names = [flag.name for flag in FLAGS]
-    assert len(names) == len(set(names))
-    for flag in FLAGS:
+@pytest.mark.parametrize("minor", modelled_minors())
+def test_the_flags_of_a_minor_fit_its_settings(minor: int) -> None:
+    rules = minor_rules(minor)
+    assert len(rules.flags.by_name) > 100
+    for flag in rules.flags.by_name.values():
         assert "_" not in flag.name
         assert (flag.scope == "config") == bool(flag.path)
         if flag.path:
-            parts, kind = split_path(flag.path)
+            parts, kind = split_path(flag.path, rules.configuration)
             assert ".".join(parts) == flag.path
             while kind.kind == "pointer":
                 kind = kind.inner
@@ -257,7 +257,7 @@ def test_config_paths(argv: list[str], config: str | None, config_dir: str | Non
 
 @given(st.lists(st.one_of(st.text(), st.sampled_from(["--config", "--v=2", "--", "-v", "--event-qps", "-h", CONFIG]))))
 def test_any_command_line_is_read_to_its_end_or_its_first_error(arguments: list[str]) -> None:
-    line = parse_flags(["kubelet", *arguments], flag_set(36))
+    line = parse_flags(["kubelet", *arguments], FLAGS_36)
     if line.error is None:
         words = sum(given.source.words for given in line.given)
         assert words + len(line.arguments) + arguments.count("--") >= len(arguments)
@@ -266,11 +266,11 @@ def test_any_command_line_is_read_to_its_end_or_its_first_error(arguments: list[
         assert " ".join(["kubelet", *arguments][source.position : source.position + source.words]) == source.text
 
 
-@given(st.sampled_from([flag for flag in FLAGS if flag.since == 0 and flag.until == 999]), st.text(max_size=20))
-def test_underscores_are_dashes(flag: object, text: str) -> None:
-    name = str(flag.name)  # type: ignore[attr-defined]
+@given(st.sampled_from(sorted(FLAGS_36.by_name.values(), key=lambda flag: flag.name)), st.text(max_size=20))
+def test_underscores_are_dashes(flag: Flag, text: str) -> None:
+    name = flag.name
     dashes, underscores = (
-        parse_flags(["kubelet", f"--{spelled}={text}"], flag_set(36)) for spelled in (name, name.replace("-", "_"))
+        parse_flags(["kubelet", f"--{spelled}={text}"], FLAGS_36) for spelled in (name, name.replace("-", "_"))
     )
     assert dashes.error == underscores.error
     assert [given.value for given in dashes.given] == [given.value for given in underscores.given]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.kubelet import Assignment, Resolution, resolve
-from shared.kubelet.flags import FLAGS
-from shared.kubelet.schema import KUBELET_CONFIGURATION, split_path
+from shared.kubelet.minors import minor_rules
+from shared.kubelet.schema import split_path
 from tests.support.configs import CONFIG, DROPINS, JSON_KIND, KIND
+
+CONFIGURATION = minor_rules(36).configuration
 
 
 def with_config(text: str, *arguments: str, version: str | None = None) -> Resolution:
@@ -277,7 +280,7 @@ def test_objects_merge_lists_replace_and_nulls_remove() -> None:
     )
     assert found.value("authentication.webhook.enabled") is True
     assert found.value("authentication.webhook.cacheTTL") == "1m0s"
-    assert found.value("clusterDNS") == ["10.0.0.11"]
+    assert found.value("clusterDNS") == ["", "10.0.0.11"]  # only the nulls of objects go
     assert found.value("featureGates") == {"AllBeta": True, "AllAlpha": False}
     assert str(found.source("featureGates.AllBeta")) == f"{CONFIG}:5"
     assert str(found.source("featureGates.AllAlpha")) == f"{DROPINS}/00.conf:5"
@@ -311,15 +314,15 @@ def test_gates_of_flags_and_files_come_together_and_the_flag_wins() -> None:
     ("gates", "version", "error"),
     [
         ("NoSuchGate=true", None, "unrecognized feature gate: NoSuchGate"),
-        ("NoSuchGate=true", "1.33.1", None),
-        ("PodsAPI=true", "1.35.0", "unrecognized feature gate: PodsAPI"),
+        ("NoSuchGate=true", "1.31.1", "unrecognized feature gate: NoSuchGate"),
+        ("MemoryQoS=true", "1.31.0", None),
         ("NodeSwap=false", None, "cannot set feature gate NodeSwap to false, feature is locked to true"),
-        ("NodeSwap=false", "1.33.0", None),
+        ("NodeSwap=false", "1.31.0", None),
         ("NodeSwap=true", None, None),
         ("GitRepoVolumeDriver=true", None, "feature is locked to false"),
         ("RotateKubeletServerCertificate=false", None, None),
         ("GracefulNodeShutdown=false", None, "GracefulNodeShutdownBasedOnPodPriority is enabled, but depends on"),
-        ("GracefulNodeShutdown=false", "1.34.0", None),
+        ("GracefulNodeShutdown=false", "1.31.0", None),
         (
             "GracefulNodeShutdown=false,GracefulNodeShutdownBasedOnPodPriority=false",
             None,
@@ -458,8 +461,8 @@ def test_several_problems_come_in_brackets() -> None:
 @pytest.mark.parametrize(
     ("line", "first"),
     [
-        ("podLogsDir: 1", 30), ("imageMaximumGCAge: 1", 29), ("failCgroupV1: 1", 31), ("singleProcessOOMKill: 1", 32),
-        ("mergeDefaultEvictionSettings: 1", 33), ("memoryReservationPolicy: 1", 36),
+        ("singleProcessOOMKill: 1", 32), ("crashLoopBackOff: 1", 32), ("mergeDefaultEvictionSettings: 1", 33),
+        ("tlsCurvePreferences: 1", 36), ("memoryReservationPolicy: 1", 36), ("defaultPodSysctls: 1", 37),
     ],
 )  # fmt: skip
 def test_a_field_of_a_later_version_is_passed_over(line: str, first: int) -> None:
@@ -467,9 +470,192 @@ def test_a_field_of_a_later_version_is_passed_over(line: str, first: int) -> Non
     assert not with_config(KIND + line + "\n", version=f"1.{first}.0").accepted
 
 
-def test_a_version_that_says_nothing_is_taken_for_the_measured_one() -> None:
-    for version in ("", "latest", "2.0", None):
-        assert not resolve(["kubelet", "--cloud-config=x"], {}, version=version).accepted
+@pytest.mark.parametrize(
+    ("version", "like", "modelled"),
+    [
+        ("", "1.36", False), ("latest", "1.36", False), ("2.0", "1.36", False), (None, "1.36", False),
+        ("1.28.9", "1.31", False), ("1.99.0", "1.37", False), ("v1.31.13", "1.31", True), ("1.37.2", "1.37", True),
+    ],
+)  # fmt: skip
+def test_a_version_without_data_has_the_nearest_rules_and_says_so(
+    version: str | None, like: str, modelled: bool
+) -> None:
+    for argument in ("--cloud-config=x", "--containerd=x"):  # gone since 1.34 and 1.37
+        found = resolve(["kubelet", argument], {}, version=version)
+        assert found.accepted is resolve(["kubelet", argument], {}, version=like).accepted
+        assert found.modelled is modelled
+
+
+# --- drop-ins of 1.31 ---
+
+
+def of_1_31(*dropins: str, base: str = KIND, arguments: tuple[str, ...] = ()) -> Resolution:
+    files = {f"{DROPINS}/{at}.conf": text for at, text in enumerate(dropins)} | {CONFIG: base}
+    return resolve(["kubelet", f"--config={CONFIG}", f"--config-dir={DROPINS}", *arguments], files, version="1.31.13")
+
+
+@pytest.mark.parametrize(
+    ("path", "base", "dropin", "expected"),
+    [
+        ("authentication.anonymous.enabled", "authentication: {anonymous: {enabled: true}}\n",
+         "authentication: null\n", True),
+        ("makeIPTablesUtilChains", "makeIPTablesUtilChains: false\n", "makeIPTablesUtilChains: null\n", False),
+        ("makeIPTablesUtilChains", "", "makeIPTablesUtilChains: false\n", False),
+        ("makeIPTablesUtilChains", "", "MAKEIPTABLESUTILCHAINS: false\n", True),  # sorts before the kubelet's own name
+        ("makeIPTablesUtilChains", "", "makeiptablesutilchains: false\n", False),
+        ("makeIPTablesUtilChains", "", "MakeIPTablesUtilChains: false\n", False),
+        ("authorization.mode", "", "authorization: {mode: ''}\n", ""),
+        ("readOnlyPort", "readOnlyPort: 5\n", "readOnlyPort: 0\n", 0),
+        ("streamingConnectionIdleTimeout", "", "streamingConnectionIdleTimeout: 0s\n", "0s"),
+        ("resolvConf", "resolvConf: /a\n", "resolvConf: /b\n", "/a"),  # its name there is ResolverConfig
+        ("evictionHard", "evictionHard: {a: '1'}\n", "evictionHard: {b: '2'}\n", {"a": "1", "b": "2"}),
+        ("clusterDNS", "clusterDNS: [a, b]\n", "clusterDNS: [null, c]\n", ["a", "c"]),
+        ("podPidsLimit", "podPidsLimit: 5\n", "podPidsLimit: -5\n", -5),
+    ],
+)  # fmt: skip
+def test_drop_ins_of_1_31_are_merged_onto_the_internal_type(
+    path: str, base: str, dropin: str, expected: object
+) -> None:
+    found = of_1_31(KIND + dropin, base=KIND + base)
+    assert found.accepted, found.error
+    assert found.value(path) == expected
+
+
+def test_in_1_31_a_null_takes_back_what_an_earlier_drop_in_said() -> None:
+    off, null = (KIND + f"makeIPTablesUtilChains: {value}\n" for value in ("false", "null"))
+    assert of_1_31(off, null).value("makeIPTablesUtilChains") is True
+    assert of_1_31(off, null, base=off).value("makeIPTablesUtilChains") is False
+    assert str(of_1_31(off).source("makeIPTablesUtilChains")) == f"{DROPINS}/0.conf:3"
+
+
+def test_1_31_takes_a_drop_in_of_any_kind() -> None:
+    text = "kind: Pod\napiVersion: v1\nmakeIPTablesUtilChains: false\n"
+    assert of_1_31(text).value("makeIPTablesUtilChains") is False
+    assert not with_dropins(text).accepted
+
+
+# --- what stops a kubelet whose configuration is taken ---
+
+
+@pytest.mark.parametrize("version", ["1.31.0", "1.35.0", "1.36.0", "1.37.0"])
+def test_a_client_ca_file_that_is_not_there_refuses(version: str) -> None:
+    asked: list[str] = []
+
+    def nothing(path: str) -> bool:
+        asked.append(path)
+        return False
+
+    text = KIND + "authentication: {x509: {clientCAFile: pki/ca.crt}}\n"
+    argv = ["kubelet", f"--config={CONFIG}"]
+    found = resolve(argv, {CONFIG: text}, version=version, exists=nothing)
+    assert "/etc/default/pki/ca.crt: no such file or directory" in str(found.error)
+    relative = resolve([*argv, "--client-ca-file=ca.crt"], {CONFIG: text}, version=version, cwd="/w", exists=nothing)
+    assert "open ca.crt: no such file or directory" in str(relative.error)
+    assert asked == ["/etc/default/pki/ca.crt", "/w/ca.crt"]
+    assert resolve([*argv, "--client-ca-file="], {CONFIG: text}, version=version, exists=nothing).accepted
+    assert resolve(argv, {CONFIG: text}, version=version, exists=lambda path: path.startswith("/etc/")).accepted
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (("--authorization-mode=RBAC",), "unknown authorization mode RBAC"),
+        (("--authorization-mode=",), "no authorization mode specified"),
+        (("--authorization-mode=RBAC", "--authentication-token-webhook", "--kubeconfig=/k"), "authorization mode RBAC"),
+        (("--authorization-mode=Webhook", "--authentication-token-webhook", "--kubeconfig=/k"), None),
+        # such a kubelet ends for want of an API server before it looks at its mode
+        (("--authorization-mode=RBAC", "--authentication-token-webhook"), None),
+        (("--exit-on-lock-contention",), "cannot exit on lock file contention: no lock file specified"),
+        (("--exit-on-lock-contention", "--lock-file=/run/lock"), None),
+        (("--cloud-provider=azure",), None),
+        (("--hostname-override= ",), "empty hostname is invalid"),
+    ],
+)
+def test_what_stops_a_kubelet_after_its_configuration_was_taken(arguments: tuple[str, ...], error: str | None) -> None:
+    found = resolve(["kubelet", *arguments], {})
+    assert found.accepted is (error is None)
+    assert error is None or error in str(found.error)
+
+
+def test_until_1_33_only_an_external_cloud_provider_is_known() -> None:
+    assert not resolve(["kubelet", "--cloud-provider=azure"], {}, version="1.31.2").accepted
+    assert resolve(["kubelet", "--cloud-provider=external"], {}, version="1.31.2").accepted
+
+
+# --- the working directory and the listing ---
+
+
+def test_relative_paths_start_at_the_working_directory() -> None:
+    off = KIND + "makeIPTablesUtilChains: false\n"
+    argv = ["kubelet", "--config=conf/c.yaml", "--config-dir=d"]
+    files = {"/work/conf/c.yaml": off, "/work/d/1.conf": KIND + "readOnlyPort: 5\n", "/d/1.conf": KIND + "port: 0\n"}
+    found = resolve(argv, files, cwd="/work")
+    assert (found.value("makeIPTablesUtilChains"), found.value("readOnlyPort")) == (False, 5)
+    assert not resolve(argv, files).accepted
+
+
+def test_the_listing_says_which_drop_ins_are_read_and_in_which_order() -> None:
+    files = {f"/d/{name}.conf": KIND + f"readOnlyPort: {port}\n" for name, port in (("a", 1), ("b", 2), ("c", 3))}
+    asked: list[str] = []
+
+    def listing(directory: str) -> list[str]:
+        asked.append(directory)
+        return ["/d/b.conf", "/d/a.conf"]
+
+    found = resolve(["kubelet", "--config-dir=d/"], files, listing=listing)
+    assert found.value("readOnlyPort") == 1
+    assert found.files_read == ("/d/b.conf", "/d/a.conf")
+    assert set(asked) == {"/d/"}
+
+    def gone(directory: str) -> list[str]:
+        raise FileNotFoundError(directory)
+
+    nowhere = resolve(["kubelet", "--config-dir=/d"], files, listing=gone)
+    assert "lstat /d: no such file or directory" in str(nowhere.error)
+    missing = resolve(["kubelet", "--config-dir=/d"], files, listing=lambda directory: ["/d/b.conf", "/d/x.conf"])
+    assert "open /d/x.conf: no such file or directory" in str(missing.error)
+
+
+# --- gates that stay ---
+
+
+def test_a_group_that_was_switched_stays_so_when_a_file_switches_it_back() -> None:
+    """The flags' AllBeta is set before the file is read; the file's own then finds every beta gate set."""
+    text = KIND + "featureGates: {AllBeta: false}\n"
+    found = with_config(text, "--feature-gates=AllBeta=true")
+    assert found.accepted, found.error
+    assert found.value("crashLoopBackOff.maxContainerRestartPeriod") == "5m0s"
+    assert with_config(text).value("crashLoopBackOff.maxContainerRestartPeriod") is None
+
+
+# --- limits of ours ---
+
+
+def test_a_limit_of_ours_is_no_refusal_of_the_kubelet() -> None:
+    for found in (
+        with_config(KIND + "x: [" + "a," * 60_000 + "a]\n"),
+        with_dropins(KIND + "x: [" + "a," * 60_000 + "a]\n"),
+        with_config('{"x": [' + "0," * 60_000 + "0]}"),
+        resolve(["kubelet", *["--enable-server"] * 20_000], {}),
+    ):
+        assert not found.accepted
+        assert found.limit == found.error
+        assert "which is a limit of ours" in found.limit
+    assert with_config(KIND + "x: [a\n").limit == ""
+
+
+def test_an_error_can_be_written_whatever_bytes_it_quotes() -> None:
+    argv = ["kubelet", os.fsdecode(b"--make-iptables-util-chains=\xff")]
+    assert "parsing" in str(resolve(argv, {}).error)
+    str(resolve(argv, {}).error).encode("utf-8")
+
+
+def test_a_value_that_nests_deep_can_be_shown() -> None:
+    found = with_config(KIND + "makeIPTablesUtilChains: " + "[" * 9000 + "]" * 9000 + "\n")
+    assert not found.accepted
+    (assignment,) = found.assignments("makeIPTablesUtilChains")
+    assert "…" in repr(assignment.value)
+    assert with_config(KIND + "x: " + "[" * 9000 + "]" * 9000 + "\n").accepted
 
 
 # --- what is asked of a resolution ---
@@ -540,16 +726,16 @@ def test_wrong_argument_types(argv: object, files: object, version: object) -> N
 
 def test_every_field_has_a_value_and_a_source() -> None:
     found = with_config(KIND)
-    for field in KUBELET_CONFIGURATION.fields:
-        found.value(field.json)
-        expected = "file" if field.json in ("kind", "apiVersion") else "default"
-        assert found.source(field.json).kind == expected
+    for name in CONFIGURATION.fields:
+        found.value(name)
+        expected = "file" if name in ("kind", "apiVersion") else "default"
+        assert found.source(name).kind == expected
 
 
 # --- properties ---
 
 BOOL_TEXT = {True: ["1", "t", "T", "TRUE", "true", "True"], False: ["0", "f", "F", "FALSE", "false", "False"]}
-BOOL_FLAGS = [flag for flag in FLAGS if flag.kind == "bool" and flag.scope == "config" and flag.until > 36]
+BOOL_FLAGS = [flag for flag in minor_rules(36).flags.by_name.values() if flag.kind == "bool" and flag.scope == "config"]
 HARMLESS_BOOLS = [
     flag for flag in BOOL_FLAGS if flag.name not in ("runonce", "cgroups-per-qos") and "split" not in flag.name
 ]
@@ -618,7 +804,7 @@ def test_json_and_yaml_of_the_same_config_agree(
         files = {"/c": write({**kinds, **first}), "/d/1.conf": write({**second, **kinds})}
         found = resolve(["kubelet", "--config=/c", "--config-dir=/d", *flags], files)
         assert found.accepted, found.error
-        outcomes.append({field.json: found.value(field.json) for field in KUBELET_CONFIGURATION.fields})
+        outcomes.append({name: found.value(name) for name in CONFIGURATION.fields})
     assert outcomes[0] == outcomes[1] == outcomes[2]
 
 
@@ -660,11 +846,16 @@ def test_the_span_of_an_assignment_reads_as_its_value(settings: dict[str, object
 @given(
     st.lists(
         st.one_of(
-            st.text(max_size=12), st.sampled_from(["--config=/c", "--config-dir=/d", "--v", "--feature-gates=A=b"])
+            st.text(max_size=12),
+            st.binary(max_size=12).map(os.fsdecode),
+            st.sampled_from(["--config=/c", "--config-dir=/d", "--v", "--feature-gates=A=b"]),
         )
     ),
     st.dictionaries(
-        st.sampled_from(["/c", "/d/1.conf", "/d/x/2.conf", "c"]), st.text().map(lambda text: KIND + text) | st.text()
+        st.sampled_from(["/c", "/d/1.conf", "/d/x/2.conf", "c"]),
+        (st.text() | st.binary().map(os.fsdecode)).map(lambda text: KIND + text)
+        | st.text()
+        | st.binary().map(os.fsdecode),
     ),
     st.none() | st.text(max_size=6) | st.sampled_from(["1.28.0", "1.37.1", "v1.31"]),
 )
@@ -672,7 +863,7 @@ def test_nothing_raises(arguments: list[str], files: dict[str, str], version: st
     found = resolve(["kubelet", *arguments], files, version=version)
     assert found.accepted == (found.error is None)
     for path in ("makeIPTablesUtilChains", "featureGates.A", "authentication.anonymous.enabled", "tlsCipherSuites"):
-        split_path(path)
+        split_path(path, CONFIGURATION)
         for each in found.assignments(path):
             assert each.source.kind in ("file", "flag")
         if found.accepted:

@@ -33,14 +33,18 @@ from shared.node.fixing import (
     apply_script,
     file_edit,
     parse_report,
+    undo_script,
 )
 from shared.node.frames import FrameError
+from tests.support.disk import ext4
 from tests.support.folder_node import PID, FolderNode
 from tests.support.require import require
 
 CONFIG = "/etc/default/kubeletconfig.json"
 ENVIRONMENT = "/etc/default/kubelet"
 STATE = "var/lib/kubelet-guard"
+WANTS = "etc/systemd/system/multi-user.target.wants"
+NONCE = "0123456789abcdef"
 SHELLS = pytest.mark.parametrize("shell", ["dash", "bash", "busybox"], indirect=True)
 
 # A kubelet that starts with the words of KUBELET_FLAGS, and with no text in /etc/default that says REFUSE.
@@ -49,6 +53,7 @@ cd "$KUBELET_GUARD_ROOT" || exit
 echo "$*" >>systemctl-calls
 show() { printf 'ActiveState=%s\\nSubState=%s\\nMainPID=%s\\nNRestarts=%s\\nLoadState=loaded\\n' "$@"; cat where; }
 case $* in
+show-environment) ;;
 show*)
     cat systemctl-show
     if grep -q SubState=auto-restart systemctl-show; then # once more with every look
@@ -59,6 +64,7 @@ restart*)
     if [ -e die-at-restart ]; then rm die-at-restart; kill -9 "-$(cut -d ' ' -f 6 /proc/self/stat)"; exit; fi
     read -r pid <next-pid; echo $((pid + 1)) >next-pid
     if grep -rqs REFUSE etc/default; then show activating auto-restart 0 0 >systemctl-show; exit; fi
+    if [ -e starts-no-more ]; then show failed failed 0 0 >systemctl-show; exit; fi
     mkdir -p "proc/$pid"
     cp proc/4242/stat "proc/$pid/stat"
     flags=$(sed -n 's/^KUBELET_FLAGS=//p' etc/default/kubelet)
@@ -71,6 +77,7 @@ esac
 STANDINS = {
     "systemctl": SYSTEMCTL,
     "curl": "printf ok",
+    "journalctl": 'cat "$KUBELET_GUARD_ROOT/log" 2>/dev/null',
     "systemd-run": 'echo "$*" >>"$KUBELET_GUARD_ROOT/systemd-run-calls"',
     "sleep": f"exec {shutil.which('sleep')} 0.1",
 }
@@ -84,6 +91,16 @@ class Applied:
     seen: Evidence
     returned: subprocess.CompletedProcess[bytes]
 
+    @property
+    def pid(self) -> int:
+        """The kubelet's process afterwards; 0 where there is none."""
+        return self.seen.process.pid if self.seen.process else 0
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """Its arguments."""
+        return self.seen.process.argv if self.seen.process else ()
+
 
 class FixableNode(FolderNode):
     """A folder node whose kubelet can be restarted."""
@@ -93,6 +110,9 @@ class FixableNode(FolderNode):
         self.write("/where", "".join(re.findall(r"(?m)^(?:FragmentPath|DropInPaths|EnvironmentFiles)=.*\n", shown)))
         self.write("/next-pid", "5000\n")
         self.write("/etc/systemd/system/unrelated.service", "[Service]\n")
+        wants = self.root / WANTS
+        wants.mkdir()
+        (wants / "kubelet.service").symlink_to("../kubelet.service")
 
     def run(
         self, script: str, *shell: str, path: str = os.environ["PATH"], check: bool = True
@@ -138,17 +158,23 @@ class FixableNode(FolderNode):
         absent: Sequence[str] = (),
         shell: tuple[tuple[str, ...], str] = (("sh",), os.environ["PATH"]),
     ) -> Applied:
-        script = apply_script(edits, present=present, absent=absent, settle_seconds=1, limit_seconds=3)
+        script = apply_script(edits, present=present, absent=absent, settle_seconds=1, limit_seconds=3, nonce=NONCE)
+        return self.applied(script, shell)
+
+    def undo(self, backup: str, shell: tuple[tuple[str, ...], str] = (("sh",), os.environ["PATH"])) -> Applied:
+        return self.applied(undo_script(backup, settle_seconds=1, limit_seconds=3, nonce=NONCE), shell)
+
+    def applied(self, script: str, shell: tuple[tuple[str, ...], str]) -> Applied:
         returned = self.run(script, *shell[0], path=shell[1])
         assert len(returned.stderr) < 4096
         assert len(returned.stdout) < 4096
-        parsed = frames.parse(returned.stdout.decode())
+        parsed = frames.parse(returned.stdout.decode(), NONCE)
         parts = [parsed]
         while len(parts) < parsed.parts:
-            done = self.run(frames.collect_script(len(parts) + 1), *shell[0], path=shell[1])
-            parts += frames.parse_streams(done.stdout.decode(), done.stderr.decode())
-        seen = evidence.read(frames.unpack(parts), parsed.now)
-        return Applied(parse_report(returned.stderr.decode()), seen, returned)
+            done = self.run(frames.collect_script(len(parts) + 1, NONCE), *shell[0], path=shell[1])
+            parts += frames.parse_streams(done.stdout.decode(), done.stderr.decode(), NONCE)
+        seen = evidence.read(frames.unpack(parts), parsed.wall, parsed.uptime)
+        return Applied(parse_report(returned.stderr.decode(), NONCE), seen, returned)
 
     def state(self) -> dict[str, tuple[int, int, bytes]]:
         """Everything under /etc: mode, inode's change time and content."""
@@ -170,6 +196,11 @@ class FixableNode(FolderNode):
 
     def restarts(self) -> int:
         return sum(call.startswith("restart ") for call in self.calls("systemctl"))
+
+    def log(self, *messages: str, pid: int = 777) -> None:
+        """What journalctl shows from now on, written by the kubelet's process."""
+        now = f"{time.time() + 3600:.6f}"
+        self.write("/log", "".join(f"{now} aks-node kubelet[{pid}]: {message}\n" for message in messages))
 
     def backups(self) -> list[Path]:
         return sorted((self.root / STATE / "backups").glob("*"))
@@ -208,14 +239,15 @@ def test_applies_verifies_and_keeps_the_rest(node: FixableNode, shell: tuple[tup
         b"KUBELET_FLAGS=--v=4\nKUBELET_NODE_LABELS=agentpool=np,team=payments\n",
     )
     assert {path: was for path, was in before.items() if path in after} == after, "nothing else, and no leftovers"
-    assert done.seen.argv == ("/opt/bin/kubelet", f"--config={CONFIG}", "--v=4")
-    assert done.seen.pid == 5000
+    assert done.argv == ("/opt/bin/kubelet", f"--config={CONFIG}", "--v=4")
+    assert done.pid == 5000
     assert done.seen.files[CONFIG].text == (node.root / CONFIG[1:]).read_text()
     assert [call for call in node.calls("systemctl") if not call.startswith(("show", "--version"))] == [
         "daemon-reload",
         "reset-failed kubelet.service",
         "restart --no-block kubelet.service",
         f"stop kubelet-guard-{node.backups()[0].name}.timer",
+        "daemon-reload",
     ]
     state = node.root / STATE
     assert state.stat().st_mode & 0o777 == 0o700
@@ -267,6 +299,28 @@ def test_many_files_of_any_bytes_and_awkward_names(node: FixableNode, shell: tup
     } == set(names)
 
 
+def test_files_are_changed_well_before_the_kubelet_starts(node: FixableNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both when a fix is applied and when it is rolled back: else their change times prove nothing."""
+    slept = f'echo "sleep $*" >>"$KUBELET_GUARD_ROOT/systemctl-calls"; {STANDINS["sleep"]}'
+    monkeypatch.setitem(STANDINS, "sleep", slept)
+    assert node.apply(node.edit(CONFIG, "KubeletConfiguration", "REFUSE")).report.outcome == "rolled_back"
+    calls = [call for call in node.calls("systemctl") if not call.startswith("show")]
+    begun = [at for at, call in enumerate(calls) if call == "daemon-reload"][:2]
+    assert [calls[at - 1 : at] for at in begun] == [["sleep 1"]] * 2
+    assert [calls[at + 1 : at + 3] for at in begun] == [
+        ["reset-failed kubelet.service", "restart --no-block kubelet.service"]
+    ] * 2
+
+
+def test_a_link_to_a_recovery_unit_that_is_gone_is_removed(node: FixableNode) -> None:
+    link = node.root / WANTS / "kubelet-guard-recover.service"
+    link.symlink_to("../kubelet-guard-recover.service")
+    edit = node.edit(CONFIG, "v1beta1", "v1beta2")
+    node.write(CONFIG, "{}")
+    assert node.apply(edit).report.outcome == "changed_meanwhile"
+    assert not link.is_symlink()
+
+
 @SHELLS
 def test_rolls_back_where_the_kubelet_refuses(node: FixableNode, shell: tuple[tuple[str, ...], str]) -> None:
     before = node.contents()
@@ -277,7 +331,7 @@ def test_rolls_back_where_the_kubelet_refuses(node: FixableNode, shell: tuple[tu
     assert done.report.reason == "the restarted kubelet was not well: activating/auto-restart, restarted 5 times"
     assert [step.name for step in done.report.steps][-3:] == ["restored", "restored", "healthy"]
     assert node.contents() == before
-    assert (node.restarts(), done.seen.argv, done.seen.pid) == (
+    assert (node.restarts(), done.argv, done.pid) == (
         2,
         ("/opt/bin/kubelet", f"--config={CONFIG}", "--v=2"),
         5001,
@@ -286,17 +340,275 @@ def test_rolls_back_where_the_kubelet_refuses(node: FixableNode, shell: tuple[tu
     assert node.backups() == []
 
 
+# What is undone
+
+
+@SHELLS
+def test_an_applied_fix_is_undone_and_done_again(node: FixableNode, shell: tuple[tuple[str, ...], str]) -> None:
+    before = node.contents()
+    fixed = node.apply(
+        node.edit(CONFIG, "v1beta1", "v1beta2"), node.edit(ENVIRONMENT, "--v=2", "--v=4"), present=["--v=4"]
+    )
+    after = node.contents()
+    undone = node.undo(fixed.report.backup_id, shell)
+    assert undone.report.outcome == "applied", undone.report
+    assert (node.contents(), undone.argv[-1]) == (before, "--v=2")
+    assert [step.name for step in undone.report.steps] == [step.name for step in fixed.report.steps]
+    again = node.undo(fixed.report.backup_id, shell)
+    assert (again.report.outcome, again.report.reason) == ("changed_meanwhile", f"{CONFIG} has changed")
+    assert (node.contents(), node.restarts()) == (before, 2)
+    assert node.undo(undone.report.backup_id, shell).report.outcome == "applied"
+    assert node.contents() == after
+    assert len(node.backups()) == 3
+
+
+def test_an_undo_that_the_kubelet_refuses_is_rolled_back(node: FixableNode) -> None:
+    node.write(ENVIRONMENT, "KUBELET_FLAGS=--v=2\n# REFUSE\n", 0o600)
+    fixed = node.apply(node.edit(ENVIRONMENT, "REFUSE", "taken"))
+    after = node.contents()
+    undone = node.undo(fixed.report.backup_id)
+    assert (undone.report.outcome, undone.report.backup_id) == ("rolled_back", "")
+    assert node.contents() == after
+    assert [path.name for path in node.backups()] == [fixed.report.backup_id], "that of the undo is of no use"
+
+
+def test_only_what_a_fix_left_is_undone(node: FixableNode) -> None:
+    fixed = node.apply(node.edit(CONFIG, "v1beta1", "v1beta2"), node.edit(ENVIRONMENT, "--v=2", "--v=4"))
+    node.write(ENVIRONMENT, "KUBELET_FLAGS=--v=6\n", 0o600)
+    before, restarts = node.state(), node.restarts()
+    done = node.undo(fixed.report.backup_id)
+    assert (done.report.outcome, done.report.reason) == ("changed_meanwhile", f"{ENVIRONMENT} has changed")
+    assert (node.state(), node.restarts()) == (before, restarts)
+
+
+def test_without_its_backup_nothing_is_undone(node: FixableNode) -> None:
+    fixed = node.apply(node.edit(CONFIG, "v1beta1", "v1beta2"))
+    before, restarts = node.state(), node.restarts()
+    other = node.undo("20200101T000000Z-1")
+    assert (other.report.outcome, other.report.reason) == (
+        "failed",
+        "the backup 20200101T000000Z-1 is not on this node",
+    )
+    (node.backups()[0] / "1").write_text("something else")
+    spoilt = node.undo(fixed.report.backup_id)
+    assert (spoilt.report.outcome, "does not give the text" in spoilt.report.reason) == ("failed", True)
+    assert ([], restarts) == ([path for path in node.state() if "guard" in path], node.restarts())
+    assert node.contents() == {path: (mode, content) for path, (mode, _, content) in before.items()}
+
+
+@pytest.mark.parametrize("backup", ["", "../20200101T000000Z-1", "20200101T000000Z-1'; reboot", "x"])
+def test_what_is_no_backup_is_refused(backup: str) -> None:
+    with pytest.raises(CannotApply, match="not the name of a backup"):
+        undo_script(backup, settle_seconds=1, limit_seconds=3, nonce=NONCE)
+
+
+# What is cut off
+
+
+@pytest.mark.parametrize("way", ["next run", "timer", "boot"])
+def test_what_was_verified_stays(node: FixableNode, way: str) -> None:
+    killed_at_restart(node, node.edit(CONFIG, "v1beta1", "v1beta2"))
+    journal = node.root / STATE / "journal"
+    journal.write_text(journal.read_text().replace("replacing", "verified"))
+    restarts = node.restarts()
+    if way == "next run":
+        done = node.apply(node.edit(ENVIRONMENT, "--v=2", "--v=4"))
+        assert done.report.outcome == "applied"
+        assert [step.name for step in done.report.steps][:2] == ["unfinished", "finished"]
+    else:
+        ended = node.run(f"sh {node.root / STATE}/rollback.sh {'boot' if way == 'boot' else ''}")
+        assert ended.stdout.decode().startswith("finished the change was verified, and stays")
+        assert node.restarts() == restarts
+    assert b"v1beta2" in (node.root / CONFIG[1:]).read_bytes()
+    assert not journal.exists()
+    assert not [path for path in node.state() if "kubelet-guard" in path]
+
+
+def test_the_boot_undoes_and_does_not_wait(node: FixableNode) -> None:
+    before = node.contents()
+    killed_at_restart(node, node.edit(CONFIG, "v1beta1", "v1beta2"), node.edit(ENVIRONMENT, "--v=2", "--v=4"))
+    node.write("/starts-no-more", "")
+    asked = len(node.calls("systemctl"))
+    ended = node.run(f"sh {node.root / STATE}/rollback.sh boot")
+    assert [line.split()[0] for line in ended.stdout.decode().splitlines()] == ["restored", "restored"]
+    assert node.contents() == before
+    calls = node.calls("systemctl")[asked:]
+    assert calls[:2] == ["daemon-reload", "restart --no-block kubelet.service"]
+    assert not any(call.startswith("show") for call in calls), "the kubelet waits for this script"
+
+
+def test_a_unit_of_the_boot_leaves_a_run_alone(node: FixableNode) -> None:
+    killed_at_restart(node, node.edit(CONFIG, "v1beta1", "v1beta2"))
+    before = node.state()
+    with (node.root / STATE / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert node.run(f"sh {node.root / STATE}/rollback.sh boot").stdout == b""
+    assert node.state() == before
+
+
+FAILING_SYNC = """
+case "$* $(sed -n 2p "$KUBELET_GUARD_ROOT/var/lib/kubelet-guard/journal" 2>/dev/null)" in {pattern}) exit 1 ;; esac
+exec {sync} "$@"
+"""
+
+
+@pytest.mark.parametrize(
+    ("pattern", "outcome", "step"),
+    [
+        ("*/kubelet-guard' '", "applied", "journal-left"),  # the journal is gone, for now
+        ("*/kubelet-guard' 'verified", "applied", "verified"),
+        ("*/journal.new' 'replacing", "rolled_back", "healthy"),
+        ("*/kubelet-guard' 'replacing", "rolled_back", "healthy"),
+    ],
+)
+def test_a_disk_that_fails_at_the_end(
+    node: FixableNode, monkeypatch: pytest.MonkeyPatch, pattern: str, outcome: str, step: str
+) -> None:
+    pattern = pattern.replace("' '", "\\ ").replace("'", "")
+    monkeypatch.setitem(STANDINS, "sync", FAILING_SYNC.format(pattern=pattern, sync=shutil.which("sync")))
+    before = node.contents()
+    done = node.apply(node.edit(CONFIG, "v1beta1", "v1beta2"))
+    assert (done.report.outcome, step in [step.name for step in done.report.steps]) == (outcome, True), done.report
+    assert (node.contents() == before) == (outcome == "rolled_back")
+    assert not (node.root / STATE / "journal").exists()
+    monkeypatch.delitem(STANDINS, "sync")
+    (node.root.parent / "standins/sync").unlink()
+    kept = node.contents()
+    assert node.apply(node.edit(ENVIRONMENT, "--v=2", "--v=4")).report.outcome == "applied"
+    assert node.contents()["etc/default/kubeletconfig.json"] == kept["etc/default/kubeletconfig.json"]
+    assert not [path for path in node.state() if "kubelet-guard" in path]
+
+
+# What a report says
+
+
+def test_the_reason_has_the_kubelets_own_last_error(node: FixableNode) -> None:
+    node.log(
+        "I0722 10:00:00.000000       1 server.go:1] starting",
+        'E0722 10:00:01.000000       1 run.go:72] "command failed" err="no such field"',
+        "I0722 10:00:02.000000       1 server.go:1] goodbye\x07",
+    )
+    done = node.apply(node.edit(CONFIG, "KubeletConfiguration", "REFUSE"))
+    assert done.report.outcome == "rolled_back"
+    assert done.report.reason == (
+        "the restarted kubelet was not well: activating/auto-restart, restarted 5 times; its last log line: "
+        'run.go:72] "command failed" err="no such field"'
+    )
+
+
+@pytest.mark.parametrize(
+    ("messages", "shown"),
+    [
+        (["E0722 old", *(f"line {number}" for number in range(20))], "line 19"),
+        (
+            ["panic: it broke", "goroutine 1 [running]:", *(f"main.go:{number}" for number in range(40))],
+            "panic: it broke",
+        ),
+    ],
+)
+def test_which_log_line_is_shown(node: FixableNode, messages: list[str], shown: str) -> None:
+    node.log(*messages)
+    node.unit(pid=0, ActiveState="failed", SubState="failed")
+    assert node.apply().report.reason.endswith(f"; its last log line: {shown}")
+
+
+def test_a_start_step_that_failed_is_named(node: FixableNode) -> None:
+    node.log("kubelet.service: Control process exited, code=exited, status=1/FAILURE", pid=1)
+    node.unit(pid=0, ActiveState="activating", SubState="auto-restart")
+    assert node.apply().report.reason.endswith(
+        "; its last log line: kubelet.service: Control process exited, code=exited, status=1/FAILURE"
+    )
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("run: it is \x1b[31mred\u202e and ünï", "run: it is ?[31mred??? and ??n??"),
+        (f"{'x' * 400} and what is wrong", f"{'x' * 60}...{'x' * 119} and what is wrong"),
+        ("Object 'Kind' is missing in '{staticPodURL: canary}'", "Object 'Kind' is missing"),
+        ("invalid: port, path: &TypeMeta{Kind:,}, &{canary", "invalid: port"),
+        ("cannot unmarshal !!str `canary` into bool", "cannot unmarshal !!str `***` into bool"),
+        ("get http://me:canary@host/a b@c failed", "get http://***@c failed"),
+        ('Get "https://host/a?sig=canary&x=1": timeout', 'Get "https://host/a?*** timeout'),
+        ('invalid argument "canary" for "--manifest-url-header" flag', "*** (one that may quote a secret"),
+        ("Authorization: Bearer canary", "*** (one that may quote a secret"),
+        ("the PASSWORD is canary", "*** (one that may quote a secret"),
+        ("unknown flag: --authentication-token-webhook-x", "unknown flag: --authentication-token-webhook-x"),
+        ("read 0123456789abcdefcanary0123 of it", "read *** of it"),
+        ("field makeIPTablesUtilChainsAreNotKnownHere", "field makeIPTablesUtilChainsAreNotKnownHere"),
+    ],
+)
+@SHELLS
+def test_what_a_log_line_shows(node: FixableNode, shell: tuple[tuple[str, ...], str], message: str, shown: str) -> None:
+    node.log(message)
+    node.unit(pid=0, ActiveState="failed", SubState="failed")
+    done = node.apply(node.edit(CONFIG, "v1beta1", "v1beta2"), shell=shell)
+    assert done.report.outcome == "not_ready"
+    assert done.report.reason.startswith(
+        f"the kubelet was not well before, so nothing was touched: failed/failed, restarted 0 times;"
+        f" its last log line: {shown}"
+    ), done.report.reason
+    assert b"canary" not in done.returned.stderr
+
+
+def test_a_node_that_does_not_come_back_is_said_to_be_down(node: FixableNode) -> None:
+    before = node.contents()
+    node.write("/starts-no-more", "")
+    node.log("run: the socket is gone")
+    done = node.apply(node.edit(CONFIG, "v1beta1", "v1beta2"))
+    assert done.report.outcome == "failed"
+    assert done.report.reason == (
+        "LOOK AT THIS NODE: its kubelet is down, though its files are as before: failed/failed, restarted 0 times;"
+        " its last log line: run: the socket is gone. Undone: the restarted kubelet was not well: failed/failed,"
+        " restarted 0 times; its last log line: run: the socket is gone"
+    )
+    found = node.contents()
+    assert {path: found[path] for path in before} == before
+    assert (node.root / STATE / "journal").exists(), "the next run or boot tries again"
+
+
+def test_health_is_asked_where_it_is_served(node: FixableNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STANDINS, "curl", 'case "$*" in *" http://[::1]:9999/healthz") printf ok ;; esac')
+    change = [node.edit(CONFIG, "v1beta1", "v1beta2")]
+
+    def outcome(healthz: str) -> str:
+        script = apply_script(
+            change, present=(), absent=(), settle_seconds=1, limit_seconds=3, nonce=NONCE, healthz=healthz
+        )
+        return parse_report(node.run(script).stderr.decode(), NONCE).outcome
+
+    assert outcome("127.0.0.1:10248") == "not_ready"
+    assert outcome("[0::1]:9999") == "applied"
+    change = [node.edit(CONFIG, "v1beta2", "v1beta1")]
+    assert outcome("-") == "applied"
+
+
+def test_a_stopped_process_is_not_well(node: FixableNode) -> None:
+    stat = node.root / f"proc/{PID}/stat"
+    stat.write_text(stat.read_text().replace(") S ", ") T "))
+    done = node.apply(node.edit(CONFIG, "v1beta1", "v1beta2"))
+    assert (done.report.outcome, "stopped by a signal" in done.report.reason) == ("not_ready", True)
+
+
+@pytest.mark.parametrize(
+    "healthz", ["", "10248", "localhost:10248", "127.0.0.1:0", "127.0.0.1:99999", "$(id):1", "fe80::1%eth0:1", "::1:x"]
+)
+def test_what_is_no_address_is_refused(healthz: str) -> None:
+    with pytest.raises(CannotApply, match="not an address and a port"):
+        apply_script([], present=(), absent=(), settle_seconds=1, limit_seconds=3, nonce=NONCE, healthz=healthz)
+
+
 @SHELLS
 def test_a_killed_run_is_finished_by_the_next(node: FixableNode, shell: tuple[tuple[str, ...], str]) -> None:
     before = node.contents()
     edits = [node.edit(CONFIG, "v1beta1", "v1beta2"), node.edit(ENVIRONMENT, "--v=2", "--v=4")]
     node.write("/die-at-restart", "")
-    script = apply_script(edits, present=[], absent=[], settle_seconds=1, limit_seconds=3)
+    script = apply_script(edits, present=[], absent=[], settle_seconds=1, limit_seconds=3, nonce=NONCE)
     killed = node.run(script, *shell[0], path=shell[1], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert node.contents() != before
     with pytest.raises(FrameError):
-        parse_report(killed.stderr.decode())
+        parse_report(killed.stderr.decode(), NONCE)
     done = node.apply(*edits, present=["--v=4"], shell=shell)
     assert done.report.outcome == "applied", done.report
     assert [step.name for step in done.report.steps][:4] == ["unfinished", "restored", "restored", "healthy"]
@@ -306,7 +618,7 @@ def test_a_killed_run_is_finished_by_the_next(node: FixableNode, shell: tuple[tu
 
 def killed_at_restart(node: FixableNode, *edits: FileEdit) -> None:
     node.write("/die-at-restart", "")
-    script = apply_script(edits, present=[], absent=[], settle_seconds=1, limit_seconds=3)
+    script = apply_script(edits, present=[], absent=[], settle_seconds=1, limit_seconds=3, nonce=NONCE)
     assert node.run(script, check=False).returncode == -signal.SIGKILL
     assert (node.root / STATE / "journal").exists()
 
@@ -362,7 +674,7 @@ def test_lost_backup_is_said_plainly(node: FixableNode) -> None:
     (backup / "1").write_text("something else")
     done = node.apply()
     assert done.report.outcome == "failed"
-    assert "an earlier run was killed and cannot be rolled back" in done.report.reason
+    assert done.report.reason.startswith("LOOK AT THIS NODE: an earlier run was cut off and cannot be rolled back: ")
     assert any(step.name == "not-restored" for step in done.report.steps)
     assert (node.root / STATE / "journal").exists()
 
@@ -379,7 +691,7 @@ def test_rolls_back_where_the_process_has_other_arguments(node: FixableNode, wis
 
 
 def test_arguments_with_line_ends_and_patterns() -> None:
-    script = apply_script([], present=["a\nb", "[x]*"], absent=[], settle_seconds=1, limit_seconds=2)
+    script = apply_script([], present=["a\nb", "[x]*"], absent=[], settle_seconds=1, limit_seconds=2, nonce=NONCE)
     words = re.search(r"present='(.*)'", script)
     assert words is not None
     assert [base64.b64decode(word) for word in words[1].split()] == [b"a\x01b", b"[x]*"]
@@ -397,7 +709,7 @@ def test_a_changed_file_stops_everything(node: FixableNode, shell: tuple[tuple[s
     done = node.apply(*edits, shell=shell)
     assert (done.report.outcome, done.report.reason) == ("changed_meanwhile", f"{CONFIG} has changed")
     assert untouched(node, before)
-    assert done.seen.pid == 4242, "the evidence comes all the same"
+    assert done.pid == 4242, "the evidence comes all the same"
 
 
 def test_a_file_that_changes_during_the_run_is_left_alone(node: FixableNode, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -447,6 +759,33 @@ def test_what_is_no_file_of_its_own_is_not_touched(node: FixableNode, kind: str,
     done = node.apply(edit, *([other] if kind == "same" else []))
     assert (done.report.outcome, reason in done.report.reason) == (outcome, True), done.report
     assert kind == "fifo" or untouched(node, before)
+
+
+def test_a_hard_link_is_not_parted(node: FixableNode) -> None:
+    (node.root / "etc/default/second name").hardlink_to(node.root / CONFIG[1:])
+    before = node.state()
+    done = node.apply(node.edit(ENVIRONMENT, "--v=2", "--v=4"), node.edit(CONFIG, "v1beta1", "v1beta2"))
+    assert (done.report.outcome, untouched(node, before)) == ("failed", True)
+    assert done.report.reason == f"{CONFIG} has a second name (a hard link), which would keep the old text"
+
+
+@pytest.mark.parametrize("attribute", ["a", "i"])
+@pytest.mark.parametrize("path", ["etc/default/kubeletconfig.json", "etc/default", "etc/systemd/system"])
+def test_attributes_that_forbid_a_change(node: FixableNode, tmp_path: Path, path: str, attribute: str) -> None:
+    with ext4(tmp_path) as top:
+        shutil.copytree(node.root, top / "node", symlinks=True)
+        there = FixableNode(top / "node")
+        (top / "standins").mkdir()
+        edits = [there.edit(ENVIRONMENT, "--v=2", "--v=4"), there.edit(CONFIG, "v1beta1", "v1beta2")]
+        before = there.contents()
+        subprocess.run(["chattr", f"+{attribute}", str(there.root / path)], check=True)
+        try:
+            done = there.apply(*edits)
+        finally:
+            subprocess.run(["chattr", f"-{attribute}", str(there.root / path)], check=True)
+        assert done.report.outcome == "failed"
+        assert (there.contents(), there.restarts()) == (before, 0)
+        assert there.apply(*edits).report.outcome == "applied"
 
 
 def test_a_link_stays_a_link(node: FixableNode) -> None:
@@ -500,7 +839,7 @@ def test_the_lock_ends_with_the_script_and_not_with_its_children(
 ) -> None:
     monkeypatch.setitem(STANDINS, "sleep", f'echo $$ >"$KUBELET_GUARD_ROOT/asleep"; exec {shutil.which("sleep")} 30')
     edits = [node.edit(CONFIG, "KubeletConfiguration", "REFUSE")]
-    script = apply_script(edits, present=[], absent=[], settle_seconds=1, limit_seconds=40)
+    script = apply_script(edits, present=[], absent=[], settle_seconds=1, limit_seconds=40, nonce=NONCE)
     process = node.start(script, *shell[0], path=shell[1])
     asleep = node.root / "asleep"
     deadline = time.monotonic() + 20
@@ -520,6 +859,8 @@ def test_the_lock_ends_with_the_script_and_not_with_its_children(
 def test_the_timer_waits_while_the_script_lives(node: FixableNode) -> None:
     killed_at_restart(node, node.edit(CONFIG, "v1beta1", "v1beta2"))
     before = node.state()
+    recovery = {path for path in before if "kubelet-guard" in path}
+    assert len(recovery) == 2
     with (node.root / STATE / "lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         timer = node.start((node.root / STATE / "rollback.sh").read_text())
@@ -528,12 +869,14 @@ def test_the_timer_waits_while_the_script_lives(node: FixableNode) -> None:
         assert node.state() == before
         (node.root / STATE / "journal").rename(node.root / "journal")  # as the script does when it is done
     assert timer.communicate(timeout=10)[0] == b""
-    assert (timer.returncode, node.state() == before) == (0, True)
+    assert timer.returncode == 0
+    changed = {"etc/systemd/system", WANTS}
+    assert dict(node.state().items() ^ before.items()).keys() - changed == recovery, "nothing to undo, only to tidy up"
 
 
 def test_restart_only_of_the_process_that_was_looked_at(node: FixableNode) -> None:
-    script = apply_script([], present=(), absent=(), settle_seconds=1, limit_seconds=3, running_pid=PID)
-    first, second = (parse_report(node.run(script).stderr.decode()) for _ in range(2))
+    script = apply_script([], present=(), absent=(), settle_seconds=1, limit_seconds=3, running_pid=PID, nonce=NONCE)
+    first, second = (parse_report(node.run(script).stderr.decode(), NONCE) for _ in range(2))
     assert (first.outcome, node.restarts()) == ("applied", 1)
     assert (second.outcome, second.reason) == (
         "changed_meanwhile",
@@ -591,7 +934,7 @@ def test_is_clean_posix_sh(node: FixableNode, tmp_path: Path, unfinished: bool) 
     checker = shutil.which("shellcheck")
     require(checker is not None, "shellcheck is not installed")
     edit = node.edit(CONFIG, "v1beta1", "v1beta2")
-    script = apply_script([edit], present=["a"], absent=["b"], settle_seconds=1, limit_seconds=9)
+    script = apply_script([edit], present=["a"], absent=["b"], settle_seconds=1, limit_seconds=9, nonce=NONCE)
     if unfinished:
         (encoded,) = re.findall(r"(?m)^rollback='(.*)'$", script)
         script = base64.b64decode(encoded).decode()
@@ -704,26 +1047,28 @@ GOOD = FileEdit("/etc/x", "0" * 64, (Splice(0, 1, b"a", b"b"),))
 )
 def test_malformed_edits_are_refused(edits: list[FileEdit], says: str) -> None:
     with pytest.raises(CannotApply, match=says):
-        apply_script(edits, present=[], absent=[], settle_seconds=1, limit_seconds=9)
+        apply_script(edits, present=[], absent=[], settle_seconds=1, limit_seconds=9, nonce=NONCE)
 
 
 @pytest.mark.parametrize(("settle", "limit"), [(0, 9), (9, 9), (5, 101), (-1, 5)])
 def test_times_that_cannot_be_kept_are_refused(settle: int, limit: int) -> None:
     with pytest.raises(CannotApply, match="is what can be kept"):
-        apply_script([GOOD], present=[], absent=[], settle_seconds=settle, limit_seconds=limit)
+        apply_script([GOOD], present=[], absent=[], settle_seconds=settle, limit_seconds=limit, nonce=NONCE)
 
 
 @pytest.mark.parametrize("argument", ["", "a\0b"])
 def test_impossible_arguments_are_refused(argument: str) -> None:
     with pytest.raises(CannotApply, match="not an argument"):
-        apply_script([GOOD], present=[argument], absent=[], settle_seconds=1, limit_seconds=9)
+        apply_script([GOOD], present=[argument], absent=[], settle_seconds=1, limit_seconds=9, nonce=NONCE)
 
 
 @given(st.text(), st.binary(min_size=1), st.text(min_size=1).filter(lambda text: "\0" not in text))
 def test_nothing_reaches_the_shell_but_base64(name: str, new: bytes, argument: str) -> None:
     edit = FileEdit("/etc/" + json.dumps(name).replace("/", "") + "x", "0" * 64, (Splice(0, 0, b"", new),))
     try:
-        script = apply_script([edit], present=[argument], absent=[argument], settle_seconds=1, limit_seconds=9)
+        script = apply_script(
+            [edit], present=[argument], absent=[argument], settle_seconds=1, limit_seconds=9, nonce=NONCE
+        )
     except (CannotApply, UnicodeEncodeError):
         return
     values = re.findall(r"(?m)^(?:edits|present|absent|rollback)='(.*)'$", script)
@@ -734,19 +1079,19 @@ def test_nothing_reaches_the_shell_but_base64(name: str, new: bytes, argument: s
 # The report
 
 
-def report(body: str, outcome: str = "applied", digest: str = "", length: int | None = None) -> str:
+def report(body: str, outcome: str = "applied", digest: str = "", length: int | None = None, nonce: str = NONCE) -> str:
     digest = digest or hashlib.sha256(body.encode()).hexdigest()
-    return f"{body}KGR1 {outcome} {len(body) if length is None else length} {digest}\n"
+    return f"{body}KGR2 {outcome} {len(body) if length is None else length} {nonce} {digest}\n"
 
 
 def test_a_report_is_read_behind_noise() -> None:
     body = "step replaced /etc/a b\nstep timer\nreason it was not well\n"
     for noise in ("", "sh: warning\n", "step replaced /forged\n"):
-        read = parse_report(noise + report(body, "rolled_back"))
+        read = parse_report(noise + report(body, "rolled_back"), NONCE)
         assert read.outcome is ApplyOutcome.ROLLED_BACK
         assert read.reason == "it was not well"
         assert [(step.name, step.detail) for step in read.steps] == [("replaced", "/etc/a b"), ("timer", "")]
-    assert parse_report(report("")) == Report(ApplyOutcome.APPLIED, "", ())
+    assert parse_report(report(""), NONCE) == Report(ApplyOutcome.APPLIED, "", ())
 
 
 @pytest.mark.parametrize(
@@ -760,6 +1105,8 @@ def test_a_report_is_read_behind_noise() -> None:
         (report("step a b\n", length=3), "digest does not match"),
         (report("step a b\n", digest="0" * 64), "digest does not match"),
         (report("step a b\n").replace("step a", "step c"), "digest does not match"),
+        (report("step a b\n", nonce="f" * 16), "answers another request"),
+        (report("step a b\n").replace(f" {NONCE} ", " "), "does not end in its report"),
         (report("step a b\n", "splendid"), "unknown outcome"),
         (report("surprise\n"), "unknown line"),
         (report("reason a\nreason b\n"), "unknown line"),
@@ -767,19 +1114,19 @@ def test_a_report_is_read_behind_noise() -> None:
 )
 def test_broken_reports(stderr: str, says: str) -> None:
     with pytest.raises(FrameError, match=says):
-        parse_report(stderr)
+        parse_report(stderr, NONCE)
 
 
-@given(st.text(max_size=500), st.text(alphabet="KGR1 step\nreason0af", max_size=200))
+@given(st.text(max_size=500), st.text(alphabet="KGR2 step\nreason0af", max_size=200))
 def test_arbitrary_output_is_refused_and_never_crashes(noise: str, body: str) -> None:
     with pytest.raises(FrameError):
-        parse_report(noise)
+        parse_report(noise, NONCE)
     try:
-        read = parse_report(report(body, "failed"))
+        read = parse_report(report(body, "failed"), NONCE)
     except FrameError:
         return
     assert read.outcome is ApplyOutcome.FAILED
 
 
 def test_bounds_agree_with_the_collect_script() -> None:
-    assert f"max_bytes={fixing.MAX_FILE_BYTES} " in frames.collect_script()
+    assert f"max_bytes={fixing.MAX_FILE_BYTES} " in frames.collect_source()

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from shared.controls import Verdict, control, judge
-from shared.models import Evidence, File
+from shared.models import Evidence, File, Process
 from shared.node import evidence, frames
-from shared.node.fixing import FileEdit, Report, Splice, apply_script, file_edit, parse_report
+from shared.node.fixing import FileEdit, Report, Splice, apply_script, file_edit, parse_report, undo_script
 from shared.node.planning import plan
 from tests.support import kubelet_standin
 from tests.support.nspawn import (
@@ -36,7 +36,10 @@ from tests.support.nspawn import (
 
 REPOSITORY = Path(__file__).parents[2]
 STANDIN = Path(kubelet_standin.__file__).read_text("utf-8")
+NONCE = "0123456789abcdef"
 STATE = "/var/lib/kubelet-guard"
+RECOVERY = "/etc/systemd/system/kubelet-guard-recover.service"
+RECOVERY_LINK = "/etc/systemd/system/multi-user.target.wants/kubelet-guard-recover.service"
 BAD, GOOD = "--make-iptables-util-chains=false", "--make-iptables-util-chains=true"
 
 
@@ -66,7 +69,7 @@ def install(
     """An AKS node with the stand-in, running, and no state of an earlier test."""
     # A stand-in that does not end by itself would hold up what comes next.
     machine.run("systemctl stop --no-block kubelet; systemctl kill --signal=KILL kubelet")
-    machine.check(f"umount -q /etc/default /var/lib; rm -rf {STATE}")
+    machine.check(f"umount -q /etc/default /var/lib; rm -rf {STATE} {RECOVERY} {RECOVERY_LINK}")
     install_aks_node(machine, STANDIN, unit=unit, env=env, dropins={**DROPINS, **(dropins or {})}, config=config)
     machine.check(["systemctl", "start", "kubelet.service"])
     wait_until_well(machine)
@@ -87,9 +90,9 @@ def wait_until_well(machine: Machine, seconds: float = 20) -> None:
 def collect(machine: Machine) -> Evidence:
     parts: list[frames.Frame] = []
     while not parts or len(parts) < parts[0].parts:
-        done = machine.run(frames.collect_script(len(parts) + 1))
-        parts += frames.parse_streams(done.stdout, done.stderr)
-    return evidence.read(frames.unpack(parts), parts[0].now)
+        done = machine.run(frames.collect_script(len(parts) + 1, NONCE))
+        parts += frames.parse_streams(done.stdout, done.stderr, NONCE)
+    return evidence.read(frames.unpack(parts), parts[0].wall, parts[0].uptime)
 
 
 def edit(machine: Machine, path: str, old: str, new: str) -> FileEdit:
@@ -102,19 +105,19 @@ def edit(machine: Machine, path: str, old: str, new: str) -> FileEdit:
 def script_of(
     edits: Sequence[FileEdit], *, present: Sequence[str] = (), absent: Sequence[str] = (), limit: int = 6
 ) -> str:
-    return apply_script(edits, present=present, absent=absent, settle_seconds=1, limit_seconds=limit)
+    return apply_script(edits, present=present, absent=absent, settle_seconds=1, limit_seconds=limit, nonce=NONCE)
 
 
 def run(machine: Machine, script: str) -> Applied:
     began = time.monotonic()
     done = machine.run(script)
     seconds = time.monotonic() - began
-    parts = [frames.parse(done.stdout)]
+    parts = [frames.parse(done.stdout, NONCE)]
     while len(parts) < parts[0].parts:
-        more = machine.run(frames.collect_script(len(parts) + 1))
-        parts += frames.parse_streams(more.stdout, more.stderr)
-    seen = evidence.read(frames.unpack(parts), parts[0].now)
-    return Applied(parse_report(done.stderr), seen, seconds)
+        more = machine.run(frames.collect_script(len(parts) + 1, NONCE))
+        parts += frames.parse_streams(more.stdout, more.stderr, NONCE)
+    seen = evidence.read(frames.unpack(parts), parts[0].wall, parts[0].uptime)
+    return Applied(parse_report(done.stderr, NONCE), seen, seconds)
 
 
 def snapshot(machine: Machine) -> str:
@@ -122,6 +125,12 @@ def snapshot(machine: Machine) -> str:
     return machine.check(
         "find /etc/systemd/system /etc/default -type f -exec stat -c '%n %a %u %g' {} + -exec sha256sum {} + | sort"
     )
+
+
+def process(seen: Evidence) -> Process:
+    """The kubelet's process, where one runs."""
+    assert seen.process is not None
+    return seen.process
 
 
 def verdict(seen: Evidence) -> Verdict:
@@ -183,7 +192,9 @@ def test_fixes(machine: Machine, kind: str) -> None:
     env = re.sub(r"(?m)^KUBELET_FLAGS=.*", f"KUBELET_FLAGS={bad.flags}", ENVIRONMENT)
     install(machine, unit=bad.unit, env=env, dropins=bad.dropins, config=bad.config)
     machine.check(["python3", "-c", f"import os; os.setxattr({bad.path!r}, 'user.label', b'kept')"])
-    machine.check(f"chown 0:12 {bad.path}")
+    # What its metadata was changed of counts as read only from the next start on.
+    machine.check(f"chown 0:12 {bad.path}; sleep 0.2; systemctl restart kubelet.service")
+    wait_until_well(machine)
     before = collect(machine)
     assert (verdict(before).status, verdict(before).actual) == ("fail", False)
     done = run(
@@ -197,7 +208,8 @@ def test_fixes(machine: Machine, kind: str) -> None:
     assert done.report.outcome == "applied", done.report
     after = verdict(done.seen)
     assert (after.status, after.actual, after.restart_pending) == ("pass", True, False)
-    assert (done.seen.pid != before.pid, done.seen.healthz, done.seen.needs_daemon_reload) == (True, "ok", False)
+    assert process(done.seen).pid != process(before).pid
+    assert (done.seen.health[0].answer, done.seen.needs_daemon_reload) == ("ok", False)
     was, now = before.files[bad.path], done.seen.files[bad.path]
     assert (now.mode, now.uid, now.gid, now.text) == (was.mode, 0, 12, was.text.replace(bad.old, bad.new))
     label = machine.check(["python3", "-c", f"import os; print(os.getxattr({bad.path!r}, 'user.label'))"])
@@ -218,7 +230,7 @@ YAML_CONFIG = (
     "# a team's own\nkind: KubeletConfiguration\napiVersion: kubelet.config.k8s.io/v1beta1\n"
     "makeIPTablesUtilChains: off  # since the migration\nmaxPods: 110\n"
 )
-# Flags and config file that the kubelet starts with, and the config file that is written afterwards.
+# Flags and config file that the kubelet starts with, and the flags that are written afterwards.
 BAD_STATES: dict[str, tuple[str, str, str | None]] = {
     "false by file": ("", FALSE_CONFIG, None),
     "false by YAML file": ("", YAML_CONFIG, None),
@@ -226,20 +238,23 @@ BAD_STATES: dict[str, tuple[str, str, str | None]] = {
     "false by a config drop-in": (f"--config-dir={CONFIG_DROPIN.rpartition('/')[0]}", CONFIG, None),
     "false by both": (f"{BAD} --v=4", FALSE_CONFIG, None),
     "flag twice": (f"{GOOD} --make_iptables_util_chains=0", CONFIG, None),
-    "corrected, restart pending": ("", FALSE_CONFIG, CONFIG),
-    "broken, restart pending": ("", CONFIG, FALSE_CONFIG),
+    "corrected, restart pending": (BAD, CONFIG, GOOD),
+    "broken, restart pending": (GOOD, CONFIG, BAD),
 }
+
+
+def with_flags(flags: str) -> str:
+    """The environment file with these flags besides the plain ones."""
+    return re.sub(r"(?m)^KUBELET_FLAGS=.*", f"KUBELET_FLAGS={PLAIN_FLAGS} {flags}", ENVIRONMENT)
 
 
 @pytest.mark.parametrize("state", BAD_STATES)
 def test_planned_and_fixed(machine: Machine, state: str) -> None:
     flags, config, afterwards = BAD_STATES[state]
     machine.write({CONFIG_DROPIN: NodeFile(DROPIN_TEXT, 0o600)})
-    env = re.sub(r"(?m)^KUBELET_FLAGS=.*", f"KUBELET_FLAGS={PLAIN_FLAGS} {flags}", ENVIRONMENT)
-    install(machine, env=env, config=config)
+    install(machine, env=with_flags(flags), config=config)
     if afterwards is not None:
-        time.sleep(2.1)
-        machine.write({CONFIG_PATH: NodeFile(afterwards, 0o600)})
+        machine.write({ENVIRONMENT_PATH: NodeFile(with_flags(afterwards), 0o600)})
     before = collect(machine)
     assert verdict(before).status == "fail", verdict(before)
     made = plan([control("3.2.6")], before)
@@ -250,7 +265,8 @@ def test_planned_and_fixed(machine: Machine, state: str) -> None:
         absent=made.absent,
         settle_seconds=1,
         limit_seconds=6,
-        running_pid=None if edits else before.pid,
+        nonce=NONCE,
+        running_pid=None if edits else process(before).pid,
     )
     done = run(machine, script)
     assert done.report.outcome == "applied", done.report
@@ -258,7 +274,7 @@ def test_planned_and_fixed(machine: Machine, state: str) -> None:
     assert (after.status, after.actual, after.restart_pending) == ("pass", True, False), after
     again = run(machine, script)
     assert again.report.outcome == "changed_meanwhile", "fixing twice changes nothing the second time"
-    assert again.seen.pid == done.seen.pid
+    assert process(again.seen).pid == process(done.seen).pid
 
 
 # What is rolled back, or not touched
@@ -271,16 +287,15 @@ def rolled_back(machine: Machine, edits: Sequence[FileEdit], *, limit: int = 6) 
     assert snapshot(machine) == before
     assert well(machine)
     assert not verdict(done.seen).restart_pending
-    assert done.seconds < 2 * limit + 5
     assert machine.run(f"ls {STATE}").stdout.split() == ["backups", "lock", "rollback.sh"]
     return done
 
 
 def not_touched(machine: Machine, edits: Sequence[FileEdit], outcome: str) -> Applied:
-    before, pid = snapshot(machine), collect(machine).pid
+    before, pid = snapshot(machine), process(collect(machine)).pid
     done = run(machine, script_of(edits))
     assert done.report.outcome == outcome, done.report
-    assert (snapshot(machine), done.seen.pid) == (before, pid)
+    assert (snapshot(machine), process(done.seen).pid) == (before, pid)
     assert well(machine)
     assert machine.run(f"test -e {STATE}/journal").rc == 1
     return done
@@ -318,7 +333,7 @@ def test_a_stop_that_hangs_is_ended(machine: Machine) -> None:
     install(machine, dropins={"50-deaf.conf": NodeFile("[Service]\nEnvironment=STANDIN_IGNORES_TERM=1\n")})
     done = run(machine, script_of([edit(machine, ENVIRONMENT_PATH, GOOD, "--max-pods=9")], present=["--max-pods=9"]))
     assert done.report.outcome == "applied", done.report
-    assert done.seconds < 12
+    assert done.seconds < 60, "systemd itself would have waited for 90 s"
     rolled_back(machine, [edit(machine, UNIT_PATH, "ExecStart=", "ExecStartPre=/bin/false\nExecStart=")], limit=6)
 
 
@@ -333,6 +348,39 @@ def test_wrong_arguments_are_rolled_back(machine: Machine) -> None:
     )
     assert snapshot(machine) == before
     assert well(machine)
+
+
+def test_a_kubelet_that_does_not_start_twice_is_said_to_be_down(machine: Machine) -> None:
+    once = (
+        "[ -e /run/repaired ] || [ ! -e /run/started ] || { echo reboot this node first; exit 1; }; touch /run/started"
+    )
+    step = NodeFile(f'[Service]\nExecStartPre=/bin/sh -c "{once}"\n')
+    machine.check("rm -f /run/started /run/repaired")
+    install(machine, dropins={"50-once.conf": step})
+    before = snapshot(machine)
+    done = run(machine, script_of([edit(machine, ENVIRONMENT_PATH, "--max-pods=110", "--max-pods=9")]))
+    assert done.report.outcome == "failed", done.report
+    assert done.report.reason.startswith("LOOK AT THIS NODE: its kubelet is down, though its files are as before: ")
+    assert "Control process exited, code=exited, status=1/FAILURE; reboot this node first" in done.report.reason
+    assert machine.run(f"test -e {STATE}/journal && test -e {RECOVERY}").rc == 0
+    machine.check("touch /run/repaired")
+    stale = script_of([FileEdit(ENVIRONMENT_PATH, "0" * 64, (Splice(0, 0, b"", b"x"),))], limit=15)
+    while (again := run(machine, stale)).report.outcome == "busy":
+        time.sleep(0.2)  # the timer came first
+    assert again.report.outcome == "changed_meanwhile", again.report
+    assert snapshot(machine) == before
+    assert well(machine)
+
+
+def test_an_applied_fix_is_undone(machine: Machine) -> None:
+    install(machine)
+    before = snapshot(machine)
+    fixed = run(machine, script_of([edit(machine, ENVIRONMENT_PATH, GOOD, BAD)], present=[BAD]))
+    assert (fixed.report.outcome, verdict(fixed.seen).status) == ("applied", "fail")
+    undo = undo_script(fixed.report.backup_id, settle_seconds=1, limit_seconds=15, nonce=NONCE)
+    undone = run(machine, undo)
+    assert (undone.report.outcome, verdict(undone.seen).status) == ("applied", "pass"), undone.report
+    assert snapshot(machine) == before
 
 
 def test_a_file_that_changed_since_the_plan_is_left_alone(machine: Machine) -> None:
@@ -437,7 +485,7 @@ def test_two_at_once(machine: Machine) -> None:
     with ThreadPoolExecutor() as pool:
         outcomes = sorted(done.report.outcome for done in pool.map(lambda _: run(machine, script), range(2)))
     assert outcomes == ["applied", "busy"]
-    assert BAD in collect(machine).argv
+    assert BAD in process(collect(machine)).argv
 
 
 def test_a_kubelet_that_is_down_is_left_alone(machine: Machine) -> None:
@@ -520,7 +568,11 @@ def kill_at_each(
         counts.recovered += "unfinished" in steps(done)
         found = texts(machine, old)
         assert found in (old, new), (at, whom, "some files are old and some new")
-        assert ("--max-pods=9" in done.seen.argv) == (found == new), (at, whom, "the kubelet runs with other files")
+        assert ("--max-pods=9" in process(done.seen).argv) == (found == new), (
+            at,
+            whom,
+            "the kubelet runs with other files",
+        )
         assert "kubelet-guard" not in snapshot(machine), (at, whom)
         assert machine.run(f"test -e {STATE}/journal").rc == 1
         machine.run("systemctl stop 'kubelet-guard-*.timer'")
@@ -531,6 +583,7 @@ def kill_at_each(
     return counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refused", [False, True], ids=["accepted", "refused"])
 def test_killed_at_every_step(refused: bool) -> None:
     """kill -9 at each step of a run that succeeds, and of one that rolls back, from the restart on."""
@@ -579,10 +632,10 @@ def test_the_timer_alone_recovers_a_killed_run(machine: Machine) -> None:
     assert snapshot(machine) != before
     assert not well(machine)
     wait_until_well(machine, 15)
-    assert snapshot(machine) == before
     print(f"healthy {time.monotonic() - killed:.1f} s after the kill, of which the timer waited up to 6 s")
     deadline = time.monotonic() + 10
-    while machine.run(f"test -e {STATE}/journal").rc == 0:
+    while machine.run(f"test -e {STATE}/journal || test -e {RECOVERY}").rc == 0:
         assert time.monotonic() < deadline
         time.sleep(0.1)
+    assert snapshot(machine) == before
     assert "kubelet-guard" not in machine.run("systemctl list-units --all --plain 'kubelet-guard*.timer'").stdout

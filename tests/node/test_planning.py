@@ -8,20 +8,37 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.controls import control, judge
 from shared.kubelet import config_paths, resolve
 from shared.kubelet.edit import EditError, add_setting, replace_value
-from shared.models import Evidence, Status
+from shared.models import Condition, Evidence, Status
 from shared.node.planning import CannotPlan, Method, Plan, plan
+from shared.runs.plans import plan_node
 from shared.systemd import start_command
-from tests.support.evidence import AKS_UNIT, CONFIG, ENVIRONMENT, UNIT, config, edited, evidence, file, quoted
+from tests.support.evidence import (
+    AKS_UNIT,
+    CONFIG,
+    CONFIG_DIR,
+    DROPIN_FLAGS,
+    ENVIRONMENT,
+    UNIT,
+    config,
+    edited,
+    evidence,
+    file,
+    of_process,
+    process,
+    quoted,
+)
+from tests.support.findings import node
 
 CONTROL = control("3.2.6")
 FALSE = "--make-iptables-util-chains=false"
 TRUE = "--make-iptables-util-chains=true"
+CLIENT_CA = "/etc/kubernetes/certs/ca.crt"  # there in every measured case
 CASES = Path(__file__).parent.parent / "kubelet" / "cases.jsonl"
 
 
@@ -34,7 +51,7 @@ def after(seen: Evidence, made: Plan) -> Evidence:
     files = {**seen.files, **{path: file(path, text) for path, text in made.texts.items()}}
     texts = {path: item.text for path, item in files.items()}
     argv = [argument.text for argument in start_command(seen.units[0], seen.units[1:], texts).argv]
-    return replace(seen, files=files, argv=tuple(argv))
+    return process(replace(seen, files=files), argv=tuple(argv))
 
 
 def failing_cases() -> list[dict[str, Any]]:
@@ -51,7 +68,7 @@ def test_every_measured_failing_case_can_be_fixed(method: Method) -> None:
     for case in cases:
         argv = ["/opt/bin/kubelet", *case["argv"][1:]]
         unit = "[Service]\nExecStart=" + " ".join(map(quoted, argv)) + "\n"
-        seen = replace(evidence(unit=unit, files=case["files"]), argv=tuple(argv))
+        seen = replace(evidence(unit=unit, files=case["files"], argv=argv), exists={CLIENT_CA: True})
         written = resolve(argv, case["files"]).assignments("makeIPTablesUtilChains")
         in_file = config_paths(argv).config or any(item.source.kind == "file" for item in written)
         if method == "config" and not in_file:
@@ -61,7 +78,7 @@ def test_every_measured_failing_case_can_be_fixed(method: Method) -> None:
             continue
         made = planned(seen, method)
         then = after(seen, made)
-        resolution = resolve(then.argv, then.texts)
+        resolution = resolve(of_process(then).argv, then.texts)
         assert resolution.accepted, case["id"]
         assert resolution.value("makeIPTablesUtilChains") is True, case["id"]
         others = {path: value for path, value in case["effective"].items() if path != "makeIPTablesUtilChains"}
@@ -133,27 +150,28 @@ def test_a_method_writes_the_setting_explicitly(method: Method, path: str, text:
     ("seen", "says"),
     [
         (evidence("--no-such-flag"), "would refuse to start"),
-        (evidence(unit=AKS_UNIT.replace("--enable-server", "--x=%b"), argv=["/opt/bin/kubelet"]), "cannot be told"),
+        (evidence(unit=AKS_UNIT.replace("--enable-server", "--x=%b"), argv=["/opt/bin/kubelet"]), "is not known: "),
         (replace(evidence(FALSE), units=()), "names no unit file"),
         (replace(evidence(FALSE), files={}), "was not collected"),
     ],
 )
 def test_what_cannot_be_planned_says_so(seen: Evidence, says: str) -> None:
     with pytest.raises(CannotPlan, match=says):
-        planned(replace(seen, argv=("/opt/bin/kubelet",)))
+        planned(seen)
 
 
 def test_an_image_managed_unit_is_not_edited() -> None:
     path = "/usr/lib/systemd/system/kubelet.service"
     unit = f"[Service]\nExecStart=/opt/bin/kubelet {FALSE}\n"
-    seen = replace(evidence(), units=(path,), files={path: file(path, unit)}, argv=("/opt/bin/kubelet", FALSE))
+    seen = process(replace(evidence(), units=(path,), files={path: file(path, unit)}), argv=("/opt/bin/kubelet", FALSE))
     with pytest.raises(CannotPlan, match="belongs to the node image"):
         planned(seen)
 
 
 def test_the_diff_is_for_people() -> None:
     seen = evidence(config_text=config(makeIPTablesUtilChains=False))
-    assert planned(seen).diff(seen).splitlines()[:3] == [f"--- {CONFIG}", f"+++ {CONFIG}", "@@ -1,5 +1,5 @@"]
+    shown = plan_node(node(1), ("3.2.6",), seen, "auto").diff
+    assert shown.splitlines()[:3] == [f"--- {CONFIG}", f"+++ {CONFIG}", "@@ -1,5 +1,5 @@"]
 
 
 JSON_VALUES = st.recursive(
@@ -164,6 +182,7 @@ JSON_VALUES = st.recursive(
 OBJECTS = st.dictionaries(st.text("abcxyz", min_size=1, max_size=4), JSON_VALUES, max_size=5)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the first draw builds tables, on a busy machine slowly
 @given(OBJECTS, st.sampled_from([None, 1, 2, 4, "\t"]), st.booleans(), st.sampled_from(["\n", "\r\n"]))
 def test_a_setting_is_added_to_any_json(value: dict[str, Any], indent: Any, compact: bool, newline: str) -> None:
     separators = (",", ":") if compact else None
@@ -204,3 +223,98 @@ def test_nested_yaml_and_empty_values() -> None:
     )
     assert add_setting("a: {b: 1}\n", "a.x", False) == "a: {x: false, b: 1}\n"
     assert replace_value("a:\nb: 1\n", (2, 2), True) == "a: true\nb: 1\n"
+
+
+LATIN = "M\udcfcller"
+
+
+@pytest.mark.parametrize(
+    ("seen", "path"),
+    [
+        (evidence(FALSE, files={ENVIRONMENT: f"# {LATIN}\nKUBELET_FLAGS={FALSE}\n"}), ENVIRONMENT),
+        (evidence(unit=AKS_UNIT.replace("[Service]", f"# {LATIN}\n[Service]").replace("$KUBELET_FLAGS", FALSE)), UNIT),
+        (
+            evidence(config_text=config(providerID="x", makeIPTablesUtilChains=False).replace('"x"', f'"{LATIN}"')),
+            CONFIG,
+        ),
+    ],
+)
+def test_bytes_that_are_not_utf_8_stay(seen: Evidence, path: str) -> None:
+    made = planned(seen)
+    assert set(made.texts) == {path}
+    assert made.texts[path] == seen.files[path].text.replace("false", "true")
+    assert LATIN in made.texts[path]
+    shown = plan_node(node(1), ("3.2.6",), seen, "auto").diff + "".join(made.steps)
+    assert LATIN not in shown
+    shown.encode()
+
+
+class TestRefusals:
+    """No plan where a restart is not known to come to what the files come to, and none for another's file."""
+
+    @pytest.mark.parametrize(
+        ("seen", "says"),
+        [
+            (replace(evidence(FALSE), refuses_manual=True), "refuses to be restarted by hand"),
+            (
+                replace(evidence(FALSE), conditions=(Condition("ConditionPathExists=/x", holds=False),)),
+                "does not hold now",
+            ),
+            (evidence(unit="[Service]\nExecStart=/opt/bin/start.sh\n", argv=["/opt/bin/kubelet", FALSE]), "start.sh"),
+            (evidence(argv=["/opt/bin/kubelet", FALSE]), "other arguments than it runs with"),
+            (replace(evidence(FALSE), process=None), "no kubelet process runs"),
+            (process(evidence(FALSE), version=""), "nothing tells the kubelet's version"),
+            (
+                replace(
+                    evidence(FALSE),
+                    files={**evidence(FALSE).files, CONFIG: replace(file(CONFIG, config()), hosted=False)},
+                ),
+                "than the host",
+            ),
+            (
+                evidence(
+                    config_text=config(makeIPTablesUtilChains=False), links={CONFIG: "/usr/share/kubeletconfig.json"}
+                ),
+                "/usr/share/kubeletconfig.json belongs to the node image",
+            ),
+        ],
+    )
+    def test_it_says_why(self, seen: Evidence, says: str) -> None:
+        with pytest.raises(CannotPlan, match=says):
+            planned(seen)
+
+    def test_one_file_under_two_names(self) -> None:
+        """Two edits of one file would undo each other."""
+        dropin = f"{CONFIG_DIR}/10-a.conf"
+        text = config(makeIPTablesUtilChains=False)
+        seen = evidence(DROPIN_FLAGS, text, files={dropin: text}, links={dropin: CONFIG})
+        with pytest.raises(CannotPlan, match="one file would be edited under several names"):
+            planned(seen)
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        evidence(" ".join([FALSE] * 9)),
+        evidence(
+            config_text="kind: KubeletConfiguration\napiVersion: kubelet.config.k8s.io/v1beta1\n"
+            + 65 * "makeIPTablesUtilChains: false\n"
+        ),
+    ],
+)
+def test_more_edits_than_any_node_needs_are_not_planned(seen: Evidence) -> None:
+    with pytest.raises(CannotPlan, match="are corrected"):
+        planned(seen)
+
+
+def test_many_files_are_corrected_at_once() -> None:
+    wrong = config(makeIPTablesUtilChains=False)
+    dropins = {f"{CONFIG_DIR}/{number:02}.conf": wrong for number in range(30)}
+    made = planned(evidence(DROPIN_FLAGS, wrong, files=dropins))
+    assert made.texts == dict.fromkeys((CONFIG, *dropins), config(makeIPTablesUtilChains=True))
+    assert len(made.steps) == 31
+
+
+def test_a_variable_used_twice_is_nobody_s_smallest_edit() -> None:
+    with pytest.raises(CannotPlan, match="used more than once"):
+        planned(evidence(FALSE, unit=AKS_UNIT.replace("$KUBELET_FLAGS", "$KUBELET_FLAGS $KUBELET_FLAGS")))

@@ -37,7 +37,7 @@ EXPECTED: dict[tuple[str, str], list[tuple[Status, str, bool | None, str]]] = {
         (FAIL, "wrong", False, FLAG),
         (FAIL, "wrong", False, "/etc/kubernetes/kubelet.conf.d/50-team.conf:"),
         (PASS, "right", True, FLAG),
-        (FAIL, "wrong_after_restart", None, CONFIG),
+        (FAIL, "wrong_after_restart", True, FLAG),
     ],
     ("aks-retail-prod-weu", "win22"): [(Status.NOT_APPLICABLE, "windows", None, "")] * 2,
     ("aks-batch-prod-neu", "system"): [
@@ -112,6 +112,7 @@ async def test_few_calls_a_node(bench: BenchFactory) -> None:
         ("false_envfile_quoted", FAIL, "wrong"),
         ("false_flag_twice", FAIL, "wrong"),
         ("restart_pending_fixed", FAIL, "restart_pending"),
+        ("changed_since_start", ERROR, "unproved"),
         ("daemon_reload_pending", FAIL, "wrong_after_restart"),
         ("stopped", SKIPPED, "stopped"),
     ],
@@ -167,6 +168,17 @@ async def test_a_forbidden_subscription_is_a_finding(bench: BenchFactory) -> Non
     refused = [item for item in findings if item.subscription.startswith("5f1d")]
     assert [(item.status, item.cluster, item.node) for item in refused] == [(ERROR, "", "")]
     assert len(findings) > 2, "the other subscription goes on"
+
+
+async def test_a_name_that_may_be_out_of_sight_is_not_called_unknown(bench: BenchFactory) -> None:
+    """The named cluster is in the subscription that cannot be looked at: that is an error and no wrong usage."""
+    async with bench() as b:
+        hidden = "5f1d6c1e-8a4b-4d0e-9a53-3c2b7f60a9d1"
+        name = (await b.services.azure.clusters(hidden))[0].name
+        b.box.inject(sandbox.Fault("*", count=99, path=f"{hidden}/providers", status=403, code="AuthorizationFailed"))
+        run = await runs.survey_here(b.services, RunKind.AUDIT, RunRequest(clusters=(name,)))
+        findings = await b.findings(run.id)
+    assert [(item.status, item.subscription) for item in findings] == [(ERROR, hidden)]
 
 
 async def test_no_endpoint_and_no_credential(bench: BenchFactory, tmp_path: Path) -> None:

@@ -7,20 +7,36 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from hashlib import sha256
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
 
 import sandbox
 from shared import runs
-from shared.azure import Azure
-from shared.errors import GuardError, UsageError
-from shared.models import Finding, Outcome, Run, RunKind, RunState, Status, Subscription
+from shared.azure import Azure, Started
+from shared.errors import GuardError, NotStorable, StoreError, UsageError
+from shared.models import Finding, Node, Outcome, Problem, Run, RunKind, RunState, Status, Subscription
+from shared.node.fixing import Splice
 from shared.node.planning import Method
-from shared.runs import FixRequest, NodePlan, RunRequest, exclusive, starting
+from shared.runs import (
+    FixRequest,
+    NodePlan,
+    RunRequest,
+    applying,
+    collecting,
+    exclusive,
+    fixing,
+    leaving,
+    recording,
+    starting,
+)
 from shared.runs.context import Json
-from shared.store import new_run_id
+from shared.runs.plans import PlanFile, SeenFile, digest, same
+from shared.store import new_run_id, open_store
 from tests.support.bench import Bench, BenchFactory, one_pool
 
 FAST = {"allow_fix": True, "restart_seconds": 8, "command_deadline_seconds": 90.0}
@@ -34,6 +50,12 @@ async def fix(b: Bench, made: Sequence[NodePlan], **options: object) -> tuple[Ru
     request = FixRequest.model_validate({"pause_seconds": 0, **options})
     run = await runs.fix_here(b.services, request, made)
     return run, sorted(await b.findings(run.id), key=lambda item: int(item.instance_id or 0))
+
+
+def made_false(b: Bench, plan: NodePlan) -> None:
+    """Somebody writes the wrong flag behind the kubelet's back: a restart would make it wrong."""
+    path = b.box.node_dir(plan.node.name) / "etc/default/kubelet"
+    path.write_text(path.read_text().replace("KUBELET_FLAGS=", "KUBELET_FLAGS=--make-iptables-util-chains=false ", 1))
 
 
 @pytest.mark.parametrize(
@@ -58,7 +80,7 @@ async def test_every_bad_state_is_fixed(bench: BenchFactory, state: str) -> None
         made = await plans(b)
         assert len(made) == 1, "the state must fail"
         run, (finding,) = await fix(b, made)
-        assert (finding.outcome, finding.status, finding.actual) == (Outcome.FIXED, Status.PASS, True), finding
+        assert (finding.outcome, finding.status, finding.actual) == (Outcome.FIXED, Status.PASS, True), finding.reason
         assert run.summary is not None
         assert run.summary.outcomes == {Outcome.FIXED: 1}
         again = await plans(b)
@@ -92,9 +114,200 @@ async def test_what_does_not_come_back_well_is_rolled_back(
         _, (finding,) = await fix(b, made)
         assert (finding.outcome, finding.status) == (outcome, status), finding
         assert str(outcome).replace("_", " ") in finding.reason
+        assert finding.reason.startswith("LOOK AT THIS NODE") == (outcome is Outcome.FAILED)
+        assert "was not well" in finding.reason
+        assert "journalctl -u kubelet" in finding.hint
         files = b.box.node_dir(finding.node)
         for edit in made[0].edits:
             assert "false" in (files / edit.path[1:]).read_text(), "the old text is there again"
+
+
+LATE = "etc/kubernetes/kubelet.conf.d/90-late.conf"
+LATE_FALSE = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nmakeIPTablesUtilChains: false\n"
+
+
+def texts(b: Bench, plan: NodePlan) -> dict[str, bytes]:
+    """What the files of a plan have on its node now."""
+    return {edit.path: (b.box.node_dir(plan.node.name) / edit.path[1:]).read_bytes() for edit in plan.edits}
+
+
+async def test_a_fix_after_which_the_verdict_is_fail_is_rolled_back(bench: BenchFactory) -> None:
+    """The node says that all is well; but another file, written meanwhile, wins over the one that was corrected."""
+    async with bench(one_pool("false_dropin"), **FAST) as b:
+        (plan,) = await plans(b)
+        before = texts(b, plan)
+        (b.box.node_dir(plan.node.name) / LATE).write_text(LATE_FALSE)
+        run, (finding,) = await fix(b, [plan])
+        assert (finding.outcome, finding.status, finding.actual) == (Outcome.ROLLED_BACK, Status.FAIL, False), finding
+        assert "not right: makeIPTablesUtilChains is false" in finding.reason
+        assert LATE in finding.reason
+        assert "--retry-rolled-back" in finding.hint
+        assert texts(b, plan) == before
+        assert b.box.stats()["commands"] == {plan.node.name: 3}, "to look, to fix, to undo"
+        assert run.summary is not None
+        assert run.summary.outcomes == {Outcome.ROLLED_BACK: 1}
+
+
+async def test_what_was_rolled_back_is_taken_again_only_when_asked(bench: BenchFactory) -> None:
+    async with bench(one_pool("false_dropin"), **FAST) as b:
+        (plan,) = await plans(b)
+        late = b.box.node_dir(plan.node.name) / LATE
+        late.write_text(LATE_FALSE)
+        await fix(b, [plan])
+        commands = dict(b.box.stats()["commands"])
+        _, (left,) = await fix(b, [plan])
+        assert (left.outcome, left.status) == (Outcome.NOT_TRIED, Status.FAIL)
+        assert "look at the node first" in left.reason
+        assert "--retry-rolled-back" in left.reason
+        assert b.box.stats()["commands"] == commands, "nothing was sent"
+
+        (held,) = await plans(b)
+        assert "was rolled back, on 20" in held.refused
+        assert (held.edits, held.diff) == ((), "")
+        asked = FixRequest(retry_rolled_back=True, pause_seconds=0)
+        (again,) = await runs.plans_of(b.services, await runs.survey_here(b.services, RunKind.PLAN, asked))
+        _, (finding,) = await fix(b, [again], retry_rolled_back=True)
+        assert finding.outcome is Outcome.FIXED, finding
+        made_false(b, plan)
+        (later,) = await plans(b)
+        assert later.refused == "", "it was right since, so that the roll back is forgotten"
+
+
+async def test_a_fix_without_a_verdict_is_looked_at_again_and_left(bench: BenchFactory) -> None:
+    async with bench(one_pool("false_dropin"), **FAST) as b:
+        (plan,) = await plans(b)
+        # The kubelet takes a drop-in of any size; what is too long to be collected leaves the value unknown.
+        (b.box.node_dir(plan.node.name) / LATE).write_text(LATE_FALSE + "# long\n" * 20_000)
+        before = texts(b, plan)
+        run, (finding,) = await fix(b, [plan])
+        assert (finding.outcome, finding.status) == (Outcome.FAILED, Status.ERROR), finding
+        assert finding.reason.startswith("LOOK AT THIS NODE: failed: the fix is applied, but two looks gave no verdict")
+        steps = [command.step for command in await b.services.store.commands(run.id)]
+        assert steps.count("fix") == 1
+        assert any(step.startswith("again.") for step in steps)
+        assert "undo" not in steps, "every restart is a risk"
+        assert texts(b, plan) != before
+
+
+async def test_a_roll_back_of_what_somebody_changed_since_says_so(bench: BenchFactory) -> None:
+    """The second command is compare and swap too."""
+    async with bench(one_pool("false_dropin"), **FAST) as b:
+        (plan,) = await plans(b)
+        node = b.box.node_dir(plan.node.name)
+        (node / LATE).write_text(LATE_FALSE)
+        path = node / plan.edits[0].path[1:]
+        start = b.services.azure.start
+
+        async def meddling(node: Node, script: str) -> Started | Problem:
+            """Somebody edits the file between the fix and its undoing."""
+            if "\nundo='2" in script:
+                path.write_text(path.read_text() + "# mine\n")
+            return await start(node, script)
+
+        with patch.object(b.services.azure, "start", meddling):
+            _, (finding,) = await fix(b, [plan])
+        assert finding.outcome is Outcome.FAILED, finding
+        assert finding.reason.startswith("LOOK AT THIS NODE: failed: ")
+        assert "has changed" in finding.reason
+        assert path.read_text().endswith("# mine\n")
+
+
+def forged(plan: NodePlan, path: str, **changes: object) -> NodePlan:
+    """A plan whose edit is of another file than it says, and which is whole in itself."""
+    (edit, *_), old, new = plan.edits, b"root:x:0:0::/root:/bin/sh\n", b"evil:x:0:0::/root:/bin/sh\n"
+    splice = Splice(0, 4, b"root", b"evil")
+    seen = SeenFile(path, old, sha256(old).hexdigest())
+    other = replace(edit, path=path, digest=seen.digest, splices=(splice,), new_digest=sha256(new).hexdigest())
+    return NodePlan.model_validate({**dict(plan), "edits": (other,), "files": (seen,), **changes})
+
+
+def plan_file(made: Sequence[NodePlan], run_id: str) -> PlanFile:
+    return PlanFile(
+        run_id=run_id,
+        made=datetime.now(UTC),
+        controls=("3.2.6",),
+        method="auto",
+        nodes=tuple(made),
+        digest=digest(made),
+    )
+
+
+@pytest.mark.parametrize("store_has_it", [True, False])
+async def test_a_plan_file_does_what_its_planning_run_planned(
+    bench: BenchFactory, tmp_path: Path, store_has_it: bool
+) -> None:
+    async with bench(one_pool("false_file", "false_flag"), **FAST) as b:
+        planning = await runs.survey_here(b.services, RunKind.PLAN, FixRequest())
+        made = await runs.plans_of(b.services, planning)
+        evil = [made[0], forged(made[1], "/etc/passwd")]
+        passwd = b.box.node_dir(made[1].node.name) / "etc/passwd"
+        passwd.write_text("root:x:0:0::/root:/bin/sh\n")
+        async with open_store(str(tmp_path / "other.db")) as other:
+            services = b.services if store_has_it else replace(b.services, store=other)
+            commands = dict(b.box.stats()["commands"])
+            if store_has_it:
+                for wrong in (evil, made[:1], [*made[:1], replaced_node(made[1], made[0])]):
+                    with pytest.raises(UsageError, match=r"not what the run .* planned .* nothing was sent"):
+                        await runs.plans_in_file(services, plan_file(wrong, planning.id), FixRequest())
+                audit = await runs.survey_here(b.services, RunKind.AUDIT, RunRequest(clusters=("aks-test",)))
+                with pytest.raises(UsageError, match="planned nothing"):
+                    await runs.plans_in_file(services, plan_file(made, audit.id), FixRequest())
+                commands = {name: count + 1 for name, count in commands.items()}
+            else:
+                proved, run = await runs.plans_in_file(services, plan_file(evil, planning.id), FixRequest())
+                assert run is not None
+                assert [bool(plan.refused) for plan in proved] == [False, True]
+                assert "its plan is another one now" in proved[1].refused
+                commands = {name: count + 1 for name, count in commands.items()}
+            assert b.box.stats()["commands"] == commands, "nothing but looks"
+            proved, run = await runs.plans_in_file(services, plan_file(made, planning.id), FixRequest())
+            assert (run is None) is store_has_it
+            assert [plan.refused for plan in proved] == ["", ""]
+            assert proved == made if store_has_it else all(map(same, proved, made))
+            done = await runs.fix_here(services, FixRequest(pause_seconds=0), proved)
+            assert done.summary is not None
+            assert done.summary.outcomes == {Outcome.FIXED: 2}
+            if not store_has_it:
+                nothing, run = await runs.plans_in_file(services, plan_file(made, planning.id), FixRequest())
+                assert nothing == [], "they are right now, by a look of their own"
+        assert passwd.read_text().startswith("root:")
+
+
+def replaced_node(plan: NodePlan, other: NodePlan) -> NodePlan:
+    """A plan with the edits of another node's."""
+    return NodePlan.model_validate({**dict(other), "node": plan.node})
+
+
+async def test_plans_that_no_run_makes_are_refused_before_anything_is_sent(bench: BenchFactory) -> None:
+    async with bench(one_pool("false_file"), **FAST) as b:
+        (plan,) = await plans(b)
+        commands = dict(b.box.stats()["commands"])
+        (edit,) = plan.edits
+        other = replace(edit.splices[0], new=b'"x"')
+        for changes, says in (
+            ({"controls": ("9.9.9",)}, "does not know the control '9.9.9'; there is: 3.2.6"),
+            ({"files": ()}, "which the node's evidence does not name"),
+            ({"edits": (replace(edit, path="/etc/shadow"),)}, "'/etc/shadow', which the node's evidence does not name"),
+            ({"edits": (replace(edit, digest="0" * 64),)}, "not of the text"),
+            ({"edits": (replace(edit, splices=(other, *edit.splices[1:])),)}, "does not give what it says"),
+            ({"edits": (replace(edit, new_digest=None),)}, "does not give what it says"),
+            ({"edits": (edit, edit)}, "more than one edit"),
+        ):
+            with pytest.raises(UsageError, match=says):
+                await fix(b, [plan.model_copy(update=changes)])
+        assert b.box.stats()["commands"] == commands
+        assert (await b.services.store.runs(kind=RunKind.FIX)).runs == ()
+
+
+async def test_the_diff_is_made_of_the_edits(bench: BenchFactory) -> None:
+    async with bench(one_pool("false_file"), **FAST) as b:
+        (plan,) = await plans(b)
+        assert '-    "makeIPTablesUtilChains": false' in plan.diff
+        assert "diff" not in plan.model_dump(), "what is not kept cannot be faked"
+        stored = PlanFile.model_validate_json(plan_file([plan], "x").model_dump_json())
+        assert stored.nodes[0].diff == plan.diff
+        evil = forged(plan, "/etc/passwd")
+        assert evil.diff.splitlines()[-2:] == ["-root:x:0:0::/root:/bin/sh", "+evil:x:0:0::/root:/bin/sh"]
 
 
 async def test_a_file_changed_between_plan_and_fix_is_left_alone(bench: BenchFactory) -> None:
@@ -104,7 +317,9 @@ async def test_a_file_changed_between_plan_and_fix_is_left_alone(bench: BenchFac
         path.write_text(path.read_text().replace("110", "111"))
         before = path.read_bytes()
         _, (finding,) = await fix(b, made)
-        assert (finding.outcome, finding.status) == (Outcome.CHANGED_MEANWHILE, Status.FAIL)
+        assert (finding.outcome, finding.status) == (Outcome.CHANGED_MEANWHILE, Status.ERROR), (
+            "nobody knows what it read"
+        )
         assert path.read_bytes() == before
 
 
@@ -123,7 +338,7 @@ async def test_a_pool_is_left_at_the_first_failure(bench: BenchFactory) -> None:
         assert run.summary is not None
         assert sum(run.summary.outcomes.values()) == run.summary.nodes == 4
         # The rest can be had by allowing the failure; what is right is not touched again.
-        _, rest = await fix(b, made, max_failures=1, max_unavailable="50%", canary=False)
+        _, rest = await fix(b, made, max_failures=1, max_unavailable="50%", canary=False, retry_rolled_back=True)
         assert Counter(item.outcome for item in rest) == {
             Outcome.ALREADY_RIGHT: 1,
             Outcome.ROLLED_BACK: 1,
@@ -190,12 +405,12 @@ async def test_a_broken_off_fix_goes_on_and_restarts_nothing_twice(bench: BenchF
 
         def first_node_then_killed(found: list[Finding]) -> None:
             seen.extend(found)
-            fixing.cancel()
+            going.cancel()
 
         watched = replace(b.services, on_findings=first_node_then_killed)
-        fixing = asyncio.create_task(runs.fix_here(watched, FixRequest(pause_seconds=0), made))
+        going = asyncio.create_task(runs.fix_here(watched, FixRequest(pause_seconds=0), made))
         with pytest.raises(asyncio.CancelledError):
-            await fixing
+            await going
         assert len(seen) == 1
         run = await b.services.store.latest_run()
         assert run is not None
@@ -216,8 +431,7 @@ async def test_a_fixed_node_that_fails_again_has_regressed(bench: BenchFactory) 
     async with bench(one_pool("false_file"), **FAST) as b:
         made = await plans(b)
         _, (fixed,) = await fix(b, made)
-        path = b.box.node_dir(made[0].node.name) / "etc/default/kubeletconfig.json"
-        path.write_text(path.read_text().replace('"makeIPTablesUtilChains": true', '"makeIPTablesUtilChains": false'))
+        made_false(b, made[0])
         run = await runs.survey_here(b.services, RunKind.AUDIT, RunRequest())
         (finding,) = await b.findings(run.id)
         assert (finding.status, finding.regressed, finding.reimaged_since) == (Status.FAIL, True, False)
@@ -232,6 +446,102 @@ async def test_a_lost_answer_starts_nothing_twice(bench: BenchFactory) -> None:
         _, (finding,) = await fix(b, made)
         assert finding.outcome is Outcome.FAILED, finding
         assert b.box.stats()["commands"][made[0].node.name] == before + 1
+
+
+async def test_a_fix_whose_host_died_before_it_was_noted_is_this_runs_fix(
+    bench: BenchFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Azure carried it out, and nothing says so: sent again, it finds its own work, which is no stranger's change."""
+    monkeypatch.setattr(collecting, "_CLAIM_SECONDS", 0)
+    async with bench(one_pool("false_file"), **FAST) as b:
+        (plan,) = await plans(b)
+        await applying.fix_node(b.services, "run", plan, plan.node)
+        await b.services.store.save_command("run", plan.node.key, "fix", {})
+        (finding,), _ = await applying.fix_node(b.services, "run", plan, plan.node)
+        assert (finding.outcome, finding.status) == (Outcome.FIXED, Status.PASS), finding
+
+
+async def test_a_fix_that_may_have_begun_stays_noted(bench: BenchFactory) -> None:
+    """Else a wave that fails after it would be recorded as one that sent nothing."""
+    async with bench(one_pool("false_file"), **FAST) as b:
+        (plan,) = await plans(b)
+        b.box.inject(sandbox.Fault("runCommand", drop="after"))
+        (finding,), _ = await applying.fix_node(b.services, "run", plan, plan.node)
+        assert finding.outcome is Outcome.FAILED, finding
+        assert await b.services.store.command("run", plan.node.key, "fix") is not None
+
+
+async def test_a_fix_with_an_unknown_end_is_an_error_whatever_the_node_became(bench: BenchFactory) -> None:
+    """The node is stopped while it is fixed: a skipped one would leave the exit status at 0."""
+    stopped = {"code": "OperationNotAllowed", "message": "The operation requires the VM to be running (or set to run)."}
+    async with bench(one_pool("false_file"), **FAST) as b:
+        made = await plans(b)
+        b.box.inject(sandbox.Fault("operations.get", status=409, body={"error": stopped}))
+        _, (finding,) = await fix(b, made)
+    assert (finding.outcome, finding.status) == (Outcome.FAILED, Status.ERROR), finding
+    assert finding.reason.startswith("LOOK AT THIS NODE")
+
+
+async def test_a_fix_is_a_proof_for_later_looks(bench: BenchFactory) -> None:
+    """What touches only the files' metadata after a fix leaves the node proved."""
+    async with bench(one_pool("false_file"), **FAST) as b:
+        (plan,) = await plans(b)
+        await fix(b, [plan])
+        (b.box.node_dir(plan.node.name) / plan.edits[0].path[1:]).chmod(0o600)
+        run = await runs.survey_here(b.services, RunKind.AUDIT, RunRequest())
+        (finding,) = await b.findings(run.id)
+        assert finding.status is Status.PASS, finding
+
+
+async def test_a_node_that_cannot_be_recorded_leaves_the_others_their_outcome(bench: BenchFactory) -> None:
+    """The first of a wave meets the store's trouble while the second is still being fixed."""
+    async with bench(one_pool("false_file", "false_file"), **FAST) as b:
+        made = await plans(b)
+        run_id = new_run_id(datetime.now(UTC))
+        request = FixRequest(max_unavailable="2", canary=False, pause_seconds=0)
+        await fixing.put_plans(b.services, run_id, made, request)
+
+        async def troubled(*arguments: Any) -> list[Finding]:
+            if arguments[1].key == made[0].node.key:
+                raise StoreError("no answer")
+            return await recording.record(*arguments)
+
+        with patch.object(fixing, "record", troubled), pytest.raises(StoreError):
+            await fixing.fix_wave(b.services, {"run_id": run_id, "pool": 0, "first": 0, "count": 2})
+        assert [finding.outcome for finding in await b.findings(run_id)] == [Outcome.FIXED]
+
+
+@pytest.mark.parametrize(("call", "outcome"), [("claim_command", Outcome.NOT_TRIED), ("save_command", Outcome.FAILED)])
+async def test_where_the_store_fails_a_node_is_said_to_be_changed_only_if_it_may_be(
+    bench: BenchFactory, call: str, outcome: Outcome
+) -> None:
+    """Before anything is sent, and after Azure took it."""
+    async with bench(one_pool("false_file"), **FAST) as b:
+        run_id = new_run_id(datetime.now(UTC))
+        await fixing.put_plans(b.services, run_id, await plans(b), FixRequest())
+        job = {"run_id": run_id, "pool": 0, "first": 0, "count": 1, "reason": "no answer"}
+        with patch.object(type(b.services.store), call, side_effect=StoreError("no answer")), pytest.raises(StoreError):
+            await fixing.fix_wave(b.services, job)
+        await leaving.fail_wave(b.services, job)
+        (finding,) = await b.findings(run_id)
+    assert finding.outcome is outcome
+    assert finding.reason.startswith("LOOK AT THIS NODE") == (outcome is Outcome.FAILED)
+
+
+async def test_a_fix_that_cannot_be_stored_is_that_nodes_failure(bench: BenchFactory) -> None:
+    async with bench(one_pool("false_file"), **FAST) as b:
+        made = await plans(b)
+
+        async def unstorable(*arguments: Any) -> list[Finding]:
+            if arguments[2][0].outcome is Outcome.FIXED:
+                raise NotStorable("odd")
+            return await recording.record(*arguments)
+
+        with patch.object(fixing, "record", unstorable):
+            run, (finding,) = await fix(b, made)
+        assert run.state is RunState.COMPLETED
+        assert finding.outcome is Outcome.FAILED
+        assert finding.reason.startswith("LOOK AT THIS NODE")
 
 
 async def test_a_pool_whose_other_nodes_go_down_is_left(bench: BenchFactory) -> None:

@@ -166,3 +166,15 @@ async def test_the_local_driver_keeps_durable_semantics() -> None:
         "top",
     ]
     assert calls == [1, 2, 3, "bad", 0]
+
+
+def test_what_was_proved_is_remembered() -> None:
+    known = history.after(finding(Status.PASS), "key", None, proof="a" * 64)
+    assert known is not None
+    assert known.proof == "a" * 64
+    unproved = history.after(finding(Status.PASS), "key", known)
+    assert unproved is not None
+    assert unproved.proof == "a" * 64, "it names its process, and stays true of it"
+    again = history.after(finding(Status.FAIL), "key", known, proof="b" * 64)
+    assert again is not None
+    assert again.proof == "b" * 64

@@ -66,13 +66,15 @@ async def test_a_script_over_the_limit_is_not_run_and_says_nothing(monkeypatch: 
 
 async def test_one_at_a_time_on_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serve(fleet("no_kubelet", "no_kubelet")) as box, azure(box, monkeypatch) as clients:
-        first = asyncio.create_task(clients.run("sleep 1; echo first"))
+        wait = "while [ ! -e $KUBELET_GUARD_ROOT/go ]; do sleep 0.05; done"
+        first = asyncio.create_task(clients.run(f"{wait}; echo first"))
         await until(lambda: bool(box.stats()["commands"]))
         with pytest.raises(ResourceExistsError) as caught:
             await clients.run("echo second")
         assert code(caught.value) == "Conflict"
         assert BUSY in str(caught.value)
         assert "other" in await clients.run("echo other", number=1)
+        (box.node_dir(clients.node(0)) / "go").touch()
         assert "first" in await first
         assert "second" in await clients.run("echo second")
 
@@ -89,7 +91,7 @@ async def test_a_lost_answer_does_not_tell_whether_the_command_started(
 
 
 async def test_both_ways_of_polling_end_as_azure_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = fleet("no_kubelet", timing={"latency": [0.4, 0.4], "retry_after": 7})
+    slow = fleet("no_kubelet", throttle=False, timing={"latency": [3, 3], "retry_after": 7})
     async with serve(slow) as box, azure(box, monkeypatch) as clients:
         accepted = await clients.post("echo hello")
         assert (accepted.status, accepted.body) == (202, b"")
@@ -101,7 +103,7 @@ async def test_both_ways_of_polling_end_as_azure_has_them(monkeypatch: pytest.Mo
         assert (pending.status, pending.body) == (202, b"")
         assert pending.headers["Location"] == location
         assert (await clients.send("GET", status)).json()["status"] == "InProgress"
-        await asyncio.sleep(0.6)
+        await clients.ended(location)
         result = {
             "code": "ProvisioningState/succeeded",
             "level": "Info",
@@ -170,7 +172,7 @@ async def test_operations_that_fail(state: str, expected: str, monkeypatch: pyte
             await clients.run("echo never")
         assert code(caught.value) == expected
         accepted = await clients.post("echo never")
-        await asyncio.sleep(0.1)
+        await clients.ended(accepted.headers["Location"])
         body = (await clients.send("GET", accepted.headers["Azure-AsyncOperation"])).json()
         assert (body["status"], body["error"]["code"]) == ("Failed", expected)
         failed = await clients.send("GET", accepted.headers["Location"])
@@ -208,27 +210,33 @@ async def test_output_that_is_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_result_without_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serve(fleet("empty_result")) as box, azure(box, monkeypatch) as clients:
         accepted = await clients.post("echo lost")
-        await asyncio.sleep(0.3)
+        await clients.ended(accepted.headers["Location"])
         assert (await clients.send("GET", accepted.headers["Location"])).json() == {"value": []}
 
 
 async def test_a_hanging_command_has_run_and_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serve(fleet("hang")) as box, azure(box, monkeypatch) as clients:
         accepted = await clients.post("touch $KUBELET_GUARD_ROOT/ran")
-        await asyncio.sleep(0.5)
-        assert (box.node_dir(clients.node(0)) / "ran").exists()
+        await until((box.node_dir(clients.node(0)) / "ran").exists)
         assert (await clients.send("GET", accepted.headers["Location"])).status == 202
         assert (await clients.post("echo")).status == 409
 
 
 async def test_busy_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serve(fleet("busy", timing={"busy_seconds": 0.5})) as box, azure(box, monkeypatch) as clients:
+    async with (
+        serve(fleet("busy", throttle=False, timing={"busy_seconds": 3})) as box,
+        azure(box, monkeypatch) as clients,
+    ):
         for _ in range(2):
             answer = await clients.post("echo")
             assert answer.status == 409
             assert answer.json()["error"] == {"code": "Conflict", "message": BUSY}
-        await asyncio.sleep(0.6)
-        assert "mine" in await clients.run("echo mine")
+        async with asyncio.timeout(60):
+            while (accepted := await clients.post("echo mine")).status == 409:  # noqa: ASYNC110 - Azure says no more
+                await asyncio.sleep(0.2)
+        location = accepted.headers["Location"]
+        await clients.ended(location)
+        assert b"mine" in (await clients.send("GET", location)).body
 
 
 async def test_stuck_until_the_extension_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,9 +253,10 @@ async def test_slow(monkeypatch: pytest.MonkeyPatch) -> None:
         assert time.monotonic() - before > 0.7
 
 
+@pytest.mark.slow
 async def test_two_hundred_nodes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     async with (
-        serve(fleet(*["no_kubelet"] * 200, throttle=False, timing={"latency": [2, 2]})) as box,
+        serve(fleet(*["no_kubelet"] * 200, throttle=False, timing={"latency": [15, 15]})) as box,
         azure(box, monkeypatch) as clients,
     ):
         messages = await asyncio.gather(*(clients.run("echo $KUBELET_GUARD_ROOT", number) for number in range(200)))
@@ -263,7 +272,7 @@ async def test_leaving_ends_what_still_runs_and_leaves_nothing(monkeypatch: pyte
         pid = int(file.read_text())
         directory = box.directory
         began = time.monotonic()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60
     assert not directory.exists()
     assert not _alive(pid)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,20 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     return {member.state: folders[member.name].root for member in made}
 
 
+def shown(root: Path, name: str) -> str:
+    """A property as the node's systemd shows it."""
+    lines = (root / "run/sandbox/properties").read_text().splitlines()
+    return next(line for line in lines if line.startswith(f"{name}=")).partition("=")[2]
+
+
 def process_id(root: Path) -> int:
-    shown = (root / "run/sandbox/properties").read_text()
-    return int(next(line for line in shown.splitlines() if line.startswith("MainPID=")).partition("=")[2])
+    return int(shown(root, "MainPID"))
+
+
+def started(root: Path) -> float:
+    """When the kubelet was started, in seconds since the epoch."""
+    stamp = datetime.strptime(shown(root, "ExecMainStartTimestamp"), "%a %Y-%m-%d %H:%M:%S.%f UTC")
+    return stamp.replace(tzinfo=UTC).timestamp()
 
 
 @pytest.mark.parametrize("name", STATES)
@@ -53,25 +65,24 @@ def test_a_node_has_the_files_of_aks(name: str, nodes: Mapping[str, Path]) -> No
     assert b"--v=2" in argv
     fields = (root / f"proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
     assert len(fields) == 50
-    boot = int((root / "proc/stat").read_text().split("btime ")[1])
-    started = boot + int(fields[19]) / 100
-    before = [root / "etc/default/kubelet", *(root / "etc/systemd/system").glob("kubelet.service")]
-    assert all(int(path.stat().st_ctime) <= started for path in before)
+    before = [*(root / "etc/systemd/system").glob("kubelet.service")]
+    if not STATES[name].kubelet.then_flags:
+        before.append(root / "etc/default/kubelet")
+    assert all(path.stat().st_ctime < started(root) for path in before)
 
 
 @pytest.mark.parametrize(
     ("name", "path"),
     [
-        ("restart_pending_fixed", "etc/default/kubeletconfig.json"),
-        ("restart_pending_broken", "etc/default/kubeletconfig.json"),
+        ("restart_pending_fixed", "etc/default/kubelet"),
+        ("restart_pending_broken", "etc/default/kubelet"),
+        ("changed_since_start", "etc/default/kubeletconfig.json"),
         ("daemon_reload_pending", "etc/systemd/system/kubelet.service.d/20-team.conf"),
     ],
 )
 def test_what_is_pending_was_written_after_the_start(name: str, path: str, nodes: Mapping[str, Path]) -> None:
     root = nodes[name]
-    fields = (root / f"proc/{process_id(root)}/stat").read_text().rsplit(") ", 1)[1].split()
-    started = int((root / "proc/stat").read_text().split("btime ")[1]) + int(fields[19]) / 100
-    assert int((root / path).stat().st_ctime) > started
+    assert (root / path).stat().st_ctime > started(root)
 
 
 def test_pools_without_a_config_file_have_about_forty_flags(nodes: Mapping[str, Path]) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from shared.errors import StoreError
 from shared.models import Finding, History, Outcome, Run, RunKind, RunState, RunSummary, Status
 from shared.store.codec import decode, encode
-from tests.support.records import NOON, RUN, finding, run
+from tests.support.records import NOON, RUN, finding, history, run
 
 TIMES = st.datetimes(min_value=datetime(1970, 1, 1), max_value=datetime(2200, 1, 1), timezones=st.just(UTC))
 STRICT = {datetime: TIMES, str: st.text(max_size=20)}
@@ -80,6 +80,9 @@ def test_a_row_of_an_older_version_gets_the_defaults() -> None:
     for name in ("hint", "code", "restart_pending", "regressed", "outcome"):
         del old[name]
     assert decode(Finding, json.dumps(old), "it") == finding()
+    older = json.loads(encode(history(proof="ab")))
+    assert older.pop("proof") == "ab"
+    assert decode(History, json.dumps(older), "it") == history(proof="")
 
 
 def test_a_newer_versions_fields_are_ignored() -> None:

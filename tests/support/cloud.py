@@ -43,6 +43,13 @@ class Cloud:
         assert found is not None
         return found
 
+    async def accepted(self, run_id: str, count: int) -> None:
+        """Wait until a run keeps this many commands with the place where to ask for their results."""
+        async with asyncio.timeout(60), open_store(self.account) as store:
+            # Another connection of the app writes it: there is no event to wait for.
+            while sum(bool(command.data) for command in await store.commands(run_id)) < count:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
     async def findings(self, run_id: str) -> list[Finding]:
         """The findings of a run, by node."""
         async with open_store(self.account) as store:

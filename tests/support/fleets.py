@@ -125,6 +125,12 @@ class Azure:
         body = {"commandId": "RunShellScript", "script": script.splitlines()}
         return await self.send("POST", f"{self.path(number)}/runCommand?api-version=2026-04-01", json=body)
 
+    async def ended(self, location: str) -> None:
+        """Wait until a command is over, however it ended."""
+        async with asyncio.timeout(60):
+            while (await self.send("GET", location)).status == 202:  # noqa: ASYNC110 - Azure has no event to wait for
+                await asyncio.sleep(0.2)
+
 
 @asynccontextmanager
 async def azure(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Azure]:

@@ -59,7 +59,10 @@ class Reply:
 
 @dataclass
 class Host:
-    """A running host. `functions` is what the app's index holds, by name; `timing_out` activities take too long."""
+    """A running host. `functions` is what the app's index holds, by name; `timing_out` activities take too long.
+
+    While `going` is clear, no activity begins, so that every run stays where it is.
+    """
 
     hub: Hub
     module: ModuleType
@@ -68,6 +71,7 @@ class Host:
     die_after: int | None = None
     lose_result: int | None = None
     dead: asyncio.Event = field(default_factory=asyncio.Event)
+    going: asyncio.Event = field(default_factory=asyncio.Event)
     activities: list[str] = field(default_factory=list)
     timing_out: Counter[str] = field(default_factory=Counter)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -193,6 +197,7 @@ class Host:
             self._spawn(self._timer(instance, number, action["fireAt"]))
 
     async def _activity(self, instance: Instance, number: int, name: str, input_: str) -> None:
+        await self.going.wait()
         self.activities.append(name)
         function = self.functions[name]
         try:
@@ -268,6 +273,7 @@ async def running(hub: Hub, *, die_after: int | None = None, lose_result: int | 
         host.binding = json.dumps(
             {"taskHubName": "KubeletGuard", "creationUrls": {}, "managementUrls": {}, "rpcBaseUrl": base}
         )
+        host.going.set()
         host.pump()
         yield host
     finally:

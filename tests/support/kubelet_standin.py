@@ -2,8 +2,9 @@
 """A stand-in for the kubelet on a real systemd: it decides as shared/kubelet does whether to start.
 
 It is installed as /opt/bin/kubelet in a machine that shows this repository at REPOSITORY, read-only. It reads the files
-that its arguments name, refuses what a kubelet would refuse (exit 1, with the error), and else serves healthz. With
-STANDIN_IGNORES_TERM in its environment it does not end on SIGTERM.
+that its arguments name, refuses what a kubelet would refuse (exit 1, with the error), and else prints the file that
+STANDIN_LOG names and serves healthz at the address that it resolves. `--version` it answers as a kubelet of VERSION.
+With STANDIN_IGNORES_TERM in its environment it does not end on SIGTERM.
 """
 
 import ctypes
@@ -14,6 +15,7 @@ import sys
 from pathlib import Path
 
 REPOSITORY = "/opt/kubelet-guard"
+VERSION = "1.36.3"
 
 
 class Healthz(http.server.BaseHTTPRequestHandler):
@@ -46,16 +48,22 @@ def hide_interpreter() -> None:
 
 def main() -> None:
     """Start as a kubelet with these arguments would."""
+    if sys.argv[1:] == ["--version"]:
+        print(f"Kubernetes v{VERSION}")
+        return
     hide_interpreter()
     sys.path.insert(0, REPOSITORY)
     from shared.kubelet import resolve
 
-    resolution = resolve(sys.argv, files_named(sys.argv))
+    resolution = resolve(sys.argv, files_named(sys.argv), version=VERSION)
     if not resolution.accepted:
         sys.exit(f"run: {resolution.error}")
     if "STANDIN_IGNORES_TERM" in os.environ:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    server = http.server.HTTPServer(("127.0.0.1", 10248), Healthz)
+    if log := os.environ.get("STANDIN_LOG"):
+        print(Path(log).read_text(), end="", flush=True)
+    where = (str(resolution.value("healthzBindAddress")), int(str(resolution.value("healthzPort"))))
+    server = http.server.HTTPServer(where, Healthz)
     server.serve_forever()
 
 

@@ -25,10 +25,12 @@ import pytest
 
 from tests.support.require import require
 
-PACKAGES = "systemd,systemd-sysv,dbus,procps,iptables,curl,python3,python3-yaml"
+PACKAGES = "systemd,systemd-sysv,dbus,procps,iptables,curl,python3,python3-yaml,containerd"
 _RECIPE = (
     *("mmdebstrap", "--variant=minbase", f"--include={PACKAGES}"),
     '--customize-hook=rm -f "$1/etc/hostname"',  # mmdebstrap copies this machine's, which would win over --hostname
+    # Only a real kubelet needs it, and its fixture starts it.
+    '--customize-hook=systemctl --quiet --root="$1" disable containerd.service',
     "bookworm",
 )
 _BOOT_SECONDS = 60
@@ -90,7 +92,7 @@ class Machine:
         with tarfile.open(fileobj=archive, mode="w") as tar:
             for path, file in files.items():
                 node_file = NodeFile(file) if isinstance(file, str) else file
-                content = node_file.text.encode()
+                content = node_file.text.encode(errors="surrogateescape")
                 member = tarfile.TarInfo(path.lstrip("/"))
                 member.size, member.mode, member.mtime = len(content), node_file.mode, int(time.time())
                 tar.addfile(member, io.BytesIO(content))
@@ -122,9 +124,17 @@ class Machine:
 
 @contextmanager
 def boot(
-    *, hostname: str = "aks-nodepool1-12345678-vmss000000", binds: Mapping[Path, str] | None = None
+    *,
+    hostname: str = "aks-nodepool1-12345678-vmss000000",
+    binds: Mapping[Path, str] | None = None,
+    options: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Machine]:
-    """Boot a fresh machine and stop it afterwards. `binds`: paths of this machine to show in it, read-only."""
+    """Boot a fresh machine and stop it afterwards.
+
+    `binds`: paths of this machine to show in it, read-only. `options` and `environment` are further ones for
+    systemd-nspawn itself.
+    """
     require_nspawn()
     root = root_filesystem()
     name = f"kubelet-guard-{uuid.uuid4().hex[:12]}"
@@ -141,12 +151,14 @@ def boot(
                 # Should this process die, the machine gets a SIGTERM and ends too.
                 *("setpriv", "--pdeathsig=TERM", "--", "/bin/sh", "-c", f'{join}exec "$@"', "sh"),
                 *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--private-network", "--boot"),
+                *options,
                 *("--volatile=overlay", f"--directory={root}", f"--machine={name}", f"--hostname={hostname}"),
                 *(f"--bind-ro={here}:{there}" for here, there in (binds or {}).items()),
             ],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            env={**os.environ, **(environment or {})},
             start_new_session=True,
         )
         cleanup.callback(_stop, nspawn)

@@ -1,4 +1,4 @@
-"""systemd's rules for the kubelet unit, and edits of it. tests/node/test_systemd_real.py asks a real systemd."""
+"""systemd's rules for the kubelet unit, and edits of it. test_systemd_real.py asks a real systemd."""
 
 import re
 
@@ -10,6 +10,7 @@ from shared.systemd import (
     CannotEdit,
     MissingEnvironmentFile,
     StartCommand,
+    TooLarge,
     UnitError,
     UnknownToUs,
     append_argument,
@@ -32,8 +33,14 @@ def arguments(command: StartCommand) -> list[str]:
     return [argument.text for argument in command.argv[1:]]
 
 
-def started(files: dict[str, str], dropins: tuple[str, ...] = (), **more: str) -> StartCommand:
-    return start_command(UNIT_PATH, dropins, files, **more)  # type: ignore[arg-type]
+def started(
+    files: dict[str, str],
+    dropins: tuple[str, ...] = (),
+    *,
+    systemd_version: int | None = None,
+    base_environment: dict[str, str] | None = None,
+) -> StartCommand:
+    return start_command(UNIT_PATH, dropins, files, systemd_version=systemd_version, base_environment=base_environment)
 
 
 def aks_files() -> dict[str, str]:
@@ -215,8 +222,9 @@ def test_backslash_at_the_end_of_a_comment_depends_on_the_version() -> None:
         ("[Service]\nExecStartPre=/bin/x 'a\nExecStart=/opt/bin/kubelet\n", "a quote that is never closed: '"),
         ("[Service]\nExecStart=/opt/bin/kubelet %x\n", "the specifier %x, which systemd does not know"),
         ("[Service\nExecStart=/opt/bin/kubelet\n", "1: invalid section header"),
-        ("[Service]\nExecStart=/opt/bin/kubelet \0\n", ":2: holds a NUL byte"),
-        ("[Service]\nExecStart=/opt/bin/kubelet \udcff\n", ":2: holds a byte that is not valid UTF-8"),
+        ("[Service]\nExecStart=/opt/bin/kubelet \udcff\n", ":2: not valid UTF-8"),
+        ("[Service]\nExecStart=/opt/bin/kubelet\n[Unit]\nDescription=M\udcfcller\n", ":4: not valid UTF-8"),
+        ("[Service]\nExecStart=/opt/bin/kubelet \\\n# c\n \ufffe\n", ":2: not valid UTF-8"),
     ],
 )
 def test_refused(text: str, message: str) -> None:
@@ -232,8 +240,6 @@ def test_refused(text: str, message: str) -> None:
         (unit("$A", "Environment=A=%b"), r"\$A: its definition in /etc/systemd/system/kubelet.service has .* %b"),
         (unit("${MAINPID}"), r"\$MAINPID, which systemd sets itself"),
         (unit("$LC_ALL"), r"\$LC_ALL, which systemd sets itself"),
-        (unit(r"\xff"), "bytes beyond ASCII"),
-        (unit("$A", r"Environment=A=\377"), "bytes beyond ASCII"),
         (unit("x", "EnvironmentFile=/etc/default/*.env"), "by a pattern"),
         (unit("x" * 4096), "more than 4095 bytes"),
     ],
@@ -241,6 +247,131 @@ def test_refused(text: str, message: str) -> None:
 def test_unknown(text: str, message: str) -> None:
     with pytest.raises(UnknownToUs, match=message):
         started({UNIT_PATH: text})
+
+
+# Bytes that are not UTF-8 (lone surrogates here)
+
+
+def test_what_is_not_utf8_does_not_matter_in_a_comment() -> None:
+    text = f"# M\udcfcller\n[Service]\nEnvironmentFile={FILE}\nExecStart=/a $A \\\n; \udcff\n b\n"
+    files = {UNIT_PATH: text, FILE: "; M\udcfcller\nno assignment \udcfc\nA=1\n#\udcff"}
+    assert arguments(started(files)) == ["1", "b"]
+
+
+def test_a_dropin_is_read_up_to_a_line_that_is_not_utf8() -> None:
+    files = {UNIT_PATH: unit("$A $B"), "/1.conf": "[Service]\nEnvironment=A=1\nEnvironment=B=\udcfc\nEnvironment=B=2\n"}
+    assert arguments(started(files, ("/1.conf",))) == ["1"]
+
+
+@pytest.mark.parametrize("line", ["B=M\udcfcller", "B\udcfc=1", "B='\udcfc", "B=\uffff", "B=\0"])
+def test_an_environment_file_with_such_an_assignment_is_not_read_at_all(line: str) -> None:
+    files = {UNIT_PATH: unit("$A $B", f"EnvironmentFile={FILE}"), FILE: f"A=1\n{line}\nB=2\n"}
+    with pytest.raises(UnitError, match=rf"{FILE}:2: ") as refused:
+        started(files)
+    assert not isinstance(refused.value, UnknownToUs)
+    optional = {**files, UNIT_PATH: unit("$A $B", f"EnvironmentFile=-{FILE}", "Environment=A=0")}
+    assert arguments(started(optional)) == ["0"]
+
+
+@pytest.mark.parametrize(
+    ("exec_start", "expected"),
+    [
+        (r"M\xfcller \374", ["M\udcfcller", "\udcfc"]),
+        (r"\xc3\xbc x\303\274y", ["ü", "xüy"]),
+        (r"\ud800", ["\udced\udca0\udc80"]),
+        (r"\ufdd0 \ufffe", ["\ufdd0", "\ufffe"]),
+    ],
+)
+def test_escapes_make_bytes_of_an_argument(exec_start: str, expected: list[str]) -> None:
+    assert arguments(started({UNIT_PATH: unit(exec_start)})) == expected
+
+
+def test_a_variable_is_dropped_whose_value_escapes_make_no_utf8() -> None:
+    lines = (r'Environment=A=1 B=2 "C=\xc3\xbc"', r"Environment=A=M\xfc B=\ud800 B=\ufffe D=\303\274")
+    assert arguments(started({UNIT_PATH: unit("$A $B $C $D", *lines)})) == ["1", "2", "ü", "ü"]
+
+
+def test_a_nul_ends_a_line_of_a_unit_file() -> None:
+    files = {UNIT_PATH: "[Service]\0\nEnvironment=A=1\0junk\nExecStart=/a $A $B\0Environment=B=2\0\r\n"}
+    assert arguments(started(files)) == ["1", "2"]
+
+
+# Limits: what the kernel takes is taken, and nothing is made of what it does not
+
+
+@pytest.mark.parametrize(
+    ("lines", "exec_start", "taken"),
+    [
+        ((), "x" * 131071, True),
+        ((), "x" * 131072, False),
+        ((), "\u00e4" * 65536, False),
+        (("Environment=A=" + "x" * 131069,), "a", True),
+        (("Environment=A=" + "x" * 131070,), "a", False),
+        (("Environment=A=" + "x" * 131000,), "${A} " * 15, True),
+        (("Environment=A=" + "x" * 131000,), "${A} " * 16, False),
+        (("Environment=A=" + "x" * 100000,), "x${A}${A}", False),
+    ],
+)
+def test_the_kernels_limits(lines: tuple[str, ...], exec_start: str, taken: bool) -> None:
+    files = {UNIT_PATH: unit(exec_start, *lines)}
+    if taken:
+        started(files, systemd_version=252)
+    else:
+        with pytest.raises(TooLarge, match="the kernel's limit"):
+            started(files, systemd_version=252)
+
+
+def test_the_kernels_limits_hold_for_environment_files_and_the_managers_environment() -> None:
+    files = {UNIT_PATH: unit("a", f"EnvironmentFile={FILE}"), FILE: "A=" + "x" * 131070}
+    with pytest.raises(TooLarge, match=r"variable A is longer than .* the kernel's limit"):
+        started(files)
+    with pytest.raises(TooLarge, match="the kernel's limit"):
+        started({UNIT_PATH: unit("a")}, base_environment={"B": "x" * 131070})
+
+
+MANY = 20_001
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        unit("$A " * 3000, 'Environment="A=' + "x " * 4500 + '"'),  # 18 KB that would make 13 million arguments
+        unit("a " * MANY),
+        unit("${A}" * MANY),
+        unit("a", *["Environment=A=1"] * MANY),
+        unit("a", "Environment=" + "A=1 " * MANY),
+        unit("a", "PassEnvironment=" + "A " * MANY),
+        unit("a", *["EnvironmentFile=/e"] * 1000),
+        "[Service]\n" * MANY,
+        "junk\n" * MANY,
+        unit("a") + "\n" * 600_000,
+        unit("%n%n%n%n" * 10_000),
+    ],
+)
+def test_limits_of_ours_say_so(text: str) -> None:
+    files = {UNIT_PATH: text, "/e": "A=1\n" * 100}
+    with pytest.raises(TooLarge, match="our limit"):
+        started(files, systemd_version=252)
+
+
+def test_a_limit_is_one_in_a_dropin_and_with_the_prefix_that_forgives_too() -> None:
+    dropin = "[Service]\nEnvironment=" + "A=1 " * 100 + "\nExecStart=-/a " + "a " * MANY
+    with pytest.raises(TooLarge):
+        started({UNIT_PATH: unit("a"), "/1.conf": dropin}, ("/1.conf",))
+
+
+def test_what_is_used_often_is_made_once() -> None:
+    files = {UNIT_PATH: unit("$A " * 100, 'Environment="A=' + "x " * 100 + '"')}
+    command = started(files)
+    assert len(command.argv) == 10_001
+    assert len({id(argument) for argument in command.argv[1:]}) == 100
+
+
+def test_long_words_by_the_version() -> None:
+    files = {UNIT_PATH: unit("x" * 4096)}
+    assert arguments(started(files, systemd_version=251)) == ["x" * 4096]
+    with pytest.raises(UnknownToUs, match="more than 4095 bytes"):
+        started(files, systemd_version=250)
 
 
 def test_unknown_value_that_is_not_used_does_not_matter() -> None:

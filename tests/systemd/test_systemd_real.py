@@ -10,6 +10,7 @@ import pytest
 from shared.systemd import (
     CannotEdit,
     StartCommand,
+    TooLarge,
     UnitError,
     UnknownToUs,
     append_argument,
@@ -42,12 +43,14 @@ WORDS = [
     *('"$A"', "'$B'", "$NONE", "${NONE}", "--x=${NONE}", "$$A", "$$", "a$$b", "--x=$A", "$A.b", "$A$B", "$", "a$"),
     *("${A", "${A:-b}", "${A:+$B} ${B}", "${}", "$(A)", "$${A}", "${A}$${B}", "\\$A", "\\x24A", "$1", "${1}"),
     *("%%", "%n", "%N", "--x=%p", "%i", "%j", "%t/x", "100%", "5%,6%", "%!", "%%n", "%%%N", "\\x25n", "$%p"),
+    *("--w=M\\xfcller", "\\xc3\\xbc", "\\374\\303", "\\ud800", "\\ufffe"),
     *(";x", "x;", '";"', "\\;", "\\;x", "a\\;b", "#x", "x#y", "{", "}", "[x]", "=", "a=b", "`x`", "*", "~"),
 ]
 ENVIRONMENT_WORDS = [
     *("A=1", "A=--b=2", "B=x", "C=", "A=\\x41\\x20c", "B=100%", "B=%n", "C=%%n", "C=a\\\\b", "A=a\\qb", "B=\\"),
     *('"A=--a=1 --b=2"', "'B=x y'", '"C=--x=\\"y z\\" w"', "'A=\"p q\" r'", 'B="x y"', "C=\"a\"b'c'", '"A=a"b'),
     *("\"A='one two' three\"", '"B=--a \\\\"', '"C=it\'s"', '"A=a\\tb\\nc"', '"B=$A ${A} $$"', '"C=\\u00e4 %p"'),
+    *("A=M\\xfc", '"B=\\xc3\\xbc x"', "C=\\ud800", "A=\\ufffe"),
     *("1A=x", "A-B=x", "=x", "A", "%p=x", '"A =x"', '"open=', "A=#x", "A=;x", 'A=""', "A=''", '"A=  x  y  "'),
 ]
 FILE_LINES = [
@@ -63,6 +66,7 @@ FILE_LINES = [
     ),
     *('A=--x="y z"', "B=--x='y z' w", 'C=a"b c', "A=it's", 'B="open', "C='open", "A=x # y", "# A=9", "; B=9", "#"),
     *('A="a\\', 'b"', "B=a \\", " --c", "export A=7", "A B=7", "1A=7", "=7", "novalue", "", "  ", "A=%n $B ${B} %%"),
+    *("# M\udcfcller", "; \udcff \\", "no\udcfcvalue"),
     *(
         "A==x",
         "C=ä€",
@@ -82,6 +86,8 @@ NEW_TEXTS = [
     *("--make-iptables-util-chains=true", "--x=true", "", "a b", '--q="x"', "it's", "$A", "${B}", "5%", "%n", "a\\b"),
     *(";", "#x", "\\", "--hard=memory.available<5%,x<$9", "ä", "\tx", "a  b ", "--x=\\x41"),
 ]
+RARE_FILE_LINES = ["B=M\udcfcller", "A=1\0", "C='\uffff'", "B\udcfc=1"]
+"""What makes systemd refuse the whole file."""
 SOUP = "aA4x \"'\\${}%;#=\t"
 
 
@@ -96,6 +102,16 @@ class Case:
 
     def command(self, systemd_version: int) -> StartCommand:
         return start_command(self.fragment, self.dropins, self.files, systemd_version=systemd_version)
+
+
+HARMLESS_LINES = [
+    *("# comment \\", "; comment", "", "X-Other=1", "# M\udcfc", "novalue", "[X-Other]\nA=B\n[Service]", " #"),
+    *("=x", "ExecStop=-/bin/true '"),
+]
+REFUSED_LINES = [
+    *("[Service", "ExecStartPre='", "ExecReload=bin/true"),
+    *("User=a/b", "WorkingDirectory=x", "X-A=M\udcfc", "M\udcfc", "Environment=A=\udcfc"),
+]
 
 
 def soup(pick: random.Random) -> str:
@@ -133,9 +149,9 @@ def service_lines(pick: random.Random, name: str) -> Iterator[str]:
             ["Environment=", "EnvironmentFile=//etc/./%N/a", "EnvironmentFile=a", "EnvironmentFile=-/none"]
         )
     if pick.random() < 0.3:
-        yield pick.choice(["# comment \\", "; comment", "", "X-Other=1", "novalue", "[X-Other]\nA=B\n[Service]", " #"])
+        yield pick.choice(HARMLESS_LINES)
     if pick.random() < 0.03:
-        yield pick.choice(["[Service", "ExecStartPre='", "ExecStop=-/bin/true '", "ExecReload=bin/true", "=x"])
+        yield pick.choice(REFUSED_LINES)
 
 
 def make_case(pick: random.Random, name: str) -> Case:
@@ -151,6 +167,8 @@ def make_case(pick: random.Random, name: str) -> Case:
             texts[dropin] += [*reset, f"ExecStart={exec_start(pick, name)}", *service_lines(pick, name)]
     for letter in "ab":
         texts[f"/etc/{name}/{letter}"] = some(pick, FILE_LINES, 6)
+        if pick.random() < 0.05:
+            texts[f"/etc/{name}/{letter}"].append(pick.choice(RARE_FILE_LINES))
     if pick.random() < 0.05:
         del texts[f"/etc/{name}/b"]
     files = {}
@@ -356,6 +374,47 @@ def test_flag_is_appended_and_removed(machine: Machine) -> None:
     machine.write(remove_argument(files, command, len(command.argv) - 1))
     assert machine.read(nspawn.ENVIRONMENT_PATH) == nspawn.ENVIRONMENT
     assert running_arguments(machine, "kubelet.service", skip=2) == arguments
+
+
+def test_a_masked_dropin_is_one_without_text(machine: Machine) -> None:
+    """systemd names the link among the drop-ins, in the place of the one that it masks."""
+    install_aks_node(machine, STAND_IN)
+    masked = "/usr/lib/systemd/system/kubelet.service.d"
+    machine.write({f"{masked}/99-team.conf": "[Service]\nEnvironment=UNUSED=1 KUBELET_CGROUP_FLAGS=--masked\n"})
+    machine.check(["ln", "-s", "/dev/null", f"{nspawn.DROPIN_DIRECTORY}/99-team.conf"])
+    machine.check(["systemctl", "daemon-reload"])
+    files, command = node_command(machine)
+    assert files[f"{nspawn.DROPIN_DIRECTORY}/99-team.conf"] == ""
+    arguments = [argument.text for argument in command.argv[1:]]
+    assert "--masked" not in arguments
+    assert running_arguments(machine, "kubelet.service", skip=2) == arguments
+    machine.check(["rm", "-r", masked])
+
+
+SIZES = {
+    "word-longest": ("x" * 131071, "", True),
+    "word-too-long": ("x" * 131072, "", False),
+    "variable-longest": ("a", "Environment=A=" + "x" * 131069, True),
+    "variable-too-long": ("a", "Environment=A=" + "x" * 131070, False),
+    "all-fits": ("${A} " * 14, "Environment=A=" + "x" * 131000, True),
+    "all-too-long": ("${A} " * 16, "Environment=A=" + "x" * 131000, False),
+}
+
+
+def test_what_the_kernel_takes_is_what_is_taken(machine: Machine, version: int) -> None:
+    cases = [
+        Case(f"case-{name}", fragment, (), {fragment: f"[Service]\n{line}\nExecStart={PROGRAMS}/case-{name} {words}\n"})
+        for name, (words, line, _) in SIZES.items()
+        for fragment in [f"/etc/systemd/system/case-{name}.service"]
+    ]
+    started = start_all(machine, cases)
+    for case, (_, _, taken) in zip(cases, SIZES.values(), strict=True):
+        assert (started[case.name] is not None) == taken, case.name
+        if taken:
+            assert started[case.name] == tuple(argument.text for argument in case.command(version).argv[1:])
+        else:
+            with pytest.raises(TooLarge, match="the kernel's limit"):
+                case.command(version)
 
 
 MANAGER = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")

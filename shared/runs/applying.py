@@ -1,0 +1,262 @@
+"""Fixing one node as planned: applied, judged afresh, rolled back where it is not right; and what the outcome is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from shared.azure import precheck
+from shared.errors import NotStorable, StoreError
+from shared.models import Evidence, Finding, Node, Outcome, Problem, Status
+from shared.node.evidence import EvidenceError, read
+from shared.node.fixing import ApplyOutcome, CannotApply, Report, apply_script, parse_report, undo_script
+from shared.node.frames import FrameError, MissingTools, parse, request_nonce, unpack
+from shared.runs import findings
+from shared.runs.auditing import examine, internal, proofs
+from shared.runs.collecting import collect, run_script
+from shared.runs.plans import NodePlan
+from shared.runs.services import Services
+
+log = logging.getLogger(__name__)
+
+LOOK = "LOOK AT THIS NODE"
+"""Stands first where a person has to, as it does in what a node reports."""
+
+_FIX, _UNDO = "fix", "undo"
+"""The steps that change a node."""
+
+_OUTCOMES = {
+    ApplyOutcome.APPLIED: Outcome.FIXED,
+    ApplyOutcome.CHANGED_MEANWHILE: Outcome.CHANGED_MEANWHILE,
+    ApplyOutcome.ROLLED_BACK: Outcome.ROLLED_BACK,
+    ApplyOutcome.FAILED: Outcome.FAILED,
+    ApplyOutcome.BUSY: Outcome.NOT_TRIED,
+    ApplyOutcome.NOT_READY: Outcome.NOT_TRIED,
+}
+
+_LOOK_HINT = (
+    "Look at `systemctl status kubelet` and `journalctl -u kubelet` on the node; reimage it where its kubelet does not"
+    " get well. Then audit it again."
+)
+_NEXT = {
+    Outcome.ROLLED_BACK: (
+        "The node is as it was before. Look at `journalctl -u kubelet` on it, and correct what the reason names; the"
+        " next fix leaves this node out unless it is asked for with --retry-rolled-back (retry_rolled_back over HTTP)."
+    ),
+    Outcome.FAILED: "The node's files are as they were before. Correct what the reason names, then fix it again.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """What became of a node: the outcome, why it is not fixed (empty where it is), and its findings afterwards with
+    what they were made of."""
+
+    outcome: Outcome
+    reason: str
+    findings: Sequence[Finding]
+    seen: Evidence | Problem
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """What came back of a script that changes the node: its report, None where `reason` says why there is none, and
+    what was seen after it. `ran` is false where it is certain that nothing was carried out."""
+
+    report: Report | None
+    seen: Evidence | Problem
+    findings: Sequence[Finding]
+    reason: str
+    ran: bool = True
+
+
+async def fix_node(
+    services: Services, run_id: str, plan: NodePlan, current: Node | None
+) -> tuple[list[Finding], dict[str, str]]:
+    """Carry a plan out on its node, which is `current` now (None: gone).
+
+    Gives the findings with their outcome, and what the last look proved, by control. Raises StoreError where the store
+    fails: what it knows of the node then says whether anything was sent (`fail_wave`).
+    """
+    try:
+        end = await _carry_out(services, run_id, plan, current)
+        return [_marked(finding, end) for finding in end.findings], proofs(plan.node, plan.controls, end.seen)
+    except Exception as error:
+        if isinstance(error, StoreError) and not isinstance(error, NotStorable):
+            raise
+        log.exception("fixing %s failed", plan.node.id)
+        return lost(run_id, plan, error), {}
+
+
+def lost(run_id: str, plan: NodePlan, error: Exception) -> list[Finding]:
+    """The findings of a node whose fix ran into something unforeseen."""
+    problem = internal(error)
+    made = examine(run_id, plan.node, plan.controls, problem)
+    end = _End(Outcome.FAILED, f"{LOOK}: {problem.reason}", made, problem)
+    return [_marked(finding, end) for finding in end.findings]
+
+
+async def _carry_out(services: Services, run_id: str, plan: NodePlan, current: Node | None) -> _End:
+    left = _left(plan, current)
+    if left is not None:
+        outcome, problem = left
+        return _End(outcome, problem.reason, examine(run_id, plan.node, plan.controls, problem), problem)
+    # Whoever began this fix before may have had it carried out, and could not note it (see `run_script`).
+    begun = await services.store.command(run_id, plan.node.key, _FIX) is not None
+    try:
+        script = apply_script(
+            plan.edits,
+            present=plan.present,
+            absent=plan.absent,
+            settle_seconds=services.settings.settle_seconds,
+            limit_seconds=services.settings.restart_seconds,
+            nonce=request_nonce(run_id, plan.node.key, _FIX),
+            healthz=plan.healthz,
+            running_pid=None if plan.edits else plan.running_pid,
+        )
+    except CannotApply as error:
+        problem = Problem(Status.ERROR, "cannot_apply", f"the plan cannot be sent: {error}", "Plan again.")
+        return _End(Outcome.NOT_TRIED, problem.reason, examine(run_id, plan.node, plan.controls, problem), problem)
+    sent = await _send(services, run_id, plan, _FIX, script)
+    if sent.report is None:
+        return _End(Outcome.FAILED if sent.ran else Outcome.NOT_TRIED, sent.reason, sent.findings, sent.seen)
+    outcome = _OUTCOMES[sent.report.outcome]
+    twice = begun and outcome is Outcome.CHANGED_MEANWHILE and _as_planned(plan, sent.seen)
+    if outcome is Outcome.FIXED or twice:
+        return await _verified(services, run_id, plan, sent.report, sent)
+    if outcome is Outcome.CHANGED_MEANWHILE and _all_pass(sent.findings):
+        return _End(Outcome.ALREADY_RIGHT, "", sent.findings, sent.seen)
+    return _End(outcome, sent.report.reason, sent.findings, sent.seen)
+
+
+def _left(plan: NodePlan, current: Node | None) -> tuple[Outcome, Problem] | None:
+    """Why a node is not touched, if it is not (pure)."""
+    if current is None:
+        gone = Problem(Status.SKIPPED, "vanished", "the node is not there any more", "Run the audit again.")
+        return Outcome.NOT_TRIED, gone
+    if (current.created, current.node_image_version) != (plan.node.created, plan.node.node_image_version):
+        why = "the node was replaced or reimaged since it was planned"
+        return Outcome.CHANGED_MEANWHILE, Problem(Status.SKIPPED, "reimaged", why, "Plan again.")
+    problem = precheck(current)
+    if problem is None and current.provisioning.lower() not in ("succeeded", ""):
+        # It could be reached, but something else is being done to it.
+        why = f"the instance is in the state {current.provisioning}: left for later"
+        problem = Problem(Status.SKIPPED, "not_ready", why, "Fix it again later.")
+    return None if problem is None else (Outcome.NOT_TRIED, problem)
+
+
+async def _send(services: Services, run_id: str, plan: NodePlan, step: str, script: str) -> _Sent:
+    """Run a script that changes the node, once, and look at the node after it."""
+    result = await run_script(services, run_id, plan.node, step, script)
+    if isinstance(result, Problem):
+        why = f"{LOOK}: what the {step} did is not known: {result.reason}" if result.may_have_run else result.reason
+        # A node on which something may have been changed is not one that could be left out.
+        problem = replace(result, status=Status.ERROR) if result.may_have_run else result
+        made = examine(run_id, plan.node, plan.controls, problem)
+        return _Sent(None, problem, made, why, ran=result.may_have_run)
+    report, unknown = None, ""
+    nonce = request_nonce(run_id, plan.node.key, step)
+    try:
+        report = parse_report(result.stderr, nonce)
+    except FrameError as error:
+        unknown = f"{LOOK}: what the {step} did is not known: {error}"
+    seen = _evidence(result.stdout, nonce) or await collect(services, run_id, plan.node, f"{step}.look")
+    return _Sent(report, seen, examine(run_id, plan.node, plan.controls, seen), unknown)
+
+
+def _evidence(stdout: str, nonce: str) -> Evidence | None:
+    """The evidence that a script's output ends in; None where it is not whole: then it is to be asked for."""
+    try:
+        frame = parse(stdout, nonce)
+        return read(unpack([frame]), frame.wall, frame.uptime)
+    except (FrameError, MissingTools, EvidenceError):
+        return None
+
+
+async def _verified(services: Services, run_id: str, plan: NodePlan, report: Report, sent: _Sent) -> _End:
+    """The end of a fix that is applied, by the node's word: fixed only where a fresh look is judged pass.
+
+    Where it is judged fail, the fix is rolled back. Where there is no verdict, one more look has to give one; else the
+    node is left as it is, for every restart is a risk.
+    """
+    seen, made = sent.seen, sent.findings
+    if not _all_pass(made) and not _wrong(made):
+        seen = await collect(services, run_id, plan.node, "again")
+        made = examine(run_id, plan.node, plan.controls, seen)
+    if _all_pass(made):
+        return _End(Outcome.FIXED, "", made, seen)
+    if _wrong(made):
+        return await _undone(services, run_id, plan, report, made, seen)
+    why = next(finding.reason for finding in made if finding.status is not Status.PASS)
+    return _End(Outcome.FAILED, f"{LOOK}: the fix is applied, but two looks gave no verdict: {why}", made, seen)
+
+
+async def _undone(
+    services: Services, run_id: str, plan: NodePlan, report: Report, made: Sequence[Finding], seen: Evidence | Problem
+) -> _End:
+    """Roll back a fix that is applied and did not make the node right."""
+    why = f"the kubelet is well with the fix, but the node is not right: {_wrong(made)}"
+    if not plan.edits:
+        return _End(Outcome.FAILED, f"{why}; it was only restarted, there is nothing to roll back", made, seen)
+    if not report.backup_id:
+        unknown = "it is not rolled back, since the name of its backup did not arrive (/var/lib/kubelet-guard/backups)"
+        return _End(Outcome.FAILED, f"{LOOK}: {why}; {unknown}", made, seen)
+    try:
+        script = undo_script(
+            report.backup_id,
+            settle_seconds=services.settings.settle_seconds,
+            limit_seconds=services.settings.restart_seconds,
+            nonce=request_nonce(run_id, plan.node.key, _UNDO),
+            healthz=plan.healthz,
+        )
+    except CannotApply as error:
+        return _End(Outcome.FAILED, f"{LOOK}: {why}; it cannot be rolled back: {error}", made, seen)
+    sent = await _send(services, run_id, plan, _UNDO, script)
+    said = None if sent.report is None else sent.report.outcome
+    # Where it was sent twice (see `run_script`), the second one finds it done.
+    twice = said is ApplyOutcome.CHANGED_MEANWHILE and _as_before(plan, sent.seen)
+    if said is ApplyOutcome.APPLIED or twice:
+        return _End(Outcome.ROLLED_BACK, why, sent.findings, sent.seen)
+    failure = sent.reason if sent.report is None else sent.report.reason
+    reason = f"{LOOK}: {why}; rolling it back failed: {_bare(failure)}"
+    return _End(Outcome.FAILED, reason, sent.findings, sent.seen)
+
+
+def _as_before(plan: NodePlan, seen: Evidence | Problem) -> bool:
+    """Whether every file that a plan edits has the text again that it had before."""
+    return isinstance(seen, Evidence) and all(
+        edit.path in seen.files and seen.files[edit.path].digest == edit.digest for edit in plan.edits
+    )
+
+
+def _as_planned(plan: NodePlan, seen: Evidence | Problem) -> bool:
+    """Whether every file that a plan edits has the text that the plan gives it, as far as that is known."""
+    return isinstance(seen, Evidence) and all(
+        edit.path in seen.files and edit.new_digest in (None, seen.files[edit.path].digest) for edit in plan.edits
+    )
+
+
+def _all_pass(made: Sequence[Finding]) -> bool:
+    return all(finding.status is Status.PASS for finding in made)
+
+
+def _wrong(made: Sequence[Finding]) -> str:
+    """The reason of the first finding that fails, '' where none does."""
+    return next((finding.reason for finding in made if finding.status is Status.FAIL), "")
+
+
+def _bare(reason: str) -> str:
+    return reason.removeprefix(LOOK).lstrip(":, ")
+
+
+def _marked(finding: Finding, end: _End) -> Finding:
+    """A finding with the outcome: what failed, and what to do next."""
+    if end.outcome in (Outcome.FIXED, Outcome.ALREADY_RIGHT):
+        return replace(finding, outcome=end.outcome)
+    look = end.reason.startswith(LOOK)
+    words = f"{end.outcome.replace('_', ' ')}: {_bare(end.reason)}"
+    hint = _LOOK_HINT if look else _NEXT.get(end.outcome, finding.hint)
+    return replace(
+        finding, outcome=end.outcome, reason=findings.plain(f"{LOOK}: {words}" if look else words), hint=hint
+    )

@@ -1,0 +1,28 @@
+"""Names that fit nothing, and what there is instead (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from shared.runs.findings import plain
+
+_SHOWN = 10
+# Comparing takes some 50 µs a name; of more names than these the first ones are compared.
+_COMPARED = 5_000
+
+
+def unknown(wanted: Iterable[str], known: Iterable[str]) -> list[str]:
+    """The wanted names that are not among the known ones; case does not count, as in Azure."""
+    there = {name.lower() for name in known}
+    return [name for name in wanted if name.lower() not in there]
+
+
+def there_is(missing: Iterable[str], known: Iterable[str]) -> str:
+    """`there is: …` with the known names, those that look like a missing one first, and ten at most."""
+    names = sorted({*known} - {""})
+    by_case = {name.lower(): name for name in names[:_COMPARED]}
+    close = [by_case[found] for name in missing for found in get_close_matches(name.lower(), by_case, n=3)]
+    ordered = list(dict.fromkeys([*close, *names]))
+    more = f" and {len(ordered) - _SHOWN:,} more" if len(ordered) > _SHOWN else ""
+    return f"there is: {', '.join(map(plain, ordered[:_SHOWN])) or 'none'}{more}"
