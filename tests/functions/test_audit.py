@@ -157,6 +157,7 @@ async def test_cancelled_in_the_middle(cloud: CloudFactory, monkeypatch: pytest.
         assert (again.status, again.json()["title"]) == (409, "The run is over")
 
 
+@pytest.mark.slow
 async def test_a_cancelled_run_does_not_sit_out_its_pacing(
     cloud: CloudFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -322,6 +322,7 @@ def test_a_start_limit_that_was_hit_does_not_stop_the_rollback(machine: Machine)
     assert "failed/failed" in done.report.reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hang", ["/bin/sleep 1000", "/bin/sh -c \"trap '' TERM; while :; do sleep 1; done\""])
 def test_a_start_that_hangs_is_rolled_back(machine: Machine, hang: str) -> None:
     install(machine)
@@ -329,6 +330,7 @@ def test_a_start_that_hangs_is_rolled_back(machine: Machine, hang: str) -> None:
     assert "activating/start-pre" in done.report.reason
 
 
+@pytest.mark.slow
 def test_a_stop_that_hangs_is_ended(machine: Machine) -> None:
     install(machine, dropins={"50-deaf.conf": NodeFile("[Service]\nEnvironment=STANDIN_IGNORES_TERM=1\n")})
     done = run(machine, script_of([edit(machine, ENVIRONMENT_PATH, GOOD, "--max-pods=9")], present=["--max-pods=9"]))
@@ -350,6 +352,7 @@ def test_wrong_arguments_are_rolled_back(machine: Machine) -> None:
     assert well(machine)
 
 
+@pytest.mark.slow
 def test_a_kubelet_that_does_not_start_twice_is_said_to_be_down(machine: Machine) -> None:
     once = (
         "[ -e /run/repaired ] || [ ! -e /run/started ] || { echo reboot this node first; exit 1; }; touch /run/started"
@@ -412,6 +415,7 @@ def test_a_full_disk_leaves_everything_as_it_was(machine: Machine, full: str) ->
         machine.check(f"umount {full}")
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_at_the_rollback(machine: Machine) -> None:
     config = "/var/lib/kubelet/kubeletconfig.json"
     named = DROPINS["10-componentconfig.conf"]

@@ -97,6 +97,7 @@ async def test_methods(bench: BenchFactory, method: Method) -> None:
         assert finding.source.startswith("flag" if method == "flags" else "/etc/default/kubeletconfig.json")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("state", "outcome", "status"),
     [
