@@ -1,6 +1,6 @@
 # make demo   the main job, on a small Azure on this machine (sandbox/)
 # make test   all tests but the slow ones; a test that needs a tool that is not here skips and says which
-# make test-fast   what boots nothing and serves nothing: under a minute
+# make test-fast   what boots nothing, serves nothing and runs no node's scripts: under a minute
 # make test-slow   power cuts, kill sweeps, soak and fuzz
 # make host   the serverless app in the real Functions host (Core Tools, Azurite)
 # make check  ruff, mypy, shellcheck; bicep where it is installed
@@ -33,7 +33,7 @@ test: $(READY)
 	$(PYTEST) -m 'not slow' $(TESTS)
 
 test-fast: $(READY)
-	$(PYTEST) -m 'not real and not sandboxed and not slow' $(TESTS)
+	$(PYTEST) -m 'not real and not sandboxed and not scripts and not slow' $(TESTS)
 
 test-slow: $(READY)
 	$(PYTEST) -m slow $(TESTS)

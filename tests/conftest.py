@@ -8,12 +8,14 @@ import pytest
 
 _REAL_FIXTURES = {"azurite", "machine"}
 _SANDBOX_FIXTURES = {"bench", "terminal"}
+_SCRIPTS = {"test_apply.py", "test_collect.py"}
 _SANDBOX = Path(__file__).parent / "sandbox"
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "real: boots a node or starts a storage service")
     config.addinivalue_line("markers", "sandboxed: whole runs, or single calls, on the small Azure of sandbox/")
+    config.addinivalue_line("markers", "scripts: runs the scripts of a node, on a folder, under real shells")
     config.addinivalue_line("markers", "slow: power cuts, kill sweeps, soak and fuzz: for `make test-slow`")
 
 
@@ -24,5 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         parameters = getattr(getattr(item, "callspec", None), "params", {}).values()
         if fixtures & _REAL_FIXTURES or "tables" in parameters or item.path.stem.endswith("_real"):
             item.add_marker(pytest.mark.real)
+        if item.path.name in _SCRIPTS:
+            item.add_marker(pytest.mark.scripts)
         if fixtures & _SANDBOX_FIXTURES or _SANDBOX in item.path.parents:
             item.add_marker(pytest.mark.sandboxed)

@@ -19,6 +19,8 @@ from shared.models import Finding, Outcome, RunKind, Status
 from shared.runs import FixRequest, RunRequest
 from tests.support.bench import Bench, one_pool, serve_bench
 
+pytestmark = pytest.mark.sandboxed
+
 CASES: dict[str, dict[str, Any]] = {
     case["name"]: case for case in yaml.safe_load((Path(__file__).parent / "cases.yaml").read_text())["cases"]
 }

@@ -8,7 +8,7 @@ import stat
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
@@ -118,8 +118,8 @@ async def test_a_cancelled_write_is_whole_or_not_and_the_store_goes_on(tmp_path:
         for attempt in range(10):
             task = asyncio.create_task(backend.put(Table.RUNS, str(attempt), rows))
             await asyncio.sleep(0.002 * attempt)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
+            in_time = task.cancel()  # a fast machine has written everything by then
+            with pytest.raises(asyncio.CancelledError) if in_time else nullcontext():
                 await task
             # In order, after whatever the cancelled one still does.
             await backend.put(Table.RUNS, "after", {str(attempt): Row("")})
