@@ -12,6 +12,7 @@ from functools import partial
 
 from shared.errors import GuardError, UsageError
 from shared.models import Outcome, Run, RunKind, RunState, RunSummary, Status
+from shared.plain import plain
 from shared.runs import documents, findings, stopping
 from shared.runs.activities import ACTIVITIES
 from shared.runs.context import Json
@@ -121,8 +122,7 @@ async def _as_planned(services: Services, plan_file: PlanFile, run: Run) -> list
     made = {plan.node.key: plan for plan in plans}
     other = [plan.node.name for plan in plan_file.nodes if made.get(plan.node.key) != plan] or ["nodes are missing"]
     raise UsageError(
-        f"the plan file is not what the run {run.id} planned ({findings.plain(other[0])}), so nothing was sent."
-        " Make a new plan"
+        f"the plan file is not what the run {run.id} planned ({plain(other[0])}), so nothing was sent. Make a new plan"
     )
 
 
@@ -165,7 +165,7 @@ async def fix_here(
     """
     for plan in plans:
         if why := fault(plan):
-            raise UsageError(f"the plan of {findings.plain(plan.node.name)} is refused: {findings.plain(why)}")
+            raise UsageError(f"the plan of {plain(plan.node.name)} is refused: {plain(why)}")
     subscriptions = sorted({plan.node.subscription for plan in plans})
     run = _new(RunKind.FIX, {**request.model_dump(mode="json"), "subscriptions": subscriptions})
 

@@ -12,7 +12,7 @@ from shared.models import Evidence, Finding, Node, Outcome, Problem, Status
 from shared.node.evidence import EvidenceError, read
 from shared.node.fixing import ApplyOutcome, CannotApply, Report, apply_script, parse_report, undo_script
 from shared.node.frames import FrameError, MissingTools, parse, request_nonce, unpack
-from shared.runs import findings
+from shared.plain import plain
 from shared.runs.auditing import examine, internal, proofs
 from shared.runs.collecting import collect, run_script
 from shared.runs.plans import NodePlan
@@ -257,6 +257,4 @@ def _marked(finding: Finding, end: _End) -> Finding:
     look = end.reason.startswith(LOOK)
     words = f"{end.outcome.replace('_', ' ')}: {_bare(end.reason)}"
     hint = _LOOK_HINT if look else _NEXT.get(end.outcome, finding.hint)
-    return replace(
-        finding, outcome=end.outcome, reason=findings.plain(f"{LOOK}: {words}" if look else words), hint=hint
-    )
+    return replace(finding, outcome=end.outcome, reason=plain(f"{LOOK}: {words}" if look else words), hint=hint)

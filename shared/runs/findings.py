@@ -7,7 +7,6 @@ from datetime import datetime
 
 from shared.controls import Verdict, control
 from shared.models import Finding, Node, Problem, ScopeProblem
-from shared.plain import plain as plain
 from shared.plain import plain_fields
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from shared.models import Finding, Node, Outcome, Problem, RunKind, ScopeProblem, Status
+from shared.plain import plain
 from shared.runs import documents, findings
 from shared.runs.applying import LOOK
 from shared.runs.context import Json
@@ -28,7 +29,7 @@ def failed(reason: str) -> Problem:
     return Problem(
         Status.ERROR,
         "batch_failed",
-        f"the part of the run that this node belongs to failed: {findings.plain(reason)}",
+        f"the part of the run that this node belongs to failed: {plain(reason)}",
         "Run it again; if it fails again, look at the app's log.",
     )
 
@@ -64,7 +65,7 @@ async def fail_lane(services: Services, job: Json) -> Json:
         statuses.update((await leave_nodes(services, {**job, "batch": batch}, problem))["statuses"])
     if job["batches"] == 0:
         request = FixRequest.model_validate(job["request"])
-        lane = ScopeProblem(subscription, "", "", "", replace(problem, reason=_LANE + findings.plain(job["reason"])))
+        lane = ScopeProblem(subscription, "", "", "", replace(problem, reason=_LANE + plain(job["reason"])))
         made = findings.from_scope(run_id, datetime.now(UTC), request.control_ids, lane)
         await _save(services, [], made)
         statuses.update(_by_status(made))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from shared.runs.findings import plain
+from shared.plain import plain
 
 _SHOWN = 10
 # Comparing takes some 50 µs a name; of more names than these the first ones are compared.

@@ -1,14 +1,16 @@
-"""Single settings whose bad value makes systemd refuse the unit (systemd.exec(5); its config_parse_…() functions).
+"""Single settings: their words, and whose bad value makes systemd refuse the unit (systemd.exec(5); its
+config_parse_…() functions).
 
-Each function gives None where systemd ignores the assignment, and raises UnitError where it refuses it.
+Each of these gives None where systemd ignores the assignment, and raises UnitError where it refuses it.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from .exec_start import Reader, simplified_path
-from .text import BadSpecifier, UnitError, UnknownSpecifier, joined_bytes
+from .text import BadSpecifier, UnitError, UnknownSpecifier, Word, WordError, first_word, joined_bytes
 from .unitfile import Setting
 
 _LARGEST_ID = 2**32 - 2
@@ -28,6 +30,20 @@ def absolute_path(path: str) -> str | None:
 def where(setting: Setting) -> str:
     """Its place and key, for messages."""
     return f"{setting.path}:{setting.line}: {setting.key}="
+
+
+def words(setting: Setting, reader: Reader, *, c_escapes: bool) -> Iterator[Word]:
+    """The words of a list, up to the first that cannot be read: systemd ignores that one and what follows."""
+    pos = 0
+    while True:
+        try:
+            word, pos = first_word(setting.value, pos, c_escapes=c_escapes)
+        except WordError:
+            return
+        if word is None:
+            return
+        reader.budget.make(1, where(setting))
+        yield word
 
 
 def check(setting: Setting, reader: Reader) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from . import envfile
 from .budget import Execve
+from .directives import where, words
 from .exec_start import Reader, simplified_path
 from .text import (
     BadSpecifier,
@@ -16,9 +17,7 @@ from .text import (
     UnknownSpecifier,
     UnknownToUs,
     Word,
-    WordError,
     Written,
-    first_word,
     is_utf8,
     joined_bytes,
     written_nowhere,
@@ -92,12 +91,12 @@ def service_environment(service: Sequence[Setting], reader: Reader, base: Mappin
     variables: dict[str, Variable] = {}
     unknown: dict[str, str] = {}
     for setting in since_reset(service, "PassEnvironment"):
-        for word in _words(setting, reader, c_escapes=False):
+        for word in words(setting, reader, c_escapes=False):
             name = word.written.text
             if _NAME.fullmatch(name) and name not in base:
                 unknown[name] = f"PassEnvironment= at {setting.path}:{setting.line} takes it from the manager"
     for setting in since_reset(service, "Environment"):
-        for word in _words(setting, reader, c_escapes=True):
+        for word in words(setting, reader, c_escapes=True):
             _define(word, setting, reader, variables, unknown)
     for setting in since_reset(service, "EnvironmentFile"):
         for variable in _read_environment_file(setting, reader):
@@ -105,9 +104,9 @@ def service_environment(service: Sequence[Setting], reader: Reader, base: Mappin
             variables[variable.name] = variable
     left = dict(base)
     for setting in since_reset(service, "UnsetEnvironment"):
-        for word in _words(setting, reader, c_escapes=True):
+        for word in words(setting, reader, c_escapes=True):
             try:
-                expanded = reader.expand(word.written, _where(setting))
+                expanded = reader.expand(word.written, where(setting))
             except BadSpecifier:
                 continue  # systemd ignores the word
             name, equals, value = joined_bytes(expanded.text).partition("=")
@@ -120,24 +119,6 @@ def service_environment(service: Sequence[Setting], reader: Reader, base: Mappin
     return Environment(variables, unknown, left)
 
 
-def _where(setting: Setting) -> str:
-    return f"{setting.path}:{setting.line}: {setting.key}="
-
-
-def _words(setting: Setting, reader: Reader, *, c_escapes: bool) -> Iterator[Word]:
-    """The words of a list, up to the first that cannot be read: systemd ignores that one and what follows."""
-    pos = 0
-    while True:
-        try:
-            word, pos = first_word(setting.value, pos, c_escapes=c_escapes)
-        except WordError:
-            return
-        if word is None:
-            return
-        reader.budget.make(1, _where(setting))
-        yield word
-
-
 def _define(
     word: Word,
     setting: Setting,
@@ -147,7 +128,7 @@ def _define(
 ) -> None:
     """Take one word of Environment= in. What is no assignment is ignored, as systemd does."""
     try:
-        expanded = reader.expand(word.written, _where(setting))
+        expanded = reader.expand(word.written, where(setting))
     except BadSpecifier:
         return
     except UnknownSpecifier as error:
@@ -168,20 +149,20 @@ def _define(
 
 
 def _read_environment_file(setting: Setting, reader: Reader) -> list[Variable]:
-    where = _where(setting)
+    place = where(setting)
     try:
-        named = joined_bytes(reader.expand(setting.value, where).text)
+        named = joined_bytes(reader.expand(setting.value, place).text)
     except BadSpecifier:
         return []  # systemd ignores the setting
     path = simplified_path(named.removeprefix("-"))
     if not path.startswith("/"):
         return []  # systemd ignores a path that is not absolute
     if re.search(r"[*?\[\\]", path):
-        raise UnknownToUs(f"{where} names files by a pattern, {path}; only plain paths are modelled")
+        raise UnknownToUs(f"{place} names files by a pattern, {path}; only plain paths are modelled")
     if path not in reader.files.texts:
         if named.startswith("-"):
             return []
-        raise MissingEnvironmentFile(f"{where} names {path}, which is missing; systemd fails the start")
+        raise MissingEnvironmentFile(f"{place} names {path}, which is missing; systemd fails the start")
     reader.budget.read(len(reader.files.texts[path]), path)
     try:
         return list(_variables(path, reader))

@@ -204,20 +204,6 @@ def _colon(word: Written, start: int) -> int:
     return len(word) if found < 0 else found
 
 
-def _words(setting: Setting, reader: Reader) -> Iterator[Written]:
-    """The words of a list, up to the first that cannot be read."""
-    pos = 0
-    while True:
-        try:
-            word, pos = first_word(setting.value, pos, c_escapes=False)
-        except WordError:
-            return
-        if word is None:
-            return
-        reader.budget.make(1, directives.where(setting))
-        yield word.written
-
-
 def _bind_destinations(setting: Setting, reader: Reader) -> Iterator[str]:
     """Of SOURCE[:DESTINATION[:OPTIONS]]. Where a part is bad, systemd goes on with the next one as a source."""
     pos = 0
@@ -242,3 +228,7 @@ def _part(value: Written, pos: int) -> tuple[Written, int, bool]:
     """The part that starts at `pos`, where the next one starts, and whether a colon stands between them."""
     written, end = read_word(value, pos, c_escapes=False, separators=":" + WHITESPACE)
     return written, min(end + 1, len(value)), value.text[end : end + 1] == ":"
+
+
+def _words(setting: Setting, reader: Reader) -> Iterator[Written]:
+    return (word.written for word in directives.words(setting, reader, c_escapes=False))
