@@ -5,11 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 _REAL_FIXTURES = {"azurite", "machine"}
 _SANDBOX_FIXTURES = {"bench", "terminal"}
 _SCRIPTS = {"test_apply.py", "test_collect.py"}
 _SANDBOX = Path(__file__).parent / "sandbox"
+
+
+# No test may depend on the machine's speed: an example may take as long as it takes.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 def pytest_configure(config: pytest.Config) -> None:
