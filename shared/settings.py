@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
@@ -55,6 +56,17 @@ class Settings:
     settle_seconds: int = 10
     # How long a fix that wants an approval waits for one.
     approval_hours: float = 24.0
+    # The share of Azure's published limits that this product may use up, in percent.
+    budget_percent: float = 80.0
+    # A fix that nobody watches waits for a person where it is of more nodes than this, or where more than this share (in
+    # percent) of the nodes that were looked at newly fail.
+    fix_most: int = 20
+    fix_new_percent: float = 5.0
+    # How long runs with their findings, and what runs only need while they go, are kept, in days.
+    keep_days: int = 400
+    keep_work_days: int = 14
+    # Whose subscriptions a run looks at that names none; empty: those of `subscriptions`.
+    management_group: str = ""
 
     @property
     def arm_scope(self) -> str:
@@ -109,13 +121,20 @@ def _number(low: float, high: float, unit: str = "seconds") -> Callable[[str], f
     return parse
 
 
-def _whole_seconds(low: int, high: int) -> Callable[[str], int]:
+def _whole(low: int, high: int, unit: str = "seconds") -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not text.strip().isdecimal() or not low <= int(text) <= high:
-            raise ValueError(f"must be a whole number of seconds from {low} to {high}")
+            raise ValueError(f"must be a whole number of {unit} from {low} to {high}")
         return int(text)
 
     return parse
+
+
+def _management_group(text: str) -> str:
+    # Azure's own rule for its ids.
+    if re.fullmatch(r"[\w().-]{0,89}[\w()-]", text.strip(), re.ASCII) is None:
+        raise ValueError("must be a management group's id: letters, digits and -_.() , 90 at most")
+    return text.strip()
 
 
 def _mode(text: str) -> str:
@@ -140,10 +159,16 @@ _PARSERS: dict[str, tuple[str, Callable[[str], object]]] = {
     "GUARD_COMMAND_SECONDS": ("command_seconds", _number(0.1, 300)),
     "GUARD_COMMAND_DEADLINE_SECONDS": ("command_deadline_seconds", _number(5, 5400)),
     "GUARD_BUSY_WAIT_SECONDS": ("busy_wait_seconds", _number(0, 3600)),
-    "GUARD_RESTART_SECONDS": ("restart_seconds", _whole_seconds(5, 100)),
-    "GUARD_SETTLE_SECONDS": ("settle_seconds", _whole_seconds(1, 60)),
+    "GUARD_RESTART_SECONDS": ("restart_seconds", _whole(5, 100)),
+    "GUARD_SETTLE_SECONDS": ("settle_seconds", _whole(1, 60)),
     # The storage that Durable Functions keeps its timers in takes none of more than six days.
     "GUARD_APPROVAL_HOURS": ("approval_hours", _number(0.001, 120, "hours")),
+    "GUARD_BUDGET_PERCENT": ("budget_percent", _number(1, 100, "percent")),
+    "GUARD_FIX_MOST": ("fix_most", _whole(0, 100_000, "nodes")),
+    "GUARD_FIX_NEW_PERCENT": ("fix_new_percent", _number(0, 100, "percent")),
+    "GUARD_KEEP_DAYS": ("keep_days", _whole(1, 3650, "days")),
+    "GUARD_KEEP_WORK_DAYS": ("keep_work_days", _whole(1, 3650, "days")),
+    "GUARD_MANAGEMENT_GROUP": ("management_group", _management_group),
 }
 
 
