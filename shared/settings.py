@@ -58,8 +58,8 @@ class Settings:
     approval_hours: float = 24.0
     # The share of Azure's published limits that this product may use up, in percent.
     budget_percent: float = 80.0
-    # A fix that nobody watches waits for a person where it is of more nodes than this, or where more than this share (in
-    # percent) of the nodes that were looked at newly fail.
+    # A fix that nobody watches waits for a person where it is of more nodes than this, or where more than this share
+    # (in percent) of the nodes that were looked at newly fail.
     fix_most: int = 20
     fix_new_percent: float = 5.0
     # How long runs with their findings, and what runs only need while they go, are kept, in days.
