@@ -7,6 +7,7 @@ annotations of functions, and refuses to load one whose annotation is text or a 
 
 import logging
 import os
+from datetime import UTC, datetime
 from typing import Any
 
 import azure.durable_functions as df
@@ -17,31 +18,31 @@ from shared.api import routes
 from shared.api.bodies import ProblemBody
 from shared.api.openapi import as_text
 from shared.api.operations import Answer, Caller
-from shared.models import RunKind
-from shared.runs import orchestrators
-from shared.runs.activities import ACTIVITIES
-from shared.runs.hosting import Connections, carry_out
-from shared.runs.request import FixRequest, RunRequest
+from shared.runs.hosts.durable import Connections, carry_out
+from shared.runs.model.messages import Ref
+from shared.runs.orchestrators import ORCHESTRATORS, RUN, WAKE
+from shared.runs.steps import STEPS
 
 log = logging.getLogger(__name__)
 
 settings = settings_module.load_for_host(os.environ)
 connections = Connections(settings)
+_FIRST = datetime(2020, 1, 1, tzinfo=UTC)
 app = df.DFApp(http_auth_level=func.AuthLevel.FUNCTION)
 
 
 class _Durable:
-    """The Durable Functions client of one call, as `shared.runs.starting.Orchestrations`."""
+    """The Durable Functions client of one call, as `shared.runs.hosts.starting.Orchestrations`."""
 
     def __init__(self, client: df.DurableOrchestrationClient) -> None:
         self._client = client
 
-    async def start(self, run_id: str, job: Any) -> None:
-        await self._client.start_new("run", run_id, job)
+    async def start(self, run_id: str, ref: Ref) -> None:
+        await self._client.start_new(RUN, run_id, ref.model_dump(mode="json"))
 
     async def wake(self, run_id: str) -> None:
         if await self.going(run_id):
-            await self._client.raise_event(run_id, orchestrators.WAKE)
+            await self._client.raise_event(run_id, WAKE)
 
     async def going(self, run_id: str) -> bool:
         status = await self._client.get_status(run_id)
@@ -51,6 +52,19 @@ class _Durable:
             df.OrchestrationRuntimeStatus.ContinuedAsNew,
             df.OrchestrationRuntimeStatus.Suspended,
         )
+
+    async def end(self, run_id: str, why: str) -> None:
+        if await self.going(run_id):
+            await self._client.terminate(run_id, why)
+
+    async def forget(self, before: datetime) -> int:
+        over = [
+            df.OrchestrationRuntimeStatus.Completed,
+            df.OrchestrationRuntimeStatus.Failed,
+            df.OrchestrationRuntimeStatus.Terminated,
+        ]
+        purged = await self._client.purge_instance_history_by(_FIRST, before, over)
+        return int(purged.instances_deleted)
 
 
 def _http(operation: routes.Operation) -> None:
@@ -90,10 +104,10 @@ def _activity(name: str) -> None:
 
 for _operation in routes.OPERATIONS:
     _http(_operation)
-for _name in ACTIVITIES:
+for _name in STEPS:
     _activity(_name)
-for _orchestrator in (orchestrators.run, *orchestrators.ORCHESTRATORS.values()):
-    app.orchestration_trigger(context_name="context")(_orchestrator)
+for _name, _orchestrator in ORCHESTRATORS.items():
+    app.function_name(_name)(app.orchestration_trigger(context_name="context")(_orchestrator))
 
 
 @app.function_name("openapi")
@@ -112,13 +126,24 @@ async def openapi(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 -
 @app.durable_client_input(client_name="client")
 async def scheduled_run(timer: func.TimerRequest, client: df.DurableOrchestrationClient) -> None:
     """Start the scheduled run (GUARD_MODE), unless it is going."""
-    from shared.runs import starting
+    from shared.runs.hosts import starting, watchdog
 
-    kind = RunKind(settings.mode)
-    request = RunRequest() if kind is RunKind.AUDIT else FixRequest()
     try:
-        run = await starting.start(await connections.services(), _Durable(client), kind, request, by="timer")
+        run = await watchdog.start_scheduled(await connections.services(), _Durable(client))
     except starting.GoingError as error:
         log.warning("the scheduled run was not started: %s", error)
     else:
-        log.info("the scheduled run %s (%s) was started%s", run.id, kind, ", late" if timer.past_due else "")
+        log.info("the scheduled run %s (%s) was started%s", run.id, run.kind, ", late" if timer.past_due else "")
+
+
+@app.function_name("watchdog")
+@app.timer_trigger(schedule="30 * * * * *", arg_name="timer")
+@app.durable_client_input(client_name="client")
+async def watch(timer: func.TimerRequest, client: df.DurableOrchestrationClient) -> None:  # noqa: ARG001
+    """Hold the records of runs against what is going; every minute while a run is, else every fifteen."""
+    from shared.runs.hosts import watchdog
+
+    now = datetime.now(UTC)
+    services = await connections.services()
+    if not await watchdog.idle(services, now):
+        await watchdog.watch(services, _Durable(client), now)

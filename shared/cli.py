@@ -27,7 +27,7 @@ from shared.settings import Settings
 if TYPE_CHECKING:
     from shared.models import Finding, Run
     from shared.runs import OnBegun, Services
-    from shared.runs.request import Request
+    from shared.runs.model.request import Request
     from shared.store import Store
 
 EX_USAGE = 64
@@ -166,7 +166,7 @@ def _default_store() -> str:
 
 
 def _request(kind: type[Request], arguments: argparse.Namespace) -> Request:
-    from shared.runs.request import parse_request
+    from shared.runs.model.request import parse_request
 
     given = vars(arguments)
     return parse_request(kind, {name: given[name] for name in kind.model_fields if name in given})
@@ -202,7 +202,7 @@ async def _services(arguments: argparse.Namespace, settings: Settings) -> AsyncI
     """The store and Azure, and whom to tell of the run: its id, its progress and its interruption go to stderr."""
     from shared.azure import Azure
     from shared.progress import meter
-    from shared.runs import Services
+    from shared.runs.services import Services
 
     run: Run | None = None
 
@@ -245,7 +245,8 @@ async def _findings(store: Store, run_id: str, **narrower: str | None) -> list[F
 async def audit_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """Look at the kubelet of every node in scope, judge it, record the findings and show them."""
     from shared.models import RunKind
-    from shared.runs import RunRequest, survey_here
+    from shared.runs.hosts.terminal import survey_here
+    from shared.runs.model.request import RunRequest
 
     request = _request(RunRequest, arguments)
     async with _services(arguments, settings) as (services, begun):
@@ -262,8 +263,9 @@ async def plan_command(arguments: argparse.Namespace, settings: Settings) -> int
     """
     from shared import render
     from shared.models import RunKind
-    from shared.runs import FixRequest, plans_of, survey_here
-    from shared.runs.plans import PlanFile, digest
+    from shared.runs.hosts.terminal import plans_of, survey_here
+    from shared.runs.model.request import FixRequest
+    from shared.runs.model.plans import PlanFile, digest
 
     request = _request(FixRequest, arguments)
     async with _services(arguments, settings) as (services, begun):
@@ -292,9 +294,10 @@ async def fix_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """
     from shared import render
     from shared.models import RunKind
-    from shared.runs import FixRequest, fix_here, plans_in_file, plans_of, survey_here
-    from shared.runs.findings import key_of
-    from shared.runs.plans import read_plan_file
+    from shared.runs.hosts.terminal import fix_here, plans_in_file, plans_of, survey_here
+    from shared.runs.model.request import FixRequest
+    from shared.runs.model.findings import key_of
+    from shared.runs.model.plans import read_plan_file
 
     _refuse_together(arguments)
     if not settings.allow_fix:
@@ -336,7 +339,7 @@ async def fix_command(arguments: argparse.Namespace, settings: Settings) -> int:
 async def _resume(arguments: argparse.Namespace, settings: Settings) -> int:
     """Go on with a fix that was broken off, after the same question as before it."""
     from shared import render
-    from shared.runs import left_to_fix, resume_fix_here
+    from shared.runs.hosts.terminal import left_to_fix, resume_fix_here
 
     async with _services(arguments, settings) as (services, _):
         left = await left_to_fix(services, arguments.resume)
@@ -379,7 +382,7 @@ async def findings_command(arguments: argparse.Namespace, settings: Settings) ->
 
 async def _refuse_unknown(store: Store, run: Run, wanted: Mapping[str, str | None]) -> None:
     """Raises UsageError where one of the wanted names is in no finding of the run at all."""
-    from shared.runs import names
+    from shared.runs.model import names
 
     known: dict[str, set[str]] = {place: set() for place, name in wanted.items() if name}
     if known:

@@ -411,12 +411,37 @@ class RunSummary:
     throttled_seconds: float = 0.0
 
 
+class Starter(StrEnum):
+    """Who started a run."""
+
+    TIMER = "timer"
+    HTTP = "http"
+    TERMINAL = "terminal"
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """What a fix waits for before it changes a node.
+
+    `manual` says whether a person has to say yes, `why` why where it was not asked for. Once the plan is there, `digest`
+    names it, and once the run waits `expires` says until when.
+    """
+
+    manual: bool = False
+    why: str = ""
+    digest: str = ""
+    expires: datetime | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """One run, from request to summary. `id` is made by `shared.store.new_run_id` and sorts by time.
 
-    `request` is what was asked for, as values that JSON knows (subscriptions, clusters, node pools, controls, mode);
-    `summary` and `finished` are None while it runs, `error` is empty unless the run as a whole failed.
+    `request` is what was asked for, as values that JSON knows (subscriptions, clusters, node pools, controls, method);
+    `summary` and `finished` are None while it runs, `error` is empty unless the run as a whole failed. `by` is who
+    started it. A fix names the run that made its plan (`plan_run`), and that one the fix that it was made for
+    (`fix_run`), if it was made for one. `epoch` counts how often it was begun: what an earlier beginning left going
+    ends when it sees the number. `engine` is the version of the engine that began it (`shared.runs.model.ENGINE`).
     """
 
     id: str
@@ -427,3 +452,9 @@ class Run:
     request: Mapping[str, object] = field(default_factory=dict)
     summary: RunSummary | None = None
     error: str = ""
+    by: Starter = Starter.TERMINAL
+    plan_run: str = ""
+    fix_run: str = ""
+    approval: Approval | None = None
+    epoch: int = 0
+    engine: int = 0

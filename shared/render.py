@@ -20,7 +20,7 @@ from rich.text import Text
 from shared.controls import BENCHMARK, control
 from shared.models import Finding, Status
 from shared.plain import plain, plain_fields
-from shared.runs.plans import NodePlan
+from shared.runs.model.plans import NodePlan
 
 # The order in which a person wants to hear of them.
 _STATUSES = (Status.PASS, Status.FAIL, Status.ERROR, Status.SKIPPED, Status.NOT_APPLICABLE)

@@ -24,7 +24,7 @@ import sandbox
 from shared import cli
 from shared.models import Finding, Run, RunState
 from shared.node.fixing import FileEdit, Splice
-from shared.runs.plans import NodePlan, SeenFile, digest, read_plan_file
+from shared.runs.model.plans import NodePlan, SeenFile, digest, read_plan_file
 from shared.store import FindingQuery, open_store
 from tests.support.bench import DEMO, environment, one_pool
 

@@ -16,8 +16,8 @@ from shared import render
 from shared.controls import Verdict
 from shared.models import Finding, Node, Outcome, Status
 from shared.node.fixing import file_edit
-from shared.runs.findings import from_verdict
-from shared.runs.plans import NodePlan, SeenFile
+from shared.runs.model.findings import from_verdict
+from shared.runs.model.plans import NodePlan, SeenFile
 from tests.support.evidence import file
 from tests.support.findings import NOW, finding, node
 

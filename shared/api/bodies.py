@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.models import Finding, RunKind, RunState, Status
-from shared.runs.request import FixRequest, RunRequest
+from shared.models import Finding, RunKind, RunState, Status, Starter
+from shared.runs.model.request import FixRequest, RunRequest
 
 Continuation = Annotated[str, Field(max_length=2048, description="Where the page before ended, as it said itself.")]
 Text = Annotated[str, Field(max_length=256)]
@@ -93,10 +93,11 @@ class ProgressView(BaseModel):
 
 
 class ApprovalView(BaseModel):
-    """The plan that waits to be approved, by its digest, and until when."""
+    """The plan that waits to be approved, by its digest, and until when; and `why`, where none was to be asked for."""
 
     digest: str
     expires: datetime
+    why: str = ""
 
 
 class SummaryView(BaseModel):
@@ -110,7 +111,10 @@ class SummaryView(BaseModel):
 
 
 class RunView(BaseModel):
-    """A run. `summary` and `finished` are null while it goes, `error` says why it failed or ended early."""
+    """A run. `summary` and `finished` are null while it goes, `error` says why it failed or ended early.
+
+    A fix names the run that makes its plan, and that one the fix.
+    """
 
     id: str
     kind: RunKind
@@ -120,6 +124,9 @@ class RunView(BaseModel):
     request: dict[str, Any]
     summary: SummaryView | None
     error: str
+    by: Starter
+    plan_run: str | None
+    fix_run: str | None
     links: Links
 
 

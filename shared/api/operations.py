@@ -34,13 +34,14 @@ from shared.api.bodies import (
     SummaryView,
 )
 from shared.errors import GuardError, UsageError
-from shared.models import Run, RunKind, RunState
+from shared.models import Run, RunKind, RunState, Starter
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
 
+    from shared.runs.model.request import RunRequest
     from shared.runs.services import Services
-    from shared.runs.starting import Orchestrations
+    from shared.runs.hosts.starting import Orchestrations
 
 RETRY_AFTER = {"Retry-After": "10"}
 _HEALTH_SECONDS = 20
@@ -74,26 +75,30 @@ def problem(
 
 async def start_audit(caller: Caller, body: AuditBody) -> Answer:
     """Start an audit: look at every node in scope, judge it and record the findings."""
-    from shared.runs.request import RunRequest
+    from shared.runs.model.request import RunRequest
 
-    return await _start(caller, RunKind.AUDIT, RunRequest.model_validate(body.model_dump()), "auto")
+    return await _start(caller, RunKind.AUDIT, RunRequest.model_validate(body.model_dump()), manual=False)
 
 
 async def start_fix(caller: Caller, body: FixBody) -> Answer:
     """Start a fix: plan, wait for an approval where it is manual, and change failing nodes in waves."""
-    from shared.runs.request import FixRequest
+    from shared.runs.model.request import FixRequest
 
     request = FixRequest.model_validate(body.model_dump(exclude={"approval"}))
-    return await _start(caller, RunKind.FIX, request, body.approval)
+    return await _start(caller, RunKind.FIX, request, manual=body.approval == "manual")
 
 
-async def _start(caller: Caller, kind: RunKind, request: Any, approval: Any) -> Answer:
-    from shared.runs import starting
+async def _start(caller: Caller, kind: RunKind, request: RunRequest, *, manual: bool) -> Answer:
+    from shared.runs.hosts import starting
 
     try:
-        run = await starting.start(caller.services, caller.orchestrations, kind, request, by="http", approval=approval)
+        run = await starting.start(
+            caller.services, caller.orchestrations, kind, request, by=Starter.HTTP, manual=manual
+        )
     except starting.NotAllowedError as error:
         return problem(403, "Fixing is not allowed here", str(error))
+    except starting.HeldError as error:
+        return problem(409, "Fixes are held", str(error))
     except starting.GoingError as error:
         links = view_of(error.run).links
         return problem(409, "A run on the same scope is going", str(error), run=error.run, Location=links.self)
@@ -111,7 +116,7 @@ async def list_runs(caller: Caller, query: RunsQuery) -> Answer:
 
 async def get_run(caller: Caller, run_id: str) -> Answer:
     """Show a run and how far it is."""
-    from shared.runs.progress import standing
+    from shared.runs.model.progress import standing
 
     store = caller.services.store
     run = await _run(caller, run_id)
@@ -119,21 +124,22 @@ async def get_run(caller: Caller, run_id: str) -> Answer:
         return _unknown(run_id)
     progress = _progress(standing(await store.progress(run.id)), run)
     planning = None
-    plan_run = run.request.get("plan_run")
-    if isinstance(plan_run, str):
-        planning = _progress(standing(await store.progress(plan_run)), run)
+    if run.plan_run:
+        planning = _progress(standing(await store.progress(run.plan_run)), run)
     approval = None
-    if run.state is RunState.AWAITING_APPROVAL:
-        approval = ApprovalView.model_validate(
-            {"digest": run.request["digest"], "expires": run.request["approval_expires"]}
-        )
+    if run.state is RunState.AWAITING_APPROVAL and run.approval is not None and run.approval.expires is not None:
+        asked = run.approval
+        approval = ApprovalView(digest=asked.digest, expires=run.approval.expires, why=asked.why)
     detail = RunDetail(**dict(view_of(run)), progress=progress, planning=planning, approval=approval)
     return Answer(200, detail, {} if run.state.final else RETRY_AFTER)
 
 
 async def cancel_run(caller: Caller, run_id: str) -> Answer:
     """Cancel a run: nodes in hand are finished, the others are recorded as skipped."""
-    from shared.runs import starting, stopping
+    from shared.runs import words
+    from shared.runs.hosts import starting
+    from shared.runs.model.messages import End
+    from shared.runs.steps.records import finish
 
     run = await _run(caller, run_id)
     if run is None:
@@ -141,9 +147,9 @@ async def cancel_run(caller: Caller, run_id: str) -> Answer:
     if run.state.final:
         return problem(409, "The run is over", f"the run {run.id} is {run.state}", run=run)
     if not await starting.alive(caller.services.store, caller.orchestrations, run, datetime.now(UTC)):
-        await starting.give_up(caller.services.store, run, "the app lost this run: its orchestration is not there")
+        run = await finish(caller.services, run, End(error=starting.LOST))
         return problem(409, "The run is over", f"the run {run.id} was lost, and is recorded as failed now", run=run)
-    await stopping.cancel(caller.services.store, run.id)
+    await words.cancel(caller.services.store, run)
     # Read again: whoever waits for an approval since then may have looked before the word was there.
     run = await caller.services.store.run(run.id) or run
     if run.state is RunState.AWAITING_APPROVAL:
@@ -153,20 +159,19 @@ async def cancel_run(caller: Caller, run_id: str) -> Answer:
 
 async def approve_run(caller: Caller, run_id: str, body: ApproveBody) -> Answer:
     """Approve or refuse the plan that a fix waits with, named by its digest."""
-    from shared.runs import stopping
+    from shared.runs import words
 
     run = await _run(caller, run_id)
     if run is None:
         return _unknown(run_id)
     if run.state is not RunState.AWAITING_APPROVAL:
         return problem(409, "Nothing to approve", f"the run {run.id} is {run.state}: it waits for no approval", run=run)
-    if body.digest != run.request["digest"]:
-        detail = (
-            f"the plan of the run {run.id} has the digest {run.request['digest']}, not {body.digest}: look at it again"
-        )
+    digest = run.approval.digest if run.approval is not None else ""
+    if body.digest != digest:
+        detail = f"the plan of the run {run.id} has the digest {digest}, not {body.digest}: look at it again"
         return problem(409, "Not this plan", detail, run=run)
-    said = stopping.Decision.APPROVED if body.approve else stopping.Decision.REFUSED
-    if not await stopping.decide(caller.services.store, run.id, said):
+    said = words.Decision.APPROVED if body.approve else words.Decision.REFUSED
+    if not await words.decide(caller.services.store, run.id, digest, said):
         return problem(409, "Already decided", f"the plan of the run {run.id} was already decided on", run=run)
     await caller.orchestrations.wake(run.id)
     return Answer(202, view_of(run), {"Location": view_of(run).links.self, **RETRY_AFTER})
@@ -175,23 +180,24 @@ async def approve_run(caller: Caller, run_id: str, body: ApproveBody) -> Answer:
 async def get_plan(caller: Caller, run_id: str, query: PlanQuery) -> Answer:
     """Show the plan of a fix, or of a run that plans: what would be changed on each failing node."""
     from shared.runs import documents
+    from shared.runs.model import keys
 
     store = caller.services.store
     run = await _run(caller, run_id)
     if run is None:
         return _unknown(run_id)
-    planner = await store.run(str(run.request["plan_run"])) if "plan_run" in run.request else run
-    batches = planner.request.get("batches") if planner is not None and planner.kind is RunKind.PLAN else None
-    if planner is None or not isinstance(batches, dict):
+    planner = await store.run(run.plan_run) if run.plan_run else run
+    index = None
+    if planner is not None and planner.kind is RunKind.PLAN and planner.state is RunState.COMPLETED:
+        index = await documents.find(store, planner.id, keys.INDEX, documents.INDEX)
+    if planner is None or index is None:
         return problem(404, "No plan", f"the run {run.id} ({run.kind}) has no plan, or none yet")
-    places = [f"plans/{subscription}/{number}" for subscription, count in batches.items() for number in range(count)]
-    place = places[query.continuation : query.continuation + 1]
+    place = index.documents[query.continuation : query.continuation + 1]
     plans = await documents.load(store, planner.id, place[0], documents.PLANS) if place else []
-    more = query.continuation + 1 < len(places)
-    digest = run.request.get("digest")
+    more = query.continuation + 1 < len(index.documents)
     view = PlanView(
         run_id=run.id,
-        digest=str(digest) if digest else None,
+        digest=index.digest,
         nodes=[
             NodePlanView(
                 subscription=plan.node.subscription,
@@ -286,6 +292,9 @@ def view_of(run: Run) -> RunView:
         request=dict(run.request),
         summary=None if run.summary is None else SummaryView.model_validate(asdict(run.summary)),
         error=run.error,
+        by=run.by,
+        plan_run=run.plan_run or None,
+        fix_run=run.fix_run or None,
         links=Links(
             self=here,
             findings=f"/api/findings?run_id={run.id}",

@@ -10,7 +10,7 @@ import pytest
 from shared.controls import Verdict, control, judge
 from shared.models import Status
 from shared.node.fixing import ApplyOutcome, Report, apply_script, file_edit, parse_report, undo_script
-from shared.runs.plans import plan_node
+from shared.runs.model.plans import plan_node
 from tests.support.findings import node as an_azure_node
 from tests.support.kubelet import RealNode, State, collect, kubelet_binaries, real_node, require_kubelet, version_of
 from tests.support.node_cases import NodeCase, read_cases

@@ -16,7 +16,7 @@ from shared.kubelet import config_paths, resolve
 from shared.kubelet.edit import EditError, add_setting, replace_value
 from shared.models import Condition, Evidence, Status
 from shared.node.planning import CannotPlan, Method, Plan, plan
-from shared.runs.plans import plan_node
+from shared.runs.model.plans import plan_node
 from shared.systemd import start_command
 from tests.support.evidence import (
     AKS_UNIT,

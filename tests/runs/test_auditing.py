@@ -13,8 +13,8 @@ import pytest_asyncio
 
 from shared.models import Evidence, Finding, Node, RunKind, Status
 from shared.runs import auditing, documents
-from shared.runs.plans import NodePlan
-from shared.runs.request import FixRequest
+from shared.runs.model.plans import NodePlan
+from shared.runs.model.request import FixRequest
 from shared.runs.services import Services
 from shared.store import FindingQuery, Store, new_run_id, open_store
 from tests.support.evidence import AKS_UNIT, CONFIG, ENVIRONMENT, config, edited, evidence, process, touched

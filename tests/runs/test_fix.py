@@ -35,7 +35,7 @@ from shared.runs import (
     starting,
 )
 from shared.runs.context import Json
-from shared.runs.plans import PlanFile, SeenFile, digest, same
+from shared.runs.model.plans import PlanFile, SeenFile, digest, same
 from shared.store import new_run_id, open_store
 from tests.support.bench import Bench, BenchFactory, one_pool
 

@@ -15,7 +15,7 @@ from shared.models import File, History, Outcome, Status
 from shared.node.fixing import HEALTHZ, HEALTHZ_OFF, CannotApply, file_edit
 from shared.plain import plain
 from shared.runs import history, names
-from shared.runs.plans import NodePlan, SeenFile, digest, fault, held_back, plan_node, same, spliced
+from shared.runs.model.plans import NodePlan, SeenFile, digest, fault, held_back, plan_node, same, spliced
 from tests.support.evidence import CONFIG, config, evidence
 from tests.support.findings import NOW, finding, node
 

@@ -17,7 +17,7 @@ from shared.runs.activities import BATCH, make_batches
 from shared.runs.context import Context, Orchestrator, attempt_all
 from shared.runs.local import LocalHost
 from shared.runs.orchestrators import unknown_names
-from shared.runs.request import FixRequest, RunRequest, parse_request
+from shared.runs.model.request import FixRequest, RunRequest, parse_request
 from shared.runs.waves import waves
 from tests.support.findings import NOW, finding, node
 

@@ -18,11 +18,11 @@ from shared.models import Evidence, File, Node
 from shared.node.fixing import HEALTHZ, HEALTHZ_OFF, CannotApply, FileEdit, Splice, file_edit
 from shared.node.planning import CannotPlan, Method, plan
 from shared.plain import plain as plain_text
-from shared.runs.history import Past
-from shared.runs.names import there_is
-from shared.runs.request import ControlId
+from shared.runs.model.history import Past
+from shared.runs.model.names import there_is
+from shared.runs.model.request import ControlId
 
-FORMAT = "kubelet-guard plan 2"
+FORMAT = "kubelet-guard plan 3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,8 +217,17 @@ def same(plan: NodePlan, other: NodePlan) -> bool:
 
 def digest(plans: Iterable[NodePlan]) -> str:
     """The SHA-256 over all entries, in the order of their nodes: what an approval is bound to."""
-    entries = sorted((plan.node.key, plan.model_dump_json()) for plan in plans)
-    return _digest("\n".join(text for _, text in entries).encode("utf-8", "replace"))
+    return index_digest((plan.node.key, entry_digest(plan)) for plan in plans)
+
+
+def entry_digest(plan: NodePlan) -> str:
+    """The SHA-256 of one entry."""
+    return _digest(plan.model_dump_json().encode("utf-8", "replace"))
+
+
+def index_digest(entries: Iterable[tuple[str, str]]) -> str:
+    """`digest` of the entries with these nodes' keys and digests."""
+    return _digest("\n".join(text for _, text in sorted(entries)).encode())
 
 
 def _digest(raw: bytes) -> str:

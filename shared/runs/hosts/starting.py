@@ -9,33 +9,37 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal, Protocol
+from typing import Protocol
 
-from shared import telemetry
 from shared.errors import GuardError
-from shared.models import Run, RunKind, RunState
-from shared.runs.context import Json
-from shared.runs.request import RunRequest
+from shared.models import Approval, Run, RunKind, RunState, Starter
+from shared.runs.hosts import leases
+from shared.runs.model import ENGINE
+from shared.runs.model.messages import End, Ref
+from shared.runs.model.request import RunRequest
 from shared.runs.services import Services
+from shared.runs.steps.records import finish
 from shared.store import Store, new_run_id
 
 log = logging.getLogger(__name__)
 
-Approval = Literal["auto", "manual"]
+LOST = "the app lost this run: its orchestration is not there any more"
 
 # A start takes a second; whoever is cut in the middle of one holds up the others for this long.
 _TURN_SECONDS = 30.0
 _TURN_TRIES = 40
 # A run may be recorded this long before its orchestration is there.
-_BIRTH = timedelta(minutes=2)
+BIRTH = timedelta(minutes=2)
 # An audit from a terminal says nothing of itself while it goes; after this long it is not believed to.
 _TERMINAL_AUDIT = timedelta(days=1)
+# What a run that has ended may have left going is over by then.
+_AFTERMATH = timedelta(minutes=10)
 
 
 class Orchestrations(Protocol):
     """The Durable Functions client, as far as it is needed."""
 
-    async def start(self, run_id: str, job: Json) -> None:
+    async def start(self, run_id: str, ref: Ref) -> None:
         """Start the `run` orchestrator, its instance having the run's id."""
 
     async def wake(self, run_id: str) -> None:
@@ -44,16 +48,27 @@ class Orchestrations(Protocol):
     async def going(self, run_id: str) -> bool:
         """Whether the instance is there and not over."""
 
+    async def end(self, run_id: str, why: str) -> None:
+        """End the instance, where it is going."""
+
+    async def forget(self, before: datetime) -> int:
+        """Delete the histories of instances that ended before; gives how many there were."""
+
 
 class NotAllowedError(GuardError):
     """This deployment does not allow fixes."""
+
+
+class HeldError(GuardError):
+    """Fixes are held."""
 
 
 class GoingError(GuardError):
     """A run on the same scope is going: `run`."""
 
     def __init__(self, run: Run) -> None:
-        super().__init__(f"the {run.kind} {run.id} on the same scope is going")
+        over = "" if not run.state.final else " has ended, and what it had begun"
+        super().__init__(f"the {run.kind} {run.id} on the same scope{over} is going")
         self.run = run
 
 
@@ -67,36 +82,52 @@ async def start(
     kind: RunKind,
     request: RunRequest,
     *,
-    by: Literal["http", "timer"],
-    approval: Approval = "auto",
+    by: Starter,
+    manual: bool = False,
 ) -> Run:
-    """Record a run and start it. Raises NotAllowedError, GoingError and CrowdedError; then nothing was started."""
-    if kind is RunKind.FIX and not services.settings.allow_fix:
-        raise NotAllowedError(
-            "this deployment does not allow fixes; where they are wanted, it is deployed with GUARD_ALLOW_FIX=true"
-        )
-    now = datetime.now(UTC)
-    scope = request.model_dump(mode="json")
-    record = {**scope, "by": by}
-    job: dict[str, Json] = {"kind": kind.value, "request": scope}
+    """Record a run and start it; a fix that is `manual` waits for an approval of its plan.
+
+    Raises NotAllowedError, HeldError, GoingError and CrowdedError; then nothing was started.
+    """
+    store = services.store
     if kind is RunKind.FIX:
-        job |= {"plan_run": new_run_id(now), "approval": approval}
-        record |= {"plan_run": job["plan_run"], "approval": approval}
-    run = Run(new_run_id(now), kind, RunState.RUNNING, now, request=record)
-    async with turn(services.store, run.id):
-        for other in await going(services.store):
-            if not same_scope(run, other, services.settings.subscriptions):
-                continue
-            if await alive(services.store, orchestrations, other, now):
-                raise GoingError(other)
-            await give_up(services.store, other, "the app lost this run: its orchestration is not there any more")
-        await services.store.save_run(run)
+        if not services.settings.allow_fix:
+            raise NotAllowedError(
+                "this deployment does not allow fixes; where they are wanted, it is deployed with GUARD_ALLOW_FIX=true"
+            )
+        held = await store.hold()
+        if held is not None:
+            raise HeldError(f"fixes are held since {held.since:%Y-%m-%d %H:%M} UTC by {held.by}: {held.reason}")
+    now = datetime.now(UTC)
+    run = Run(
+        new_run_id(now), kind, RunState.RUNNING, now, request=request.model_dump(mode="json"), by=by, engine=ENGINE
+    )
+    if kind is RunKind.FIX:
+        run = replace(run, plan_run=new_run_id(now), approval=Approval(manual=manual))
+    async with turn(store, run.id):
+        await _make_room(services, orchestrations, run, now)
+        await store.save_run(run)
     try:
-        await orchestrations.start(run.id, {**job, "run_id": run.id, "record": record})
+        await orchestrations.start(run.id, Ref(run_id=run.id, epoch=run.epoch))
     except Exception as error:
-        await give_up(services.store, run, f"the run could not be started: {type(error).__name__}")
+        await finish(services, run, End(error=f"the run could not be started: {type(error).__name__}"))
         raise
     return run
+
+
+async def _make_room(services: Services, orchestrations: Orchestrations, run: Run, now: datetime) -> None:
+    """Raises GoingError where a run on the same scope is going, or something that one has left."""
+    store, default = services.store, services.settings.subscriptions
+    for other in await going(store):
+        if not same_scope(run, other, default):
+            continue
+        if await alive(store, orchestrations, other, now):
+            raise GoingError(other)
+        await finish(services, other, End(error=LOST))
+    if run.kind is RunKind.FIX:
+        for other in await ended_since(store, now - _AFTERMATH):
+            if same_scope(run, other, default) and await leases.holder(store, other.id) is not None:
+                raise GoingError(other)
 
 
 async def going(store: Store) -> list[Run]:
@@ -106,6 +137,12 @@ async def going(store: Store) -> list[Run]:
         for state in (RunState.RUNNING, RunState.AWAITING_APPROVAL)
         for run in (await store.runs(1000, state=state)).runs
     ]
+
+
+async def ended_since(store: Store, moment: datetime) -> list[Run]:
+    """The newest runs that ended since then."""
+    newest = (await store.runs(50)).runs
+    return [run for run in newest if run.finished is not None and run.finished >= moment]
 
 
 def same_scope(run: Run, other: Run, default: tuple[str, ...]) -> bool:
@@ -119,7 +156,7 @@ def same_scope(run: Run, other: Run, default: tuple[str, ...]) -> bool:
     if run.kind is RunKind.FIX:
         mine, theirs = (set(_subscriptions(item) or default) for item in (run, other))
         return not mine or not theirs or not mine.isdisjoint(theirs)
-    return "fix_run" not in other.request and _scope(run) == _scope(other)
+    return not other.fix_run and _scope(run) == _scope(other)
 
 
 def _subscriptions(run: Run) -> list[str]:
@@ -131,7 +168,10 @@ def _subscriptions(run: Run) -> list[str]:
 def _scope(run: Run) -> Mapping[str, object]:
     fields = RunRequest.model_fields
     values = {name: run.request.get(name) or [] for name in fields}
-    return {name: sorted(value) if isinstance(value, list | tuple) else value for name, value in values.items()}
+    return {
+        name: sorted(str(item).lower() for item in value) if isinstance(value, list | tuple) else value
+        for name, value in values.items()
+    }
 
 
 @asynccontextmanager
@@ -151,21 +191,12 @@ async def turn(store: Store, owner: str) -> AsyncIterator[None]:
 
 async def alive(store: Store, orchestrations: Orchestrations, run: Run, now: datetime) -> bool:
     """Whether a run that is recorded as going is: the app's by its orchestration, a terminal's fix by its lease."""
-    if "by" not in run.request:
+    if run.by is Starter.TERMINAL:
         if run.kind is RunKind.FIX:
-            return await store.holder(lease(run.id)) is not None
+            return await leases.holder(store, run.id) is not None
         return now - run.started < _TERMINAL_AUDIT
-    return now - run.started < _BIRTH or await orchestrations.going(run.id)
-
-
-def lease(run_id: str) -> str:
-    """The claim that a terminal holds while it carries out this fix (exclusive.py)."""
-    return f"fix/{run_id}"
-
-
-async def give_up(store: Store, run: Run, why: str) -> None:
-    """Record that a run failed without its orchestration being able to say so."""
-    log.error("run %s: %s", run.id, why)
-    failed = replace(run, state=RunState.FAILED, finished=datetime.now(UTC), error=why)
-    telemetry.tell_run(failed)
-    await store.save_run(failed)
+    if run.fix_run:
+        return True  # it ends with its fix
+    if now - run.started < BIRTH or await orchestrations.going(run.id):
+        return True
+    return await leases.holder(store, run.id) is not None

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.runs.context import Context, Json, Orchestrator
+from shared.runs.orchestrators.context import Context, Json, Orchestrator
 
 Activity = Callable[[Json], Awaitable[Json]]
 
@@ -72,16 +73,18 @@ class LocalContext:
     def create_timer(self, fire_at: datetime) -> LocalTask:
         return LocalTask(asyncio.sleep(max(0.0, (fire_at - self.current_utc_datetime).total_seconds())))
 
-    def task_all(self, activities: list[LocalTask]) -> LocalTask:
-        async def work() -> Json:
-            return await asyncio.gather(*(task.future for task in activities))
-
-        return LocalTask(work())
-
     def task_any(self, activities: list[LocalTask]) -> LocalTask:
         async def work() -> Json:
             await asyncio.wait([task.future for task in activities], return_when=asyncio.FIRST_COMPLETED)
             return next(task for task in activities if task.is_completed)
+
+        return LocalTask(work())
+
+
+    def wait_for_external_event(self, name: str) -> LocalTask:
+        async def work() -> Json:
+            await self._host.events[name].wait()
+            self._host.events[name].clear()
 
         return LocalTask(work())
 
@@ -94,6 +97,7 @@ class LocalHost:
     ) -> None:
         self.orchestrators = orchestrators
         self.activities = activities
+        self.events: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
     async def run(self, name: str, input_: Json, instance_id: str) -> Json:
         """The orchestrator's result. Raises what it raises."""

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from shared.azure import precheck
-from shared.errors import NotStorable, StoreError
 from shared.models import Evidence, Finding, Node, Outcome, Problem, Status
 from shared.node.evidence import EvidenceError, read
 from shared.node.fixing import ApplyOutcome, CannotApply, Report, apply_script, parse_report, undo_script
 from shared.node.frames import FrameError, MissingTools, parse, request_nonce, unpack
 from shared.plain import plain
-from shared.runs.auditing import examine, internal, proofs
-from shared.runs.collecting import collect, run_script
-from shared.runs.plans import NodePlan
-from shared.runs.services import Services
-
-log = logging.getLogger(__name__)
+from shared.runs.model.plans import NodePlan
+from shared.runs.nodes.looking import collect
+from shared.runs.nodes.program import Program, Send
+from shared.runs.nodes.verdicts import examine, internal, proofs
 
 LOOK = "LOOK AT THIS NODE"
 """Stands first where a person has to, as it does in what a node reports."""
@@ -69,24 +65,42 @@ class _Sent:
     findings: Sequence[Finding]
     reason: str
     ran: bool = True
+    doubtful: bool = False
 
 
-async def fix_node(
-    services: Services, run_id: str, plan: NodePlan, current: Node | None
-) -> tuple[list[Finding], dict[str, str]]:
-    """Carry a plan out on its node, which is `current` now (None: gone).
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a restarted kubelet has to become healthy, and how long it must then stay so, in seconds."""
 
-    Gives the findings with their outcome, and what the last look proved, by control. Raises StoreError where the store
-    fails: what it knows of the node then says whether anything was sent (`fail_wave`).
-    """
-    try:
-        end = await _carry_out(services, run_id, plan, current)
-        return [_marked(finding, end) for finding in end.findings], proofs(plan.node, plan.controls, end.seen)
-    except Exception as error:
-        if isinstance(error, StoreError) and not isinstance(error, NotStorable):
-            raise
-        log.exception("fixing %s failed", plan.node.id)
-        return lost(run_id, plan, error), {}
+    restart_seconds: int
+    settle_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """A node's findings with their outcome, and what the last look at it proved, by control."""
+
+    findings: list[Finding]
+    proofs: dict[str, str]
+
+
+def repair(run_id: str, plan: NodePlan, limits: Limits) -> Program[Repaired]:
+    """Carry a plan out on its node."""
+    end = yield from _carry_out(run_id, plan, limits)
+    return _repaired(plan, end)
+
+
+def left_alone(run_id: str, plan: NodePlan, current: Node | None) -> Repaired | None:
+    """What a node's findings are that is not touched as it is now (`current`; None: gone); None where it may be."""
+    left = _left(plan, current)
+    if left is None:
+        return None
+    outcome, problem = left
+    return _repaired(plan, _End(outcome, problem.reason, examine(run_id, plan.node, plan.controls, problem), problem))
+
+
+def _repaired(plan: NodePlan, end: _End) -> Repaired:
+    return Repaired([_marked(finding, end) for finding in end.findings], proofs(plan.node, plan.controls, end.seen))
 
 
 def lost(run_id: str, plan: NodePlan, error: Exception) -> list[Finding]:
@@ -97,20 +111,14 @@ def lost(run_id: str, plan: NodePlan, error: Exception) -> list[Finding]:
     return [_marked(finding, end) for finding in end.findings]
 
 
-async def _carry_out(services: Services, run_id: str, plan: NodePlan, current: Node | None) -> _End:
-    left = _left(plan, current)
-    if left is not None:
-        outcome, problem = left
-        return _End(outcome, problem.reason, examine(run_id, plan.node, plan.controls, problem), problem)
-    # Whoever began this fix before may have had it carried out, and could not note it (see `run_script`).
-    begun = await services.store.command(run_id, plan.node.key, _FIX) is not None
+def _carry_out(run_id: str, plan: NodePlan, limits: Limits) -> Program[_End]:
     try:
         script = apply_script(
             plan.edits,
             present=plan.present,
             absent=plan.absent,
-            settle_seconds=services.settings.settle_seconds,
-            limit_seconds=services.settings.restart_seconds,
+            settle_seconds=limits.settle_seconds,
+            limit_seconds=limits.restart_seconds,
             nonce=request_nonce(run_id, plan.node.key, _FIX),
             healthz=plan.healthz,
             running_pid=None if plan.edits else plan.running_pid,
@@ -118,13 +126,14 @@ async def _carry_out(services: Services, run_id: str, plan: NodePlan, current: N
     except CannotApply as error:
         problem = Problem(Status.ERROR, "cannot_apply", f"the plan cannot be sent: {error}", "Plan again.")
         return _End(Outcome.NOT_TRIED, problem.reason, examine(run_id, plan.node, plan.controls, problem), problem)
-    sent = await _send(services, run_id, plan, _FIX, script)
+    sent = yield from _send(run_id, plan, _FIX, script)
     if sent.report is None:
         return _End(Outcome.FAILED if sent.ran else Outcome.NOT_TRIED, sent.reason, sent.findings, sent.seen)
     outcome = _OUTCOMES[sent.report.outcome]
-    twice = begun and outcome is Outcome.CHANGED_MEANWHILE and _as_planned(plan, sent.seen)
+    # Whoever sent it before may have had it carried out, and could not note it.
+    twice = sent.doubtful and outcome is Outcome.CHANGED_MEANWHILE and _as_planned(plan, sent.seen)
     if outcome is Outcome.FIXED or twice:
-        return await _verified(services, run_id, plan, sent.report, sent)
+        return (yield from _verified(run_id, limits, plan, sent.report, sent))
     if outcome is Outcome.CHANGED_MEANWHILE and _all_pass(sent.findings):
         return _End(Outcome.ALREADY_RIGHT, "", sent.findings, sent.seen)
     return _End(outcome, sent.report.reason, sent.findings, sent.seen)
@@ -146,9 +155,10 @@ def _left(plan: NodePlan, current: Node | None) -> tuple[Outcome, Problem] | Non
     return None if problem is None else (Outcome.NOT_TRIED, problem)
 
 
-async def _send(services: Services, run_id: str, plan: NodePlan, step: str, script: str) -> _Sent:
+def _send(run_id: str, plan: NodePlan, step: str, script: str) -> Program[_Sent]:
     """Run a script that changes the node, once, and look at the node after it."""
-    result = await run_script(services, run_id, plan.node, step, script)
+    answer = yield Send(step, script)
+    result = answer.result
     if isinstance(result, Problem):
         why = f"{LOOK}: what the {step} did is not known: {result.reason}" if result.may_have_run else result.reason
         # A node on which something may have been changed is not one that could be left out.
@@ -161,8 +171,9 @@ async def _send(services: Services, run_id: str, plan: NodePlan, step: str, scri
         report = parse_report(result.stderr, nonce)
     except FrameError as error:
         unknown = f"{LOOK}: what the {step} did is not known: {error}"
-    seen = _evidence(result.stdout, nonce) or await collect(services, run_id, plan.node, f"{step}.look")
-    return _Sent(report, seen, examine(run_id, plan.node, plan.controls, seen), unknown)
+    seen = _evidence(result.stdout, nonce) or (yield from collect(run_id, plan.node.key, f"{step}.look"))
+    made = examine(run_id, plan.node, plan.controls, seen)
+    return _Sent(report, seen, made, unknown, doubtful=answer.doubtful)
 
 
 def _evidence(stdout: str, nonce: str) -> Evidence | None:
@@ -174,7 +185,7 @@ def _evidence(stdout: str, nonce: str) -> Evidence | None:
         return None
 
 
-async def _verified(services: Services, run_id: str, plan: NodePlan, report: Report, sent: _Sent) -> _End:
+def _verified(run_id: str, limits: Limits, plan: NodePlan, report: Report, sent: _Sent) -> Program[_End]:
     """The end of a fix that is applied, by the node's word: fixed only where a fresh look is judged pass.
 
     Where it is judged fail, the fix is rolled back. Where there is no verdict, one more look has to give one; else the
@@ -182,19 +193,19 @@ async def _verified(services: Services, run_id: str, plan: NodePlan, report: Rep
     """
     seen, made = sent.seen, sent.findings
     if not _all_pass(made) and not _wrong(made):
-        seen = await collect(services, run_id, plan.node, "again")
+        seen = yield from collect(run_id, plan.node.key, "again")
         made = examine(run_id, plan.node, plan.controls, seen)
     if _all_pass(made):
         return _End(Outcome.FIXED, "", made, seen)
     if _wrong(made):
-        return await _undone(services, run_id, plan, report, made, seen)
+        return (yield from _undone(run_id, limits, plan, report, made, seen))
     why = next(finding.reason for finding in made if finding.status is not Status.PASS)
     return _End(Outcome.FAILED, f"{LOOK}: the fix is applied, but two looks gave no verdict: {why}", made, seen)
 
 
-async def _undone(
-    services: Services, run_id: str, plan: NodePlan, report: Report, made: Sequence[Finding], seen: Evidence | Problem
-) -> _End:
+def _undone(
+    run_id: str, limits: Limits, plan: NodePlan, report: Report, made: Sequence[Finding], seen: Evidence | Problem
+) -> Program[_End]:
     """Roll back a fix that is applied and did not make the node right."""
     why = f"the kubelet is well with the fix, but the node is not right: {_wrong(made)}"
     if not plan.edits:
@@ -205,14 +216,14 @@ async def _undone(
     try:
         script = undo_script(
             report.backup_id,
-            settle_seconds=services.settings.settle_seconds,
-            limit_seconds=services.settings.restart_seconds,
+            settle_seconds=limits.settle_seconds,
+            limit_seconds=limits.restart_seconds,
             nonce=request_nonce(run_id, plan.node.key, _UNDO),
             healthz=plan.healthz,
         )
     except CannotApply as error:
         return _End(Outcome.FAILED, f"{LOOK}: {why}; it cannot be rolled back: {error}", made, seen)
-    sent = await _send(services, run_id, plan, _UNDO, script)
+    sent = yield from _send(run_id, plan, _UNDO, script)
     said = None if sent.report is None else sent.report.outcome
     # Where it was sent twice (see `run_script`), the second one finds it done.
     twice = said is ApplyOutcome.CHANGED_MEANWHILE and _as_before(plan, sent.seen)

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from shared.controls import CONTROLS
 from shared.errors import UsageError
 from shared.node.planning import Method
-from shared.runs.names import there_is
+from shared.runs.model.names import there_is
 from shared.settings import subscription_id
 
 
@@ -42,12 +42,13 @@ ControlId = Annotated[
 class RunRequest(BaseModel):
     """The scope of a run. An empty list means no restriction.
 
-    Names are compared without regard to case, as Azure does. An empty `subscriptions` means those of the settings, or
-    all that the identity can see.
+    Names are compared without regard to case, as Azure does. An empty `subscriptions` means those of the
+    `management_group`, else those of the settings, or all that the identity can see.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    management_group: Annotated[str, Field(pattern=r"^([\w().-]{0,89}[\w()-])?$")] = ""
     subscriptions: Annotated[tuple[SubscriptionId, ...], Names] = ()
     clusters: Annotated[tuple[ClusterName, ...], Names] = ()
     node_pools: Annotated[tuple[PoolName, ...], Names] = ()

@@ -7,42 +7,44 @@ fix holds a lease besides, so that one whose process died is told from one that 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import secrets
 import socket
-import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, NoReturn
 
-from shared.errors import GuardError, StoreError, UsageError
-from shared.models import Run, RunState
-from shared.runs import starting
+from shared.errors import GuardError, UsageError
+from shared.models import Run, Starter
+from shared.runs.hosts import leases, starting
+from shared.runs.model.messages import End
+from shared.runs.services import Services
+from shared.runs.steps.records import finish
 from shared.store import Store
 
-log = logging.getLogger(__name__)
-
-# How long a fix is believed to be going after its process last said so: well above the difference of two clocks.
-_LEASE_SECONDS = 180.0
 _RENEWALS = 6
 
 
-async def alone(store: Store, run: Run, work: Callable[[], Awaitable[Run]]) -> Run:
+async def alone(services: Services, run: Run, work: Callable[[], Awaitable[Run]]) -> Run:
     """Record the fix `run` as going, and give the result of `work`, with no other fix of its subscriptions meanwhile.
 
-    Raises UsageError where another one is going (nothing is recorded then), CrowdedError where others are starting, and
-    GuardError where the lease was lost.
+    Raises UsageError where another one is going or fixes are held (nothing is recorded then), CrowdedError where others
+    are starting, and GuardError where the lease was lost.
     """
+    store = services.store
+    held = await store.hold()
+    if held is not None:
+        raise UsageError(
+            f"fixes are held since {held.since:%Y-%m-%d %H:%M} UTC by {held.by}: {held.reason}. Release them with:"
+            " kubelet-guard hold --release"
+        )
     owner = f"{socket.gethostname()}, process {os.getpid()} ({secrets.token_hex(3)})"
-    lease = starting.lease(run.id)
+    lease = leases.name(run.id)
     async with starting.turn(store, owner):
         for other in await starting.going(store):
             # No default: what an app that was asked for "all" looks into is not known here.
             if other.id != run.id and starting.same_scope(run, other, ()):
-                await _step_over(store, other)
-        if not await store.claim(lease, owner, _LEASE_SECONDS):
+                await _step_over(services, other)
+        if not await store.claim(lease, owner, leases.LEASE_SECONDS):
             raise UsageError(_going(run, await store.holder(lease)))
         await store.save_run(run)
     try:
@@ -51,24 +53,23 @@ async def alone(store: Store, run: Run, work: Callable[[], Awaitable[Run]]) -> R
         await store.release(lease, owner)
 
 
-async def _step_over(store: Store, other: Run) -> None:
+async def _step_over(services: Services, other: Run) -> None:
     """Record the end of a fix whose terminal is gone. Raises UsageError where it goes."""
-    if "by" in other.request:
+    if other.by is not Starter.TERMINAL:
         raise UsageError(
             f"the fix {other.id} of the app is {other.state.replace('_', ' ')} on the same subscriptions;"
             f" wait for its end, or cancel it: POST /api/runs/{other.id}/cancel"
         )
-    holder = await store.holder(starting.lease(other.id))
+    holder = await leases.holder(services.store, other.id)
     if holder is not None:
         raise UsageError(_going(other, holder))
-    error = "its terminal went away before it was over"
-    await store.save_run(replace(other, state=RunState.FAILED, finished=datetime.now(UTC), error=error))
+    await finish(services, other, End(error="its terminal went away before it was over"), resumable=True)
 
 
 def _going(run: Run, holder: str | None) -> str:
     return (
         f"the fix {run.id} is going on the same subscriptions: {holder}; wait for its end, or stop it there with"
-        f" Ctrl-C. Where that process is gone, try again in {_LEASE_SECONDS / 60:.0f} minutes"
+        f" Ctrl-C. Where that process is gone, try again in {leases.LEASE_SECONDS / 60:.0f} minutes"
     )
 
 
@@ -88,17 +89,11 @@ async def _while_renewed(store: Store, lease: str, owner: str, work: Callable[[]
 
 
 async def _renew(store: Store, lease: str, owner: str) -> NoReturn:
-    """Renew the lease until cancelled. Raises GuardError where it is lost."""
-    renewed = time.monotonic()
+    """Renew the lease until cancelled. Raises GuardError where it is lost.
+
+    While the store is away nobody can take it over there, and no command is sent without a word to the store.
+    """
     while True:
-        await asyncio.sleep(_LEASE_SECONDS / _RENEWALS)
-        try:
-            held = await store.claim(lease, owner, _LEASE_SECONDS)
-        except StoreError as error:
-            if time.monotonic() - renewed > _LEASE_SECONDS * (_RENEWALS - 2) / _RENEWALS:
-                raise
-            log.warning("%s could not be renewed, and will be: %s", lease, error)
-            continue
-        if not held:
+        await asyncio.sleep(leases.LEASE_SECONDS / _RENEWALS)
+        if not await store.claim(lease, owner, leases.LEASE_SECONDS):
             raise GuardError(f"{lease} was taken over by {await store.holder(lease)}: this process slept too long")
-        renewed = time.monotonic()

@@ -1,0 +1,163 @@
+"""Holding the records of runs against what is going: nothing inside an orchestration can mend the orchestration itself.
+
+In the Functions host the top instance fails for good where its worker dies in the wrong moment (FACTS, section 9). Its
+run is then begun again, from what the store knows; after some times it is ended, with every node recorded.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from shared import telemetry
+from shared.errors import GuardError
+from shared.models import Run, RunKind, RunState, Starter
+from shared.runs import words
+from shared.runs.hosts import leases, starting
+from shared.runs.hosts.starting import Orchestrations
+from shared.runs.model import ENGINE
+from shared.runs.model.messages import End, Ref
+from shared.runs.model.request import FixRequest, RunRequest
+from shared.runs.services import Services
+from shared.runs.steps.records import finish
+from shared.store import new_run_id
+
+log = logging.getLogger(__name__)
+
+BEGINNINGS = 5
+"""How often a run is begun in all."""
+
+_IDLE = timedelta(minutes=15)
+_LATE = timedelta(minutes=20)
+_PURGE_EVERY = 20 * 3600.0
+_RETRY_EVERY = 10 * 60.0
+_RETRIES = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the watchdog did: runs begun again, ended and woken, and whether the scheduled run was started."""
+
+    begun: tuple[str, ...] = ()
+    ended: tuple[str, ...] = ()
+    woken: tuple[str, ...] = ()
+    started: str = ""
+    overdue: bool = False
+
+
+async def watch(
+    services: Services,
+    orchestrations: Orchestrations,
+    now: datetime,
+    due_since: Callable[[datetime], datetime | None],
+) -> Seen:
+    """Reconcile records and orchestrations once.
+
+    `due_since(moment)` gives when the scheduled run was last due before a moment.
+    """
+    begun: list[str] = []
+    ended: list[str] = []
+    woken: list[str] = []
+    for run in await starting.going(services.store):
+        try:
+            did = await _mind(services, orchestrations, run, now)
+        except GuardError as error:
+            log.warning("the watchdog could not look after the run %s: %s", run.id, error)
+            continue
+        for word, runs in (("begun", begun), ("ended", ended), ("woken", woken)):
+            if did == word:
+                runs.append(run.id)
+    started, overdue = await _schedule(services, orchestrations, now, due_since)
+    await _tidy(services, orchestrations, now)
+    return Seen(tuple(begun), tuple(ended), tuple(woken), started, overdue)
+
+
+async def idle(services: Services, now: datetime) -> bool:
+    """Whether this minute may be left out: nothing is recorded as going, and it is not a quarter of an hour."""
+    if now.minute % (_IDLE.seconds // 60) == 0:
+        return False
+    return not await starting.going(services.store)
+
+
+async def _mind(services: Services, orchestrations: Orchestrations, run: Run, now: datetime) -> str:
+    if run.by is Starter.TERMINAL or run.fix_run:
+        return ""  # a terminal's is its own business; a plan ends with its fix
+    if run.engine != ENGINE:
+        await orchestrations.end(run.id, "another version of the app began it")
+        await finish(services, run, End(error="the app was updated while this run was going: start it again"))
+        return "ended"
+    if await orchestrations.going(run.id):
+        return await _wake(services, orchestrations, run)
+    if now - run.started < starting.BIRTH and run.epoch == 0:
+        return ""
+    if run.epoch + 1 >= BEGINNINGS:
+        await finish(services, run, End(error=f"{starting.LOST}, after {BEGINNINGS} beginnings"))
+        return "ended"
+    again = replace(run, epoch=run.epoch + 1)
+    log.warning("run %s: %s; it is begun again (%d of %d)", run.id, starting.LOST, again.epoch + 1, BEGINNINGS)
+    await services.store.save_run(again)
+    await orchestrations.start(run.id, Ref(run_id=run.id, epoch=again.epoch))
+    return "begun"
+
+
+async def _wake(services: Services, orchestrations: Orchestrations, run: Run) -> str:
+    """A run that waits for a word that was said, and was not woken."""
+    if run.state is not RunState.AWAITING_APPROVAL or run.approval is None:
+        return ""
+    said = await words.decision(services.store, run.id, run.approval.digest)
+    expired = run.approval.expires is not None and run.approval.expires < datetime.now(UTC)
+    if said is None and not expired and not await words.cancelled(services.store, run):
+        return ""
+    await orchestrations.wake(run.id)
+    return "woken"
+
+
+async def _schedule(
+    services: Services,
+    orchestrations: Orchestrations,
+    now: datetime,
+    due_since: Callable[[datetime], datetime | None],
+) -> tuple[str, bool]:
+    """Try the scheduled run again that could not start or found nothing, and say where one is overdue."""
+    due = due_since(now)
+    if due is None or now - due < timedelta(minutes=5):
+        return "", False
+    runs = [run for run in (await services.store.runs(100)).runs if run.by is Starter.TIMER and not run.fix_run]
+    since = [run for run in runs if run.started >= due - timedelta(minutes=1)]
+    if any(not run.state.final or run.state is not RunState.FAILED or _found(run) for run in since):
+        return "", False
+    overdue = now - due >= _LATE
+    if overdue and await services.store.claim(f"overdue/{due.isoformat()}", "told", 30 * 86_400.0):
+        telemetry.tell_overdue(due, since[0].error if since else "")
+    if len(since) >= _RETRIES or now - due > timedelta(hours=6):
+        return "", overdue
+    if not await services.store.claim(f"schedule/{due.isoformat()}/{len(since)}", new_run_id(now), _RETRY_EVERY):
+        return "", overdue
+    try:
+        run = await start_scheduled(services, orchestrations)
+    except GuardError as error:
+        log.warning("the scheduled run could not be started: %s", error)
+        return "", overdue
+    return run.id, overdue
+
+
+def _found(run: Run) -> bool:
+    return run.summary is not None and run.summary.nodes > 0
+
+
+async def start_scheduled(services: Services, orchestrations: Orchestrations) -> Run:
+    """Start the scheduled run (GUARD_MODE). Raises as `starting.start`."""
+    kind = RunKind(services.settings.mode)
+    request = RunRequest() if kind is RunKind.AUDIT else FixRequest()
+    return await starting.start(services, orchestrations, kind, request, by=Starter.TIMER)
+
+
+async def _tidy(services: Services, orchestrations: Orchestrations, now: datetime) -> None:
+    """Once a day delete what is old, in the store and in Durable Functions."""
+    store, settings = services.store, services.settings
+    if not await store.claim("tidy", leases.APP + now.isoformat(), _PURGE_EVERY):
+        return
+    await store.purge(timedelta(days=settings.keep_days), timedelta(days=settings.keep_work_days), now)
+    await orchestrations.forget(now - timedelta(days=settings.keep_work_days))

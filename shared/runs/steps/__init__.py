@@ -1,0 +1,42 @@
+"""What a run's steps do: each takes and gives a message, may be done again, and waits for nothing.
+
+What is large (nodes, evidence, findings) goes through the store; what is given back is small. One bad node, cluster or
+subscription becomes findings; what is raised is for the whole step: no credential, no store, or unforeseen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from shared.runs.model import messages
+from shared.runs.services import Services
+from shared.runs.steps import batches, discovering, leaving, pools, records, scope
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step: what it is told, and what carries it out."""
+
+    message: type[messages.Message]
+    carry_out: Callable[[Services, Any], Awaitable[messages.Message]]
+
+
+STEPS: dict[str, Step] = {
+    "begin": Step(messages.Ref, records.begin),
+    "scope": Step(messages.Ref, scope.scope),
+    "open_lane": Step(messages.OpenLane, scope.open_lane),
+    "find_nodes": Step(messages.FindNodes, discovering.find_nodes),
+    "advance": Step(messages.Advance, batches.advance),
+    "leave": Step(messages.Leave, leaving.leave),
+    "gather": Step(messages.Ref, pools.gather),
+    "ask_approval": Step(messages.Ask, records.ask_approval),
+    "decision": Step(messages.Ref, records.decision),
+    "open_fix": Step(messages.Ref, pools.open_fix),
+    "open_wave": Step(messages.OpenWave, pools.open_wave),
+    "leave_pool": Step(messages.LeavePool, leaving.leave_pool),
+    "listen": Step(messages.Ref, records.listen),
+    "finish": Step(messages.Finish, records.finish_step),
+}
+"""What orchestrators may call, by name."""

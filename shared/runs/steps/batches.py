@@ -1,0 +1,291 @@
+"""Advancing batches of nodes: what is due is started, looked at, judged and recorded; nothing is waited for.
+
+A batch is a work row. It is written before commands are sent (so that nobody else sends them, and an heir knows that
+they may have been) and after, always only over the row that was read: of two that advance the same batch one gives way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from shared.azure import CommandResult, Pending, precheck
+from shared.models import Evidence, Node, Problem, RunKind, Status
+from shared.node.planning import Method
+from shared.runs import documents
+from shared.runs.model import batch as batches
+from shared.runs.model import findings, keys
+from shared.runs.model.batch import Answer, Batch, OpenNode
+from shared.runs.model.history import Past
+from shared.runs.model.messages import Advance, Advanced, BatchNow
+from shared.runs.model.plans import NodePlan, entry_digest, held_back, plan_node
+from shared.runs.nodes.looking import collect
+from shared.runs.nodes.program import Done, Send, resume
+from shared.runs.nodes.repairing import Limits, lost, repair
+from shared.runs.nodes.verdicts import internal, judged
+from shared.runs.services import Services
+from shared.runs.steps import leaving, pages
+from shared.runs.steps.progress import save_progress
+from shared.runs.steps.recording import Judged, as_internal, from_problem, newly_failing, past, record
+from shared.runs.steps.standing import Standing, stand
+
+log = logging.getLogger(__name__)
+
+# A command may end at once, and the next one too; whatever still has something to do after this comes again.
+_ROUNDS = 8
+
+
+class OvertakenError(Exception):
+    """Another one has written the batch meanwhile: what it says now is what holds."""
+
+
+async def advance(services: Services, message: Advance) -> Advanced:
+    """Do what is due in the batches; gives how they stand. Raises StoreError; then it may be done again."""
+    standing = await stand(services, message)
+    if standing.over:
+        return Advanced(over=True)
+    turns = [_Turn(services, standing, name, message.first_look) for name in message.batches]
+    ended = await asyncio.gather(*(turn.take() for turn in turns), return_exceptions=True)
+    for error in ended:
+        if isinstance(error, BaseException):
+            raise error  # now that the others are written down
+    started = sum(turn.started for turn in turns)
+    subscription = next((node.node.subscription for turn in turns for node in turn.batch.nodes), "")
+    return Advanced(
+        cancelled=standing.cancelled,
+        batches=tuple(result for result in ended if isinstance(result, BatchNow)),
+        looked=sum(turn.looked for turn in turns),
+        ended=sum(turn.ended for turn in turns),
+        started=started,
+        levels=services.azure.levels(subscription) if started and subscription else {},
+    )
+
+
+@dataclass(slots=True)
+class _Ready:
+    """A node that is done: what is recorded of it, and the plan that was made."""
+
+    at: OpenNode
+    seen: Evidence | Problem | Judged
+
+
+@dataclass
+class _Turn:
+    """One advance of one batch."""
+
+    services: Services
+    standing: Standing
+    name: str
+    first_look: float
+    batch: Batch = field(default_factory=lambda: Batch("", 0, ()))
+    started: int = 0
+    looked: int = 0
+    ended: int = 0
+    etag: str = ""
+    written: Batch | None = None
+
+    async def take(self) -> BatchNow:
+        """Advance the batch. Raises OvertakenError where another one did."""
+        work = await self.services.store.work(self.standing.run.id, self.name)
+        if work is None:
+            raise LookupError(f"run {self.standing.run.id} has no batch {self.name}")
+        self.batch, self.etag = batches.from_text(work.text, self.name), work.etag
+        read = self.written = self.batch
+        now = datetime.now(UTC)
+        await self._look(now)
+        for _ in range(_ROUNDS):
+            done, sends = await self._next(datetime.now(UTC))
+            if done:
+                await self._record(done)
+            if not sends:
+                break
+            await self._start(sends)
+        if self.batch != self.written:
+            self.batch = replace(self.batch, costs=self.batch.costs.plus(self.services.costs()))
+            await self._write()
+        if self.batch.tally != read.tally:
+            await save_progress(self.services, self.standing.run.id, self.name, self.batch)
+        return self.batch.now(self.name, datetime.now(UTC))
+
+    async def _write(self) -> None:
+        text = batches.to_text(self.batch)
+        etag = await self.services.store.put_work(self.standing.run.id, self.name, text, self.etag)
+        if etag is None:
+            raise OvertakenError(f"the batch {self.name} was advanced by another one meanwhile")
+        self.etag, self.written = etag, self.batch
+
+    def _set(self, changed: Sequence[OpenNode]) -> None:
+        by_key = {node.node.key: node for node in changed}
+        self.batch = replace(
+            self.batch, nodes=tuple(by_key.get(node.node.key, node) for node in self.batch.nodes)
+        )
+
+    # Looking
+
+    async def _look(self, now: datetime) -> None:
+        due = [
+            node
+            for node in self.batch.nodes
+            if node.command is not None and node.command.url and node.command.due <= now
+        ]
+        self._set(await asyncio.gather(*(self._look_at(node) for node in due)))
+
+    async def _look_at(self, node: OpenNode) -> OpenNode:
+        assert node.command is not None  # the caller chose it
+        first = node.command.looks == 0
+        try:
+            result = await self.services.azure.look(node.node, node.command)
+        except Exception as error:
+            log.exception("looking at %s failed", node.node.id)
+            result = replace(internal(error), may_have_run=True)
+        self.looked += first
+        if isinstance(result, Pending):
+            return replace(node, command=result)
+        self.ended += first
+        # It was started: what failed since does not undo it.
+        return _answered(node, replace(result, may_have_run=True) if isinstance(result, Problem) else result)
+
+    # Deciding what comes next
+
+    async def _next(self, now: datetime) -> tuple[list[_Ready], list[tuple[OpenNode, str]]]:
+        done: list[_Ready] = []
+        sends: list[tuple[OpenNode, str]] = []
+        plans = await self._plans(now)
+        for node in self.batch.nodes:
+            if not _to_do(node, now):
+                continue
+            try:
+                step = self._resumed(node, plans.get(node.plan))
+            except Exception as error:
+                # Nothing that one node does may stop the others; what happened is in the finding and the log.
+                log.exception("working on %s failed", node.node.id)
+                step = Done(self._failed(node, error, plans.get(node.plan)))
+            if isinstance(step, Done):
+                done.append(_Ready(node, step.value))
+            else:
+                sends.append((node, step.script))
+        return done, sends
+
+    async def _plans(self, now: datetime) -> dict[int, NodePlan]:
+        wanted = [node.plan for node in self.batch.nodes if node.plan >= 0 and _to_do(node, now)]
+        if not wanted:
+            return {}
+        pool = keys.pool_of(self.name)
+        return await pages.load(self.services.store, self.standing.run.id, pool, wanted)
+
+    def _resumed(self, node: OpenNode, plan: NodePlan | None) -> Send | Done[Evidence | Problem | Judged]:
+        run_id = self.standing.run.id
+        if plan is not None:
+            if self.standing.cancelled and not node.begun:
+                return Done(leaving.left_alone(run_id, plan, "left", leaving.CANCELLED_REASON))
+            settings = self.services.settings
+            step = resume(repair(run_id, plan, Limits(settings.restart_seconds, settings.settle_seconds)), node.answers)
+            if isinstance(step, Done):
+                return Done(Judged(plan.node, step.value.findings, step.value.proofs))
+            return step
+        if not node.begun:
+            problem = precheck(node.node) or (leaving.CANCELLED if self.standing.cancelled else None)
+            if problem is not None:
+                return Done(problem)
+        return resume(collect(run_id, node.node.key), node.answers)
+
+    def _failed(self, node: OpenNode, error: Exception, plan: NodePlan | None) -> Problem | Judged:
+        if plan is None:
+            return internal(error)
+        return Judged(plan.node, lost(self.standing.run.id, plan, error))
+
+    # Starting
+
+    async def _start(self, sends: Sequence[tuple[OpenNode, str]]) -> None:
+        now = datetime.now(UTC)
+        marked = [
+            replace(node, sending=now, doubtful=node.doubtful or node.sending is not None) for node, _ in sends
+        ]
+        self._set(marked)
+        await self._write()
+        scripts = [script for _, script in sends]
+        self._set(
+            await asyncio.gather(*(self._send(node, script) for node, script in zip(marked, scripts, strict=True)))
+        )
+        # At once: until it is written nobody else knows where to ask.
+        self.batch = replace(self.batch, costs=self.batch.costs.plus(self.services.costs()))
+        await self._write()
+
+    async def _send(self, node: OpenNode, script: str) -> OpenNode:
+        try:
+            result = await self.services.azure.start(node.node, script, node.command, self.first_look)
+        except Exception as error:
+            log.exception("starting a command on %s failed", node.node.id)
+            result = replace(internal(error), may_have_run=True)
+        if isinstance(result, Pending):
+            self.started += bool(result.url)
+            return replace(node, command=result, sending=None)
+        self.started += isinstance(result, CommandResult)
+        return _answered(node, result)
+
+    # Recording
+
+    async def _record(self, ready: Sequence[_Ready]) -> None:
+        run, request = self.standing.run, self.standing.request
+        known = await past(self.services, [one.at.node for one in ready])
+        made: list[Judged] = []
+        plans: list[NodePlan] = []
+        for one in ready:
+            done, plan = self._judged(one, request.control_ids, request.method, known, request.retry_rolled_back)
+            made.append(done)
+            plans += [plan] if plan is not None else []
+        mend = as_internal(run.id) if run.kind is not RunKind.FIX else leaving.unrecorded(run.id)
+        made = await record(self.services, made, known, mend)
+        if plans:
+            place = keys.plans(self.name, len(self.batch.plans))
+            await documents.save(self.services.store, run.id, place, documents.PLANS, plans)
+            entries = tuple((plan.node.key, entry_digest(plan)) for plan in plans)
+            self.batch = replace(self.batch, plans=(*self.batch.plans, entries))
+        gone = {one.at.node.key for one in ready}
+        self.batch = replace(self.batch, nodes=tuple(n for n in self.batch.nodes if n.node.key not in gone))
+        for done in made:
+            self.batch = self.batch.counted(done.findings, newly_failing(done, known))
+
+    def _judged(
+        self, one: _Ready, controls: tuple[str, ...], method: Method, known: Past, retry: bool
+    ) -> tuple[Judged, NodePlan | None]:
+        run, node = self.standing.run, one.at.node
+        if isinstance(one.seen, Judged):
+            return one.seen, None
+        if isinstance(one.seen, Problem):
+            return from_problem(run.id, node, controls, one.seen), None
+        try:
+            return self._verdicts(node, one.seen, controls, method, known, retry)
+        except Exception as error:
+            log.exception("judging %s failed", node.id)
+            return from_problem(run.id, node, controls, internal(error)), None
+
+    def _verdicts(
+        self, node: Node, seen: Evidence, controls: tuple[str, ...], method: Method, known: Past, retry: bool
+    ) -> tuple[Judged, NodePlan | None]:
+        run = self.standing.run
+        verdicts = judged(node, controls, seen, known)
+        now = datetime.now(UTC)
+        made = [findings.from_verdict(run.id, now, node, name, verdict) for name, verdict in verdicts.items()]
+        proofs = {name: verdict.proof for name, verdict in verdicts.items()}
+        failing = tuple(finding.control for finding in made if finding.status is Status.FAIL)
+        plan = None
+        if run.kind is RunKind.PLAN and failing:
+            plan = held_back(plan_node(node, failing, seen, method), known, retry=retry)
+            documents.PLANS.dump_json([plan])  # what could not be stored would take the batch along
+        return Judged(node, made, proofs), plan
+
+
+def _to_do(node: OpenNode, now: datetime) -> bool:
+    """Whether the program of a node is to be gone on with: it has an answer, or something to send (again)."""
+    if node.command is not None:
+        return not node.command.url and node.command.due <= now
+    return node.due is None or node.due <= now
+
+
+def _answered(node: OpenNode, result: CommandResult | Problem) -> OpenNode:
+    answer = Answer(result, node.doubtful)
+    return replace(node, answers=(*node.answers, answer), command=None, sending=None, doubtful=False)

@@ -1,0 +1,96 @@
+"""Finding the nodes of a chunk of clusters, page by page, into batches."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from shared.azure import precheck
+from shared.models import Cluster, Node, ScopeProblem
+from shared.runs import documents
+from shared.runs.model import batch as batches
+from shared.runs.model import keys, pace
+from shared.runs.model.batch import BATCH, Batch, OpenNode
+from shared.runs.model.messages import BatchRef, FindNodes, Found
+from shared.runs.services import Services
+from shared.runs.steps.leaving import record_places
+from shared.runs.steps.progress import save_found
+from shared.runs.steps.standing import stand
+
+
+async def find_nodes(services: Services, message: FindNodes) -> Found:
+    """Make batches of the nodes of a chunk, and record what cannot be listed.
+
+    The chunk's document comes last: what an attempt has left that did not get there is never looked at.
+    """
+    standing = await stand(services, message)
+    if standing.over:
+        return Found()
+    run_id, subscription, store = standing.run.id, message.subscription, services.store
+    place = keys.chunk(subscription, message.chunk)
+    known = await documents.find(store, run_id, place, documents.FOUND)
+    if known is not None:
+        return known
+    chunked = await documents.load(store, run_id, keys.clusters(subscription), documents.CHUNKS)
+    pools = standing.request.node_pools or None
+    gathering = _Gathering(services, run_id, subscription, message.chunk)
+    await asyncio.gather(*(gathering.list_nodes(cluster, pools) for cluster in chunked[message.chunk]))
+    await gathering.flush()
+    tally = await record_places(services, standing, gathering.problems)
+    found = Found(batches=tuple(gathering.batches), tally=tally)
+    await documents.save(store, run_id, place, documents.FOUND, found)
+    services.on_found(gathering.found)
+    if gathering.found:
+        share = services.settings.budget_percent / 100
+        seconds = pace.last_start(gathering.regions, share) + services.settings.command_seconds * 1.5
+        until = pace.after(datetime.now(UTC), seconds)
+        await save_found(services, run_id, place, gathering.found, services.costs(), until)
+    return found
+
+
+@dataclass
+class _Gathering:
+    """The nodes of a chunk on their way into batches; no more of them are held than fill a batch a region."""
+
+    services: Services
+    run_id: str
+    subscription: str
+    chunk: int
+    problems: list[ScopeProblem] = field(default_factory=list)
+    batches: list[BatchRef] = field(default_factory=list)
+    regions: Counter[str] = field(default_factory=Counter)
+    found: int = 0
+    _token: str = field(default_factory=lambda: secrets.token_hex(4))
+    _nodes: defaultdict[str, list[Node]] = field(default_factory=lambda: defaultdict(list))
+
+    async def list_nodes(self, cluster: Cluster, pools: tuple[str, ...] | None) -> None:
+        """Take a cluster's nodes in."""
+        async for item in self.services.azure.nodes(cluster, pools):
+            if isinstance(item, ScopeProblem):
+                self.problems.append(item)
+                continue
+            held = self._nodes[item.location]
+            held.append(item)
+            if len(held) >= BATCH:
+                self._nodes[item.location] = []
+                await self._put(held)
+
+    async def flush(self) -> None:
+        """Make batches of what is left."""
+        for held in self._nodes.values():
+            if held:
+                await self._put(held)
+        self._nodes.clear()
+
+    async def _put(self, nodes: list[Node]) -> None:
+        number = len(self.batches)
+        name = keys.audit_batch(self.subscription, self.chunk, self._token, number)
+        asked = sum(precheck(node) is None for node in nodes)
+        self.batches.append(BatchRef(name=name, region=nodes[0].location, nodes=asked))
+        self.regions[nodes[0].location] += asked
+        self.found += len(nodes)
+        batch = Batch(nodes[0].location, len(nodes), tuple(OpenNode(node) for node in nodes))
+        await self.services.store.put_work(self.run_id, name, batches.to_text(batch), None)

@@ -1,0 +1,112 @@
+"""Recording what was found: findings with what earlier runs knew of them, and for what later ones will ask."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from shared.errors import NotStorable
+from shared.models import Finding, Node, Problem, Status
+from shared.runs.model import findings, history
+from shared.runs.model.history import Past
+from shared.runs.nodes.verdicts import internal
+from shared.runs.services import Services
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A node that is done: its findings, and what was proved of it, by control."""
+
+    node: Node
+    findings: Sequence[Finding]
+    proofs: Mapping[str, str] = field(default_factory=dict)
+
+
+async def past(services: Services, nodes: Sequence[Node]) -> Past:
+    """What earlier runs knew of these nodes."""
+    return await services.store.history(nodes) if nodes else {}
+
+
+async def record(
+    services: Services, judged: Sequence[Judged], known: Past, mend: Callable[[Judged, Exception], Judged]
+) -> list[Judged]:
+    """Save what was found of nodes and what it teaches; gives them as saved.
+
+    A node whose findings cannot be stored gets those that `mend` makes of it, and keeps no other from being recorded.
+    """
+    marked = [_marked(one, known) for one in judged]
+    try:
+        await _save(services, marked, known)
+    except NotStorable:
+        marked = [await _save_alone(services, one, known, mend) for one in marked]
+    services.on_findings([finding for one in marked for finding in one.findings])
+    return marked
+
+
+async def _save_alone(
+    services: Services, judged: Judged, known: Past, mend: Callable[[Judged, Exception], Judged]
+) -> Judged:
+    try:
+        await _save(services, [judged], known)
+        return judged
+    except NotStorable as error:
+        log.exception("recording %s failed", judged.node.id)
+        mended = mend(judged, error)
+        await _save(services, [mended], known)
+        return mended
+
+
+def _marked(judged: Judged, known: Past) -> Judged:
+    made = [
+        history.with_history(finding, known.get((judged.node.key, finding.control))) for finding in judged.findings
+    ]
+    return Judged(judged.node, made, judged.proofs)
+
+
+async def _save(services: Services, marked: Sequence[Judged], known: Past) -> None:
+    lessons = [
+        lesson
+        for one in marked
+        for finding in one.findings
+        if (
+            lesson := history.after(
+                finding,
+                one.node.key,
+                known.get((one.node.key, finding.control)),
+                one.proofs.get(finding.control, ""),
+            )
+        )
+        is not None
+    ]
+    # In this order: a node with findings is done, and would not be remembered after an interruption between the two.
+    await services.store.save_history(lessons)
+    await services.store.save_findings([finding for one in marked for finding in one.findings])
+
+
+def as_internal(run_id: str) -> Callable[[Judged, Exception], Judged]:
+    """`mend` of an audit: the node's findings are that the run failed on it."""
+
+    def mend(judged: Judged, error: Exception) -> Judged:
+        controls = [finding.control for finding in judged.findings]
+        return from_problem(run_id, judged.node, controls, internal(error))
+
+    return mend
+
+
+def from_problem(run_id: str, node: Node, controls: Sequence[str], problem: Problem) -> Judged:
+    """A node that could not be looked at."""
+    return Judged(node, findings.from_problem(run_id, datetime.now(UTC), node, controls, problem))
+
+
+def newly_failing(judged: Judged, known: Past) -> bool:
+    """Whether a control fails on the node that was right when it was last judged."""
+    return any(
+        finding.status is Status.FAIL
+        and (before := known.get((judged.node.key, finding.control))) is not None
+        and before.status is Status.PASS
+        for finding in judged.findings
+    )

@@ -1,0 +1,56 @@
+"""What is said to a run from outside while it goes: stop, and yes or no to its plan.
+
+Kept in the store; the first word wins.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from shared.models import Run
+from shared.store import Store
+
+# Claims end some day; these are to outlast every run.
+_FOR_GOOD = 10 * 365 * 86_400.0
+
+
+class Decision(StrEnum):
+    """What was said to a plan."""
+
+    APPROVED = "approved"
+    REFUSED = "refused"
+
+
+def root(run: Run) -> str:
+    """The run that was asked for: a fix's planning run is stopped with the fix."""
+    return run.fix_run or run.id
+
+
+async def cancel(store: Store, run: Run) -> None:
+    """Ask a run to stop: nodes in hand are finished, no other is begun. One that is gone on with later does not heed
+    it."""
+    await store.claim(_stop(run), "cancelled", _FOR_GOOD)
+
+
+async def cancelled(store: Store, run: Run) -> bool:
+    """Whether a run was asked to stop."""
+    return await store.holder(_stop(run)) is not None
+
+
+def _stop(run: Run) -> str:
+    return f"cancel/{root(run)}/{run.epoch}"
+
+
+async def decide(store: Store, run_id: str, digest: str, decision: Decision) -> bool:
+    """Record what was said to a plan of a run. False where the opposite was said before."""
+    return await store.claim(_plan(run_id, digest), decision.value, _FOR_GOOD)
+
+
+async def decision(store: Store, run_id: str, digest: str) -> Decision | None:
+    """What was said to a plan of a run, if anything."""
+    said = await store.holder(_plan(run_id, digest))
+    return None if said is None else Decision(said)
+
+
+def _plan(run_id: str, digest: str) -> str:
+    return f"decision/{run_id}/{digest}"
