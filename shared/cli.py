@@ -26,7 +26,8 @@ from shared.settings import Settings
 # What a command needs is imported by the command: `--help` and a wrong option answer at once.
 if TYPE_CHECKING:
     from shared.models import Finding, Run
-    from shared.runs import OnBegun, Services
+    from shared.runs.hosts.terminal import OnBegun
+    from shared.runs.services import Services
     from shared.runs.model.request import Request
     from shared.store import Store
 
