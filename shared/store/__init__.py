@@ -2,6 +2,6 @@
 
 from shared.store.opening import open_store
 from shared.store.run_ids import new_run_id
-from shared.store.store import Command, FindingPage, FindingQuery, RunPage, Store
+from shared.store.store import Command, FindingPage, FindingQuery, RunPage, Store, Work
 
-__all__ = ["Command", "FindingPage", "FindingQuery", "RunPage", "Store", "new_run_id", "open_store"]
+__all__ = ["Command", "FindingPage", "FindingQuery", "RunPage", "Store", "Work", "new_run_id", "open_store"]
