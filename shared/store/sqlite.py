@@ -145,18 +145,20 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        match getattr(error, "sqlite_errorname", ""):
+        name = getattr(error, "sqlite_errorname", "")
+        busy = name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+        match name:
             case "SQLITE_NOTADB":
                 remedy = "it is not a database: name a file that does not exist yet"
             case "SQLITE_CORRUPT":
                 remedy = "restore it from a backup, or name a new file"
             case "SQLITE_FULL":
                 remedy = "free some space on the disk"
-            case "SQLITE_BUSY":
+            case _ if busy:
                 remedy = f"another process has held it for {BUSY_SECONDS:g} s: end that one, or use another file"
             case _:
                 remedy = "see that the file and its folder are on a local disk and can be written"
-        raise StoreError(f"the store {path} cannot be used: {error}; {remedy}") from error
+        raise StoreError(f"the store {path} cannot be used: {error}; {remedy}", transient=busy) from error
 
 
 class SqliteBackend:

@@ -110,6 +110,11 @@ class Store:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
+    @property
+    def backend(self) -> Backend:
+        """What it is kept in."""
+        return self._backend
+
     # Findings
 
     async def save_findings(self, findings: Sequence[Finding]) -> None:
@@ -326,8 +331,16 @@ class Store:
 
         Expiry is judged by the clock of whoever asks: choose `seconds` well above the difference of the clocks.
         """
-        now = datetime.now(UTC)
-        wanted = Row(encode(_Claim(name, owner, now + timedelta(seconds=seconds))))
+        begun = datetime.now(UTC)
+        if not await self._claimed(name, owner, begun + timedelta(seconds=seconds)):
+            return False
+        if datetime.now(UTC) - begun <= timedelta(seconds=seconds / 2):
+            return True
+        # The store was away meanwhile, and much of the time is over: renewed. No time at all cannot be.
+        return seconds <= 0 or await self.claim(name, owner, seconds)
+
+    async def _claimed(self, name: str, owner: str, expires: datetime) -> bool:
+        wanted = Row(encode(_Claim(name, owner, expires)))
         key = digest(name)
         if await self._insert(Table.CLAIMS, _ALL, key, wanted) is not None:
             return True
@@ -335,7 +348,7 @@ class Store:
         if stored is None:  # released in between
             return await self._insert(Table.CLAIMS, _ALL, key, wanted) is not None
         held = _claim(stored)
-        if held.owner != owner and held.expires > now:
+        if held.owner != owner and held.expires > datetime.now(UTC):
             return False
         return await self._replace(Table.CLAIMS, _ALL, key, wanted, stored.etag) is not None
 

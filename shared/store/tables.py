@@ -58,8 +58,9 @@ _WRITER = "writer"
 _PARALLEL_READS = 16
 # Every write of ours can be made again, so a POST whose connection broke is sent again as well.
 _AGAIN: dict[str, Any] = {"retry_on_methods": ["POST"]}
-# The SDK's defaults (300 s each) would leave a caller hanging on a firewall that drops packets.
-_TIMEOUTS: dict[str, Any] = {"connection_timeout": 10, "read_timeout": 60}
+# The SDK's defaults (300 s each) would leave a caller hanging on a firewall that drops packets. The service gives up a
+# request after 30 s.
+_TIMEOUTS: dict[str, Any] = {"connection_timeout": 10, "read_timeout": 35}
 
 
 @asynccontextmanager
@@ -134,9 +135,12 @@ def _explain(account: str, error: AzureError) -> GuardError:
     if isinstance(error, ServiceRequestError):
         return StoreError(
             f"the store {account} cannot be reached: see that the account exists, that {host} resolves here, and that "
-            f"its firewall or private endpoint lets this machine in ({type(error.inner_exception).__name__})"
+            f"its firewall or private endpoint lets this machine in ({type(error.inner_exception).__name__})",
+            transient=True,
         )
-    return StoreError(f"the connection to the store {account} broke ({type(error).__name__}); run it again")
+    return StoreError(
+        f"the connection to the store {account} broke ({type(error).__name__}); run it again", transient=True
+    )
 
 
 def _refused(account: str, error: HttpResponseError, status: int) -> StoreError:
@@ -156,11 +160,12 @@ def _refused(account: str, error: HttpResponseError, status: int) -> StoreError:
             remedy = f"give the identity the role {ROLE} on the account (a new assignment takes some minutes)"
         case 404, _:
             remedy = "a table was deleted meanwhile, or this is not a table service URL: see the URL, then run it again"
-        case ((429 | 500 | 503), _):
+        case ((408 | 429 | 500 | 502 | 503 | 504), _):
             remedy = "the account is busy; run it again later"
         case _:
             remedy = "see that this is a storage account's table service URL (https://ACCOUNT.table.core.windows.net)"
-    return StoreError(f"the store {account} answered {status} ({code}): {remedy}")
+    transient = status in (408, 429) or status >= 500
+    return StoreError(f"the store {account} answered {status} ({code}): {remedy}", transient=transient)
 
 
 class TablesBackend:
