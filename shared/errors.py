@@ -28,7 +28,14 @@ class EndpointError(GuardError):
 
 
 class StoreError(GuardError):
-    """The store cannot be opened, read or written."""
+    """The store cannot be opened, read or written.
+
+    `transient` says that the same call may well go through later: no connection, a busy or failing service.
+    """
+
+    def __init__(self, text: str, *, transient: bool = False) -> None:
+        super().__init__(text)
+        self.transient = transient
 
 
 class NotStorable(StoreError):

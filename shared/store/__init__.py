@@ -1,7 +1,8 @@
 """Runs, findings and everything else that must survive: `open_store` gives the `Store`."""
 
 from shared.store.opening import open_store
+from shared.store.patient import patient
 from shared.store.run_ids import new_run_id
-from shared.store.store import Command, FindingPage, FindingQuery, RunPage, Store
+from shared.store.store import Command, FindingPage, FindingQuery, RunPage, Store, Work
 
-__all__ = ["Command", "FindingPage", "FindingQuery", "RunPage", "Store", "new_run_id", "open_store"]
+__all__ = ["Command", "FindingPage", "FindingQuery", "RunPage", "Store", "Work", "new_run_id", "open_store", "patient"]

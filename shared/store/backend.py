@@ -10,16 +10,16 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
 from shared.errors import NotStorable, UsageError
-from shared.store.keys import MAX_KEY, utf16_units
+from shared.store.keys import MAX_KEY, encode_key, utf16_units
 
 # The text fields of a row that a query can compare; each has a column (SQLite) or property (Tables) of its own.
-FIELDS = ("status", "subscription", "cluster", "node_pool", "node", "control", "kind")
+FIELDS = ("status", "subscription", "cluster", "node_pool", "node", "control", "kind", "outcome", "place", "day")
 MAX_PAGE = 1000
 # An entity holds 1 MiB, two bytes a UTF-16 code unit, some of it for keys and fields. The emulator (Azurite) counts the
 # entity as it is sent instead, in JSON with what is not ASCII as `\uXXXX`: a row fits both.
@@ -39,6 +39,7 @@ class Table(StrEnum):
     DOCUMENTS = "documents"
     CLAIMS = "claims"
     PROGRESS = "progress"
+    WORK = "work"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +65,16 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What is read. `etag` changes with every write of the row."""
+    """What is read. `etag` changes with every write of the row.
+
+    `fields` are those that the row has, and are read only where a query asks for them in the place of `data`.
+    """
 
     partition: str
     row: str
     data: str
     etag: str
+    fields: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,36 +85,75 @@ class Page:
     continuation: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Which rows of a table; what is empty (or None) does not restrict, and the rest must all hold.
+
+    `after` and `before` bound the partitions, both excluded. `first` to `last` are the rows from the key `first`
+    through those whose key starts with `last`. `equals` and `smaller` compare fields (of `FIELDS`) as text; a
+    row without the field is not meant.
+    """
+
+    partition: str | None = None
+    after: str = ""
+    before: str = ""
+    first: str = ""
+    last: str = ""
+    equals: Mapping[str, str] = field(default_factory=dict)
+    smaller: Mapping[str, str] = field(default_factory=dict)
+
+    def encoded(self) -> Where:
+        """The same with encoded keys. Raises UsageError where a key cannot be one."""
+
+        def key(text: str) -> str:
+            return text and encode_key(text)
+
+        at = None if self.partition is None else encode_key(self.partition)
+        return replace(
+            self,
+            partition=at,
+            after=key(self.after),
+            before=key(self.before),
+            first=key(self.first),
+            last=key(self.last),
+        )
+
+
 class Backend(Protocol):
-    """Every method raises StoreError (or CredentialError) where the store cannot be reached, read or written."""
+    """Every method raises StoreError (or CredentialError) where the store cannot be reached, read or written.
+
+    Every write can be made again: `writer` is a word that nobody else uses, and a row that this writer wrote is its own
+    success when it is met again.
+    """
 
     async def put(self, table: Table, partition: str, rows: Mapping[str, Row]) -> None:
-        """Write rows, replacing what is there. Cut in the middle, each row is there whole or not at all."""
+        """Write rows, replacing what is there. Cut in the middle, each row is there whole or not at all.
 
-    async def insert(self, table: Table, partition: str, row: str, data: Row) -> bool:
-        """Write a row that must not exist yet. False, with nothing written, where it does."""
+        Up to 100 rows (and 1 MB of them) of one call are written together or not at all.
+        """
 
-    async def replace(self, table: Table, partition: str, row: str, data: Row, etag: str) -> bool:
-        """Write a row that must still be the one read with `etag`. False, with nothing written, where it is not."""
+    async def insert(self, table: Table, partition: str, row: str, data: Row, writer: str) -> str | None:
+        """Write a row that must not exist yet, and give its etag. None, with nothing written, where it does."""
+
+    async def replace(self, table: Table, partition: str, row: str, data: Row, etag: str, writer: str) -> str | None:
+        """Write a row that must still be the one read with `etag`, and give the new etag.
+
+        None, with nothing written, where it is not.
+        """
 
     async def get(self, table: Table, partition: str, row: str) -> Stored | None:
         """One row, or None."""
 
-    async def starting(self, table: Table, partition: str, prefixes: Sequence[str]) -> tuple[Stored, ...]:
-        """All rows of a partition whose key starts with one of `prefixes`, prefix by prefix, in the keys' order."""
+    async def ranges(self, table: Table, partition: str, ranges: Sequence[tuple[str, str]]) -> tuple[Stored, ...]:
+        """All rows of a partition from the key `first` through those starting with `last`, range by range, in order."""
 
-    async def delete(self, table: Table, partition: str, row: str, etag: str | None = None) -> None:
-        """Delete a row where it is, and is still that one if `etag` is given."""
+    async def delete(self, table: Table, partition: str, rows: Collection[str], etag: str | None = None) -> None:
+        """Delete those rows that are there. With `etag`, of one row: where it is still that one."""
 
     async def query(
-        self,
-        table: Table,
-        partition: str | None,
-        equals: Mapping[str, str],
-        limit: int,
-        continuation: str | None,
+        self, table: Table, where: Where, limit: int, continuation: str | None = None, *, data: bool = True
     ) -> Page:
-        """At most `limit` (1 to MAX_PAGE) rows of a partition, or of all, whose fields equal `equals`.
+        """At most `limit` (1 to MAX_PAGE) rows, in order; without `data` their fields come in its place.
 
         Raises UsageError for a limit or continuation that cannot be.
         """

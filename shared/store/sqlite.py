@@ -10,7 +10,7 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -18,10 +18,10 @@ from typing import TypeVar
 from uuid import uuid4
 
 from shared.errors import StoreError
-from shared.store.backend import FIELDS, Page, Row, Stored, Table, check_limit, decode_continuation, page_of
+from shared.store.backend import FIELDS, Page, Row, Stored, Table, Where, check_limit, decode_continuation, page_of
 from shared.store.keys import decode_key, encode_key, prefix_end
 
-SCHEMA = 1
+SCHEMA = 2
 # "kgrd": says that a database is ours and not another program's (sqlite.org, PRAGMA application_id).
 APPLICATION_ID = 0x6B677264
 BUSY_SECONDS = 30.0
@@ -35,6 +35,8 @@ CREATE TABLE rows (
     PRIMARY KEY (family, partition, row)
 )
 """
+# The fields that schema 1 did not have.
+_SINCE_2 = ("outcome", "place", "day")
 _COLUMNS = ("family", "partition", "row", "etag", "data", *FIELDS)
 _INSERT = f"INTO rows ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
 _SELECT = "SELECT partition, row, data, etag FROM rows WHERE family = ?"
@@ -93,8 +95,13 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     if version < SCHEMA:
         with _transaction(connection):
             # Another process may have created it since.
-            if _identity(connection)[1] < SCHEMA:
+            version = _identity(connection)[1]
+            if version == 0:
                 connection.execute(_CREATE)
+            elif version == 1:
+                for name in _SINCE_2:
+                    connection.execute(f"ALTER TABLE rows ADD COLUMN {name} TEXT")
+            if version < SCHEMA:
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version = {SCHEMA}")
 
@@ -138,18 +145,20 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        match getattr(error, "sqlite_errorname", ""):
+        name = getattr(error, "sqlite_errorname", "")
+        busy = name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+        match name:
             case "SQLITE_NOTADB":
                 remedy = "it is not a database: name a file that does not exist yet"
             case "SQLITE_CORRUPT":
                 remedy = "restore it from a backup, or name a new file"
             case "SQLITE_FULL":
                 remedy = "free some space on the disk"
-            case "SQLITE_BUSY":
+            case _ if busy:
                 remedy = f"another process has held it for {BUSY_SECONDS:g} s: end that one, or use another file"
             case _:
                 remedy = "see that the file and its folder are on a local disk and can be written"
-        raise StoreError(f"the store {path} cannot be used: {error}; {remedy}") from error
+        raise StoreError(f"the store {path} cannot be used: {error}; {remedy}", transient=busy) from error
 
 
 class SqliteBackend:
@@ -178,18 +187,33 @@ class SqliteBackend:
 
         await self._run(work)
 
-    async def insert(self, table: Table, partition: str, row: str, data: Row) -> bool:
-        """See `Backend.insert`."""
-        values = _values(table, encode_key(partition), encode_key(row), uuid4().hex, data)
-        return await self._run(lambda connection: _change(connection, f"INSERT OR IGNORE {_INSERT}", values))
+    async def insert(self, table: Table, partition: str, row: str, data: Row, writer: str) -> str | None:
+        """See `Backend.insert`. The writer's word is the row's etag."""
+        at, key = encode_key(partition), encode_key(row)
+        values = _values(table, at, key, writer, data)
 
-    async def replace(self, table: Table, partition: str, row: str, data: Row, etag: str) -> bool:
+        def work(connection: sqlite3.Connection) -> str | None:
+            with _transaction(connection):
+                if connection.execute(f"INSERT OR IGNORE {_INSERT}", values).rowcount == 1:
+                    return writer
+                return _ours(connection, table, at, key, writer)
+
+        return await self._run(work)
+
+    async def replace(self, table: Table, partition: str, row: str, data: Row, etag: str, writer: str) -> str | None:
         """See `Backend.replace`."""
         at, key = encode_key(partition), encode_key(row)
         sets = ", ".join(f"{column} = ?" for column in _COLUMNS[3:])
-        values = (*_values(table, at, key, uuid4().hex, data)[3:], table, at, key, etag)
+        values = (*_values(table, at, key, writer, data)[3:], table, at, key, etag)
         statement = f"UPDATE rows SET {sets} WHERE family = ? AND partition = ? AND row = ? AND etag = ?"  # noqa: S608 - our names
-        return await self._run(lambda connection: _change(connection, statement, values))
+
+        def work(connection: sqlite3.Connection) -> str | None:
+            with _transaction(connection):
+                if connection.execute(statement, values).rowcount == 1:
+                    return writer
+                return _ours(connection, table, at, key, writer)
+
+        return await self._run(work)
 
     async def get(self, table: Table, partition: str, row: str) -> Stored | None:
         """See `Backend.get`."""
@@ -199,47 +223,69 @@ class SqliteBackend:
         )
         return _stored(found) if found else None
 
-    async def starting(self, table: Table, partition: str, prefixes: Sequence[str]) -> tuple[Stored, ...]:
-        """See `Backend.starting`."""
-        at, encoded = encode_key(partition), [encode_key(prefix) for prefix in prefixes]
+    async def ranges(self, table: Table, partition: str, ranges: Sequence[tuple[str, str]]) -> tuple[Stored, ...]:
+        """See `Backend.ranges`."""
+        at = encode_key(partition)
+        bounds = [(encode_key(first), prefix_end(encode_key(last))) for first, last in ranges]
         statement = f"{_SELECT} AND partition = ? AND row >= ? AND row < ? ORDER BY row"
 
         def work(connection: sqlite3.Connection) -> tuple[Stored, ...]:
             return tuple(
                 _stored(found)
-                for prefix in encoded
-                for found in connection.execute(statement, (table, at, prefix, prefix_end(prefix)))
+                for first, end in bounds
+                for found in connection.execute(statement, (table, at, first, end))
             )
 
         return await self._run(work)
 
-    async def delete(self, table: Table, partition: str, row: str, etag: str | None = None) -> None:
+    async def delete(self, table: Table, partition: str, rows: Collection[str], etag: str | None = None) -> None:
         """See `Backend.delete`."""
+        at = encode_key(partition)
         statement = "DELETE FROM rows WHERE family = ? AND partition = ? AND row = ?"
-        values = [str(table), encode_key(partition), encode_key(row)]
+        values: list[tuple[str, ...]] = [(str(table), at, encode_key(row)) for row in rows]
         if etag is not None:
             statement += " AND etag = ?"
-            values.append(etag)
-        await self._run(lambda connection: _change(connection, statement, values))
+            values = [(*keys, etag) for keys in values]
+
+        def work(connection: sqlite3.Connection) -> None:
+            with _transaction(connection):
+                connection.executemany(statement, values)
+
+        await self._run(work)
 
     async def query(
-        self, table: Table, partition: str | None, equals: Mapping[str, str], limit: int, continuation: str | None
+        self, table: Table, where: Where, limit: int, continuation: str | None = None, *, data: bool = True
     ) -> Page:
         """See `Backend.query`."""
         check_limit(limit)
-        at = None if partition is None else encode_key(partition)
-        after = decode_continuation(continuation, at)
-        statement, values = _SELECT, [str(table)]
-        if at is not None:
-            statement += " AND partition = ?"
-            values.append(at)
+        where = where.encoded()
+        after = decode_continuation(continuation, where.partition)
+        terms, values = ["family = ?"], [str(table)]
+
+        def term(text: str, *wanted: str) -> None:
+            terms.append(text)
+            values.extend(wanted)
+
+        if where.partition is not None:
+            term("partition = ?", where.partition)
         if after is not None:
-            statement += " AND (partition, row) > (?, ?)"
-            values += after
-        for name, value in equals.items():
-            statement += f" AND {FIELDS[FIELDS.index(name)]} = ?"
-            values.append(value)
-        statement += f" ORDER BY partition, row LIMIT {limit + 1:d}"
+            term("(partition, row) > (?, ?)", *after)
+        if where.after:
+            term("partition > ?", where.after)
+        if where.before:
+            term("partition < ?", where.before)
+        if where.first:
+            term("row >= ?", where.first)
+        if where.last:
+            term("row < ?", prefix_end(where.last))
+        for name, value in where.equals.items():
+            term(f"{FIELDS[FIELDS.index(name)]} = ?", value)
+        for name, value in where.smaller.items():
+            term(f"{FIELDS[FIELDS.index(name)]} < ?", value)
+        columns = "partition, row, data, etag" if data else f"partition, row, '', etag, {', '.join(FIELDS)}"
+        statement = (
+            f"SELECT {columns} FROM rows WHERE {' AND '.join(terms)} ORDER BY partition, row LIMIT {limit + 1:d}"  # noqa: S608 - our names
+        )
         found = await self._run(lambda connection: connection.execute(statement, values).fetchall())
         return page_of([(row[0], row[1], _stored(row)) for row in found], limit)
 
@@ -248,11 +294,12 @@ def _values(table: Table, partition: str, row: str, etag: str, data: Row) -> tup
     return (str(table), partition, row, etag, data.data, *(data.fields.get(name) for name in FIELDS))
 
 
-def _change(connection: sqlite3.Connection, statement: str, values: Sequence[str | None]) -> bool:
-    with _transaction(connection):
-        return connection.execute(statement, values).rowcount == 1
+def _ours(connection: sqlite3.Connection, table: Table, partition: str, row: str, writer: str) -> str | None:
+    statement = "SELECT etag FROM rows WHERE family = ? AND partition = ? AND row = ? AND etag = ?"
+    return writer if connection.execute(statement, (table, partition, row, writer)).fetchone() else None
 
 
 def _stored(found: Sequence[str]) -> Stored:
-    partition, row, data, etag = found
-    return Stored(decode_key(partition), decode_key(row), data, etag)
+    partition, row, data, etag, *fields = found
+    there = {name: value for name, value in zip(FIELDS, fields, strict=False) if value is not None}
+    return Stored(decode_key(partition), decode_key(row), data, etag, there)

@@ -2,8 +2,8 @@
 
 Layout (table: partition / row): runs: one partition / newest first; findings: run / digest of `Finding.key`; history:
 subscription / digest of the node's key and the control; commands: run / digest of node and step; documents: run /
-digest of the name, then a head or the parts of one version; progress: run / part; claims: one partition / digest of
-the name.
+digest of the name, then a head or the parts of one version; progress: run / part; work: run / name; claims: one
+partition / digest of the name.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import hashlib
 import json
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 from shared.errors import StoreError, UsageError
 from shared.models import Finding, History, Run, RunKind, RunState, Status
-from shared.store.backend import ALWAYS_FITS_UNITS, MAX_PAGE, Backend, Row, Stored, Table
+from shared.store.backend import ALWAYS_FITS_UNITS, MAX_PAGE, Backend, Row, Stored, Table, Where
 from shared.store.codec import decode, encode
 from shared.store.keys import digest, split_text
 from shared.store.run_ids import newest_first_key
@@ -27,6 +28,8 @@ _ALL = "all"
 _HEAD = "head"
 _NODE_KEY = re.compile(r"/subscriptions/([^/]+)/.+")
 _DOCUMENT_READS = 3
+# Table Storage gives at most 4 MiB a page anyway.
+_WORK_PAGE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,18 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """A piece of a run's open work, as it was read. `etag` is what `put_work` wants of whoever goes on from it.
+
+    `text` may hold signed addresses: a secret.
+    """
+
+    name: str
+    text: str = field(repr=False)
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Head:
     name: str
     sha256: str
@@ -94,6 +109,11 @@ class Store:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+
+    @property
+    def backend(self) -> Backend:
+        """What it is kept in."""
+        return self._backend
 
     # Findings
 
@@ -118,7 +138,7 @@ class Store:
 
         Raises UsageError for a limit or continuation that cannot be.
         """
-        page = await self._backend.query(Table.FINDINGS, query.run_id, _equals(query), limit, continuation)
+        page = await self._backend.query(Table.FINDINGS, _where(query), limit, continuation)
         return FindingPage(tuple(_finding(stored) for stored in page.rows), page.continuation)
 
     async def recorded(self, run_id: str, keys: Sequence[str]) -> Mapping[str, Finding]:
@@ -128,7 +148,7 @@ class Store:
 
     async def all_findings(self, query: FindingQuery) -> AsyncIterator[Finding]:
         """All the findings of a query, a page at a time in memory."""
-        async for stored in self._scan(Table.FINDINGS, query.run_id, _equals(query)):
+        async for stored in self._scan(Table.FINDINGS, _where(query)):
             yield _finding(stored)
 
     # Runs
@@ -160,7 +180,7 @@ class Store:
             equals["kind"] = kind.value
         if state is not None:
             equals["status"] = state.value
-        page = await self._backend.query(Table.RUNS, _ALL, equals, limit, continuation)
+        page = await self._backend.query(Table.RUNS, Where(_ALL, equals=equals), limit, continuation)
         return RunPage(tuple(_run(stored) for stored in page.rows), page.continuation)
 
     async def latest_run(self, kind: RunKind | None = None, state: RunState | None = None) -> Run | None:
@@ -187,13 +207,13 @@ class Store:
 
         Raises UsageError where a node key is not an Azure resource id.
         """
-        subscriptions: dict[str, list[str]] = {}
+        subscriptions: dict[str, list[tuple[str, str]]] = {}
         for node_key in dict.fromkeys(node_keys):
             prefix = f"{digest(node_key)}.{control or ''}"
-            subscriptions.setdefault(_subscription_of(node_key), []).append(prefix)
+            subscriptions.setdefault(_subscription_of(node_key), []).append((prefix, prefix))
         found: dict[tuple[str, str], History] = {}
         for subscription, prefixes in subscriptions.items():
-            for stored in await self._backend.starting(Table.HISTORY, subscription, prefixes):
+            for stored in await self._backend.ranges(Table.HISTORY, subscription, prefixes):
                 entry = decode(History, stored.data, f"the history {stored.row}")
                 if control is None or entry.control == control:
                     found[entry.node_key, entry.control] = entry
@@ -204,7 +224,8 @@ class Store:
     async def claim_command(self, run_id: str, node_key: str, step: str, data: Mapping[str, object]) -> bool:
         """Record that a step on a node is about to be sent; False, with nothing written, where it already was."""
         command = Command(run_id, node_key, step, data)
-        return await self._backend.insert(Table.COMMANDS, run_id, _command_row(node_key, step), Row(encode(command)))
+        row = Row(encode(command))
+        return await self._insert(Table.COMMANDS, run_id, _command_row(node_key, step), row) is not None
 
     async def save_command(self, run_id: str, node_key: str, step: str, data: Mapping[str, object]) -> None:
         """Save what is known of a command, replacing what was known before."""
@@ -218,11 +239,11 @@ class Store:
 
     async def commands(self, run_id: str) -> tuple[Command, ...]:
         """All the commands of a run, in a stable order."""
-        return tuple([_command(stored) async for stored in self._scan(Table.COMMANDS, run_id, {})])
+        return tuple([_command(stored) async for stored in self._scan(Table.COMMANDS, Where(run_id))])
 
     async def delete_command(self, run_id: str, node_key: str, step: str) -> None:
         """Forget a command; it is no error where there is none."""
-        await self._backend.delete(Table.COMMANDS, run_id, _command_row(node_key, step))
+        await self._backend.delete(Table.COMMANDS, run_id, [_command_row(node_key, step)])
 
     # Documents
 
@@ -244,8 +265,8 @@ class Store:
         head = Row(encode(_Head(name, sha256, len(parts))))
         await self._backend.put(Table.DOCUMENTS, run_id, {f"{key}.{_HEAD}": head})
         if before is not None and before.sha256 != sha256:
-            for n in range(before.parts):
-                await self._backend.delete(Table.DOCUMENTS, run_id, f"{_version(key, before.sha256)}{n:06d}")
+            old = [f"{_version(key, before.sha256)}{n:06d}" for n in range(before.parts)]
+            await self._backend.delete(Table.DOCUMENTS, run_id, old)
 
     async def document(self, run_id: str, name: str) -> str | None:
         """A document's text, checked against its digest, or None where none was ever saved whole."""
@@ -254,7 +275,9 @@ class Store:
             if head is None:
                 return None
             prefix = _version(digest(name), head.sha256)
-            text = "".join(part.data for part in await self._backend.starting(Table.DOCUMENTS, run_id, [prefix]))
+            text = "".join(
+                part.data for part in await self._backend.ranges(Table.DOCUMENTS, run_id, [(prefix, prefix)])
+            )
             if hashlib.sha256(text.encode("utf-8")).hexdigest() == head.sha256:
                 return text
             # Replaced between the two reads: the new head names the new parts.
@@ -274,8 +297,32 @@ class Store:
         """What the parts of a run said last, by part."""
         return {
             stored.row: decode(dict[str, object], stored.data, f"the progress {stored.row}")
-            async for stored in self._scan(Table.PROGRESS, run_id, {})
+            async for stored in self._scan(Table.PROGRESS, Where(run_id))
         }
+
+    # Work
+
+    async def work(self, run_id: str, name: str) -> Work | None:
+        """A piece of a run's open work, or None."""
+        stored = await self._backend.get(Table.WORK, run_id, name)
+        return None if stored is None else Work(name, stored.data, stored.etag)
+
+    async def put_work(self, run_id: str, name: str, text: str, etag: str | None) -> str | None:
+        """Write a piece of a run's work that is still the one read with `etag` (None: that must not exist).
+
+        Gives the new etag; None, with nothing written, where another was there or faster. Raises NotStorable where
+        `text` is longer than a row (480,000 characters of plain text; a quote counts twice towards 950,000).
+        """
+        row = Row(text)
+        if etag is None:
+            return await self._insert(Table.WORK, run_id, name, row)
+        return await self._replace(Table.WORK, run_id, name, row, etag)
+
+    async def works(self, run_id: str, prefix: str = "") -> AsyncIterator[Work]:
+        """All the work of a run whose name starts with `prefix`, by name, some 10 rows in memory."""
+        where = Where(run_id, first=prefix, last=prefix)
+        async for stored in self._scan(Table.WORK, where, page=_WORK_PAGE):
+            yield Work(stored.row, stored.data, stored.etag)
 
     # Claims
 
@@ -284,18 +331,26 @@ class Store:
 
         Expiry is judged by the clock of whoever asks: choose `seconds` well above the difference of the clocks.
         """
-        now = datetime.now(UTC)
-        wanted = Row(encode(_Claim(name, owner, now + timedelta(seconds=seconds))))
+        begun = datetime.now(UTC)
+        if not await self._claimed(name, owner, begun + timedelta(seconds=seconds)):
+            return False
+        if datetime.now(UTC) - begun <= timedelta(seconds=seconds / 2):
+            return True
+        # The store was away meanwhile, and much of the time is over: renewed. No time at all cannot be.
+        return seconds <= 0 or await self.claim(name, owner, seconds)
+
+    async def _claimed(self, name: str, owner: str, expires: datetime) -> bool:
+        wanted = Row(encode(_Claim(name, owner, expires)))
         key = digest(name)
-        if await self._backend.insert(Table.CLAIMS, _ALL, key, wanted):
+        if await self._insert(Table.CLAIMS, _ALL, key, wanted) is not None:
             return True
         stored = await self._backend.get(Table.CLAIMS, _ALL, key)
         if stored is None:  # released in between
-            return await self._backend.insert(Table.CLAIMS, _ALL, key, wanted)
+            return await self._insert(Table.CLAIMS, _ALL, key, wanted) is not None
         held = _claim(stored)
-        if held.owner != owner and held.expires > now:
+        if held.owner != owner and held.expires > datetime.now(UTC):
             return False
-        return await self._backend.replace(Table.CLAIMS, _ALL, key, wanted, stored.etag)
+        return await self._replace(Table.CLAIMS, _ALL, key, wanted, stored.etag) is not None
 
     async def holder(self, name: str) -> str | None:
         """Who holds the claim on `name` now, or None."""
@@ -310,22 +365,30 @@ class Store:
         key = digest(name)
         stored = await self._backend.get(Table.CLAIMS, _ALL, key)
         if stored is not None and _claim(stored).owner == owner:
-            await self._backend.delete(Table.CLAIMS, _ALL, key, stored.etag)
+            await self._backend.delete(Table.CLAIMS, _ALL, [key], stored.etag)
 
-    async def _scan(self, table: Table, partition: str | None, equals: Mapping[str, str]) -> AsyncIterator[Stored]:
+    # What both claims and work are written with
+
+    async def _insert(self, table: Table, partition: str, row: str, data: Row) -> str | None:
+        return await self._backend.insert(table, partition, row, data, uuid4().hex)
+
+    async def _replace(self, table: Table, partition: str, row: str, data: Row, etag: str) -> str | None:
+        return await self._backend.replace(table, partition, row, data, etag, uuid4().hex)
+
+    async def _scan(self, table: Table, where: Where, *, page: int = MAX_PAGE) -> AsyncIterator[Stored]:
         continuation: str | None = None
         while True:
-            page = await self._backend.query(table, partition, equals, MAX_PAGE, continuation)
-            for stored in page.rows:
+            found = await self._backend.query(table, where, page, continuation)
+            for stored in found.rows:
                 yield stored
-            continuation = page.continuation
+            continuation = found.continuation
             if continuation is None:
                 return
 
 
-def _equals(query: FindingQuery) -> dict[str, str]:
+def _where(query: FindingQuery) -> Where:
     values = {field.name: getattr(query, field.name) for field in fields(query) if field.name != "run_id"}
-    return {name: str(value).lower() for name, value in values.items() if value is not None}
+    return Where(query.run_id, equals={name: str(value).lower() for name, value in values.items() if value is not None})
 
 
 def _finding(stored: Stored) -> Finding:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 from azure.core import MatchConditions
 from azure.core.credentials_async import AsyncTokenCredential
@@ -37,6 +36,7 @@ from shared.store.backend import (
     Row,
     Stored,
     Table,
+    Where,
     check_limit,
     decode_continuation,
     page_of,
@@ -56,8 +56,11 @@ _DATA = tuple(f"data{n:02d}" for n in range(MAX_ROW_UNITS // (PROPERTY_UNITS - 1
 # Which write an entity comes from: tells our own write from another's where a retry met what its first try had done.
 _WRITER = "writer"
 _PARALLEL_READS = 16
-# The SDK's defaults (300 s each) would leave a caller hanging on a firewall that drops packets.
-_TIMEOUTS: dict[str, Any] = {"connection_timeout": 10, "read_timeout": 60}
+# Every write of ours can be made again, so a POST whose connection broke is sent again as well.
+_AGAIN: dict[str, Any] = {"retry_on_methods": ["POST"]}
+# The SDK's defaults (300 s each) would leave a caller hanging on a firewall that drops packets. The service gives up a
+# request after 30 s.
+_TIMEOUTS: dict[str, Any] = {"connection_timeout": 10, "read_timeout": 35}
 
 
 @asynccontextmanager
@@ -132,9 +135,12 @@ def _explain(account: str, error: AzureError) -> GuardError:
     if isinstance(error, ServiceRequestError):
         return StoreError(
             f"the store {account} cannot be reached: see that the account exists, that {host} resolves here, and that "
-            f"its firewall or private endpoint lets this machine in ({type(error.inner_exception).__name__})"
+            f"its firewall or private endpoint lets this machine in ({type(error.inner_exception).__name__})",
+            transient=True,
         )
-    return StoreError(f"the connection to the store {account} broke ({type(error).__name__}); run it again")
+    return StoreError(
+        f"the connection to the store {account} broke ({type(error).__name__}); run it again", transient=True
+    )
 
 
 def _refused(account: str, error: HttpResponseError, status: int) -> StoreError:
@@ -154,11 +160,12 @@ def _refused(account: str, error: HttpResponseError, status: int) -> StoreError:
             remedy = f"give the identity the role {ROLE} on the account (a new assignment takes some minutes)"
         case 404, _:
             remedy = "a table was deleted meanwhile, or this is not a table service URL: see the URL, then run it again"
-        case ((429 | 500 | 503), _):
+        case ((408 | 429 | 500 | 502 | 503 | 504), _):
             remedy = "the account is busy; run it again later"
         case _:
             remedy = "see that this is a storage account's table service URL (https://ACCOUNT.table.core.windows.net)"
-    return StoreError(f"the store {account} answered {status} ({code}): {remedy}")
+    transient = status in (408, 429) or status >= 500
+    return StoreError(f"the store {account} answered {status} ({code}): {remedy}", transient=transient)
 
 
 class TablesBackend:
@@ -174,39 +181,37 @@ class TablesBackend:
         entities = [_entity(at, encode_key(row), data) for row, data in rows.items()]
         with _explained(self._account):
             for batch in batches(entities):
-                # An upsert can be sent twice, so a POST whose connection broke may be retried.
                 await self._clients[table].submit_transaction(
                     [(TransactionOperation.UPSERT, entity, {"mode": UpdateMode.REPLACE}) for entity in batch],
-                    retry_on_methods=["POST"],
+                    **_AGAIN,
                 )
 
-    async def insert(self, table: Table, partition: str, row: str, data: Row) -> bool:
+    async def insert(self, table: Table, partition: str, row: str, data: Row, writer: str) -> str | None:
         """See `Backend.insert`."""
-        entity = _entity(encode_key(partition), encode_key(row), data, writer=uuid4().hex)
+        entity = _entity(encode_key(partition), encode_key(row), data, writer)
         with _explained(self._account):
             try:
-                await self._clients[table].create_entity(entity)
+                return str((await self._clients[table].create_entity(entity, **_AGAIN))["etag"])
             except ResourceExistsError:
-                return await self._is_ours(table, entity)
-        return True
+                return await self._ours(table, entity)
 
-    async def replace(self, table: Table, partition: str, row: str, data: Row, etag: str) -> bool:
+    async def replace(self, table: Table, partition: str, row: str, data: Row, etag: str, writer: str) -> str | None:
         """See `Backend.replace`."""
-        entity = _entity(encode_key(partition), encode_key(row), data, writer=uuid4().hex)
+        entity = _entity(encode_key(partition), encode_key(row), data, writer)
         with _explained(self._account):
             try:
-                await self._clients[table].update_entity(
+                written = await self._clients[table].update_entity(
                     entity, UpdateMode.REPLACE, etag=etag, match_condition=MatchConditions.IfNotModified
                 )
+                return str(written["etag"])
             except ResourceModifiedError:
-                return await self._is_ours(table, entity)
+                return await self._ours(table, entity)
             except ResourceNotFoundError:
-                return False
-        return True
+                return None
 
-    async def _is_ours(self, table: Table, entity: Mapping[str, str]) -> bool:
+    async def _ours(self, table: Table, entity: Mapping[str, str]) -> str | None:
         found = await self._entity(table, entity["PartitionKey"], entity["RowKey"])
-        return found is not None and found.get(_WRITER) == entity[_WRITER]
+        return None if found is None or found.get(_WRITER) != entity[_WRITER] else str(found.metadata["etag"])
 
     async def _entity(self, table: Table, partition: str, row: str) -> TableEntity | None:
         try:
@@ -220,13 +225,13 @@ class TablesBackend:
             found = await self._entity(table, encode_key(partition), encode_key(row))
         return None if found is None else _stored(found)
 
-    async def starting(self, table: Table, partition: str, prefixes: Sequence[str]) -> tuple[Stored, ...]:
-        """See `Backend.starting`: one range query a prefix, a few at a time."""
+    async def ranges(self, table: Table, partition: str, ranges: Sequence[tuple[str, str]]) -> tuple[Stored, ...]:
+        """See `Backend.ranges`: one query a range, a few at a time."""
         at, gate = encode_key(partition), asyncio.Semaphore(_PARALLEL_READS)
 
-        async def read(prefix: str) -> list[Stored]:
+        async def read(first: str, last: str) -> list[Stored]:
             query = "PartitionKey eq @partition and RowKey ge @first and RowKey lt @end"
-            parameters = {"partition": at, "first": prefix, "end": prefix_end(prefix)}
+            parameters = {"partition": at, "first": encode_key(first), "end": prefix_end(encode_key(last))}
             async with gate:
                 return [
                     _stored(found) async for found in self._clients[table].query_entities(query, parameters=parameters)
@@ -235,59 +240,93 @@ class TablesBackend:
         with _explained(self._account):
             try:
                 async with asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(read(encode_key(prefix))) for prefix in prefixes]
+                    tasks = [group.create_task(read(*each)) for each in ranges]
             except ExceptionGroup as failed:
                 raise failed.exceptions[0] from None
         return tuple(stored for task in tasks for stored in task.result())
 
-    async def delete(self, table: Table, partition: str, row: str, etag: str | None = None) -> None:
-        """See `Backend.delete`."""
-        condition = MatchConditions.Unconditionally if etag is None else MatchConditions.IfNotModified
+    async def delete(self, table: Table, partition: str, rows: Collection[str], etag: str | None = None) -> None:
+        """See `Backend.delete`. Several go in transactions of up to 100."""
+        at, keys = encode_key(partition), [encode_key(row) for row in rows]
         with _explained(self._account):
-            try:
-                await self._clients[table].delete_entity(
-                    encode_key(partition), encode_key(row), etag=etag, match_condition=condition
-                )
-            except ResourceModifiedError:
+            if len(keys) == 1 or etag is not None:
+                for key in keys:
+                    await self._delete(table, at, key, etag)
                 return
+            for start in range(0, len(keys), TRANSACTION_ROWS):
+                batch = keys[start : start + TRANSACTION_ROWS]
+                operations = [(TransactionOperation.DELETE, {"PartitionKey": at, "RowKey": key}) for key in batch]
+                try:
+                    await self._clients[table].submit_transaction(operations, **_AGAIN)
+                except HttpResponseError as error:
+                    if error.status_code != 404:
+                        raise
+                    # One that is not there (its deletion's answer may have been lost) fails them all.
+                    for key in batch:
+                        await self._delete(table, at, key, None)
+
+    async def _delete(self, table: Table, partition: str, row: str, etag: str | None) -> None:
+        condition = MatchConditions.Unconditionally if etag is None else MatchConditions.IfNotModified
+        try:
+            await self._clients[table].delete_entity(partition, row, etag=etag, match_condition=condition)
+        except ResourceModifiedError:
+            return
 
     async def query(
-        self, table: Table, partition: str | None, equals: Mapping[str, str], limit: int, continuation: str | None
+        self, table: Table, where: Where, limit: int, continuation: str | None = None, *, data: bool = True
     ) -> Page:
         """See `Backend.query`. The service filters; over all partitions it reads the whole table for it."""
         check_limit(limit)
-        at = None if partition is None else encode_key(partition)
-        after = decode_continuation(continuation, at)
+        where = where.encoded()
+        after = decode_continuation(continuation, where.partition)
+        wanted = {} if data else {"select": ["PartitionKey", "RowKey", *FIELDS]}
         rows: list[tuple[str, str, Stored]] = []
         with _explained(self._account):
-            for query, parameters in _filters(at, after, equals):
+            for query, parameters in _filters(where, after):
                 found = self._clients[table].query_entities(
-                    query, parameters=parameters, results_per_page=min(limit + 1, MAX_PAGE)
+                    query, parameters=parameters, results_per_page=min(limit + 1, MAX_PAGE), **wanted
                 )
                 async for entity in found:
-                    rows.append((entity["PartitionKey"], entity["RowKey"], _stored(entity)))
+                    rows.append((entity["PartitionKey"], entity["RowKey"], _stored(entity, fields=not data)))
                     if len(rows) > limit:
                         return page_of(rows, limit)
         return page_of(rows, limit)
 
 
-def _filters(
-    partition: str | None, after: tuple[str, str] | None, equals: Mapping[str, str]
-) -> Iterator[tuple[str, dict[str, str]]]:
+def _filters(where: Where, after: tuple[str, str] | None) -> Iterator[tuple[str, dict[str, str]]]:
     """The queries that together read on after `after`; two where the first finishes a partition and the second goes on.
 
-    The SDK quotes the parameters' values.
+    The SDK quotes the parameters' values. Keys are encoded.
     """
-    values = {f"field{n}": value for n, value in enumerate(equals.values())}
-    fields = [f"{FIELDS[FIELDS.index(name)]} eq @field{n}" for n, name in enumerate(equals)]
+    terms: list[str] = []
+    values: dict[str, str] = {}
+
+    def term(left: str, compared: str, value: str) -> None:
+        name = f"value{len(values)}"
+        terms.append(f"{left} {compared} @{name}")
+        values[name] = value
+
+    if where.before:
+        term("PartitionKey", "lt", where.before)
+    if where.first:
+        term("RowKey", "ge", where.first)
+    if where.last:
+        term("RowKey", "lt", prefix_end(where.last))
+    for name, value in where.equals.items():
+        term(FIELDS[FIELDS.index(name)], "eq", value)
+    for name, value in where.smaller.items():
+        term(FIELDS[FIELDS.index(name)], "lt", value)
     if after is not None:
-        terms = ["PartitionKey eq @partition", "RowKey gt @row", *fields]
-        yield " and ".join(terms), {"partition": after[0], "row": after[1], **values}
-    if partition is not None and after is None:
-        yield " and ".join(["PartitionKey eq @partition", *fields]), {"partition": partition, **values}
-    elif partition is None:
+        yield (
+            " and ".join(["PartitionKey eq @partition", "RowKey gt @row", *terms]),
+            {"partition": after[0], "row": after[1], **values},
+        )
+    if where.partition is not None and after is None:
+        yield " and ".join(["PartitionKey eq @partition", *terms]), {"partition": where.partition, **values}
+    elif where.partition is None:
         # Every key is greater than the empty text.
-        yield " and ".join(["PartitionKey gt @partition", *fields]), {"partition": after[0] if after else "", **values}
+        start = after[0] if after else where.after
+        yield " and ".join(["PartitionKey gt @partition", *terms]), {"partition": start, **values}
 
 
 def _entity(partition: str, row: str, data: Row, writer: str = "") -> dict[str, str]:
@@ -298,10 +337,11 @@ def _entity(partition: str, row: str, data: Row, writer: str = "") -> dict[str, 
     return entity
 
 
-def _stored(entity: TableEntity) -> Stored:
+def _stored(entity: TableEntity, *, fields: bool = False) -> Stored:
     data = "".join(str(entity[name]) for name in _DATA if name in entity)
+    there = {name: str(entity[name]) for name in FIELDS if entity.get(name) is not None} if fields else {}
     etag: Any = entity.metadata["etag"]
-    return Stored(decode_key(str(entity["PartitionKey"])), decode_key(str(entity["RowKey"])), data, str(etag))
+    return Stored(decode_key(str(entity["PartitionKey"])), decode_key(str(entity["RowKey"])), data, str(etag), there)
 
 
 def batches(entities: Sequence[Mapping[str, str]]) -> Iterator[Sequence[Mapping[str, str]]]:

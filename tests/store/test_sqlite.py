@@ -15,7 +15,7 @@ import pytest
 
 from shared.errors import StoreError
 from shared.store import FindingQuery, open_store
-from shared.store.backend import Row, Table
+from shared.store.backend import Row, Table, Where
 from shared.store.sqlite import SCHEMA, open_sqlite
 from tests.support.records import RUN, finding, node_key, run
 
@@ -95,7 +95,7 @@ async def test_a_full_disk_is_said_and_leaves_what_was(tmp_path: Path) -> None:
         await backend._run(lambda connection: connection.execute(f"PRAGMA max_page_count = {pages}").fetchone())
         with pytest.raises(StoreError, match=r"database or disk is full; free some space"):
             await backend.put(Table.RUNS, "p", {str(n): Row("x" * 4000) for n in range(10)})
-        found = await backend.query(Table.RUNS, "p", {}, 10, None)
+        found = await backend.query(Table.RUNS, Where("p"), 10)
     assert [stored.data for stored in found.rows] == ["before"]
 
 
@@ -133,7 +133,7 @@ async def test_a_cancelled_write_is_whole_or_not_and_the_store_goes_on(tmp_path:
 WRITER = """
 import asyncio, sys
 from pathlib import Path
-from shared.store.backend import Row, Table
+from shared.store.backend import Row, Table, Where
 from shared.store.sqlite import open_sqlite
 
 async def main(path, name, rows):

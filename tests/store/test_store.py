@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 from datetime import timedelta
 
@@ -10,8 +11,8 @@ import pytest
 
 from shared.errors import StoreError, UsageError
 from shared.models import Finding, Outcome, RunKind, RunState, RunSummary, Status
-from shared.store import Command, FindingQuery, Store, new_run_id, open_store
-from shared.store.backend import Backend, Row, Table
+from shared.store import Command, FindingQuery, Store, Work, new_run_id, open_store
+from shared.store.backend import Backend, Row, Table, Where
 from shared.store.keys import digest
 from tests.support.records import NOON, RUN, SUBSCRIPTION, finding, history, node_key, run
 
@@ -186,6 +187,43 @@ async def test_one_of_two_tasks_claims_a_command(store: Store) -> None:
     assert await store.command(RUN, node_key(), "fix") == {"task": won.index(True)}
 
 
+async def test_work_is_compared_and_swapped(store: Store) -> None:
+    assert await store.work(RUN, "lane/a") is None
+    first = await store.put_work(RUN, "lane/a", "one", None)
+    assert first is not None
+    assert await store.put_work(RUN, "lane/a", "another", None) is None
+    second = await store.put_work(RUN, "lane/a", "two", first)
+    assert second is not None
+    assert await store.put_work(RUN, "lane/a", "three", first) is None
+    assert await store.work(RUN, "lane/a") == Work("lane/a", "two", second)
+    assert await store.put_work(RUN, "gone", "x", second) is None
+    assert await store.put_work("20260130T120000Z-a1b2c3", "lane/a", "its own", None)
+
+
+async def test_one_of_many_writers_of_work_wins(store: Store) -> None:
+    won = await asyncio.gather(*(store.put_work(RUN, "b", f"{n}", None) for n in range(8)))
+    (etag,) = [each for each in won if each is not None]
+    assert await store.work(RUN, "b") == Work("b", str(won.index(etag)), etag)
+    again = await asyncio.gather(*(store.put_work(RUN, "b", "the same", etag) for n in range(8)))
+    assert sum(each is not None for each in again) == 1
+
+
+async def test_works_come_by_prefix_in_order_whatever_their_number_and_size(store: Store) -> None:
+    texts = {f"batch/{n:05d}": json.dumps({"n": n, "x": "y" * (390_000 if n < 3 else 10)}) for n in range(35)}
+    for name, text in reversed(texts.items()):
+        assert await store.put_work(RUN, name, text, None)
+    await store.put_work(RUN, "batch", "", None)
+    await store.put_work(RUN, "lane/1", "", None)
+    assert {each.name: each.text async for each in store.works(RUN, "batch/")} == texts
+    assert [each.name async for each in store.works(RUN, "batch/")] == list(texts)
+    assert [each.name async for each in store.works(RUN)][-1] == "lane/1"
+    assert [each async for each in store.works("20260130T120000Z-a1b2c3", "batch/")] == []
+
+
+def test_work_does_not_show_its_text() -> None:
+    assert "secret" not in repr(Work("batch", "https://x/?sig=secret", "e"))
+
+
 @pytest.mark.parametrize(
     "text", ["", "short", "line\r\n\ttab 漢😀\n" * 50_000, '{"a": "\\u0001"}' * 200_000, "é" * 700_000]
 )
@@ -203,19 +241,19 @@ async def test_a_document_is_replaced_whole_and_leaves_nothing_behind(store: Sto
     await store.save_document(RUN, "plan", "b" * 400_000)
     assert await store.document(RUN, "plan") == "b" * 400_000
     assert await store.document(RUN, "plan.json") == "another"
-    rows = (await backend.query(Table.DOCUMENTS, RUN, {}, 100, None)).rows
+    rows = (await backend.query(Table.DOCUMENTS, Where(RUN), 100)).rows
     assert len(rows) == (1 + 3) + (1 + 1)
 
 
 async def test_half_a_document_is_never_read(store: Store, backend: Backend) -> None:
     """Cut while it is written, the document before it stays; with parts lost, it is an error."""
     await store.save_document(RUN, "plan", "a" * 400_000)
-    rows = (await backend.query(Table.DOCUMENTS, RUN, {}, 100, None)).rows
+    rows = (await backend.query(Table.DOCUMENTS, Where(RUN), 100)).rows
     parts = [stored for stored in rows if not stored.row.endswith(".head")]
     unfinished = f"{digest('plan')}.{'0' * 64}.000000"
     await backend.put(Table.DOCUMENTS, RUN, {unfinished: Row("half of a new one")})
     assert await store.document(RUN, "plan") == "a" * 400_000
-    await backend.delete(Table.DOCUMENTS, RUN, parts[1].row)
+    await backend.delete(Table.DOCUMENTS, RUN, [parts[1].row])
     with pytest.raises(StoreError, match=r"the document 'plan' of run .* has lost parts"):
         await store.document(RUN, "plan")
     await store.save_document(RUN, "plan", "a" * 400_000)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from shared.errors import CredentialError, StoreError
 from shared.store import FindingQuery, open_store
-from shared.store.backend import Row, Table
+from shared.store.backend import Row, Table, Where
 from shared.store.tables import PREFIX, TRANSACTION_BYTES, batches, open_tables, open_tables_with_key
 from tests.support.azurite import Azurite, running
 from tests.support.records import RUN, finding
@@ -86,6 +86,7 @@ async def _losing_answers(upstream: str, method: str, answer: bytes | None) -> A
         await asyncio.gather(*serving)
 
 
+WRITER = "the writer"
 BUSY = b"HTTP/1.1 503 Server Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -117,16 +118,17 @@ async def test_a_cancelled_save_leaves_whole_findings_and_again_completes_it(azu
         assert {each.key: each async for each in store.all_findings(FindingQuery(run_id=RUN))} == saved
 
 
-async def test_an_insert_whose_answer_was_lost_is_still_ours(azurite: Azurite) -> None:
+@pytest.mark.parametrize("answer", [BUSY, None])
+async def test_an_insert_whose_answer_was_lost_is_still_ours(azurite: Azurite, answer: bytes | None) -> None:
     """The retry meets the row that the first try wrote: that is a claim won, not lost."""
     account = await _made(azurite)
     async with (
-        _losing_answers(azurite.table, "POST", BUSY) as (address, seen),
+        _losing_answers(azurite.table, "POST", answer) as (address, seen),
         open_tables_with_key(account.replace(azurite.table, address)) as backend,
     ):
-        assert await backend.insert(Table.CLAIMS, "p", "r", Row("ours"))
+        assert await backend.insert(Table.CLAIMS, "p", "r", Row("ours"), WRITER)
         assert seen.count("POST") == 2
-        assert not await backend.insert(Table.CLAIMS, "p", "r", Row("ours"))
+        assert not await backend.insert(Table.CLAIMS, "p", "r", Row("ours"), "another")
 
 
 async def test_a_replacement_whose_answer_was_lost_is_still_ours(azurite: Azurite) -> None:
@@ -135,12 +137,12 @@ async def test_a_replacement_whose_answer_was_lost_is_still_ours(azurite: Azurit
         _losing_answers(azurite.table, "PUT", None) as (address, seen),
         open_tables_with_key(account.replace(azurite.table, address)) as backend,
     ):
-        await backend.insert(Table.CLAIMS, "p", "r", Row("one"))
+        await backend.insert(Table.CLAIMS, "p", "r", Row("one"), "first")
         stored = await backend.get(Table.CLAIMS, "p", "r")
         assert stored is not None
-        assert await backend.replace(Table.CLAIMS, "p", "r", Row("two"), stored.etag)
+        assert await backend.replace(Table.CLAIMS, "p", "r", Row("two"), stored.etag, WRITER)
         assert seen.count("PUT") == 2
-        assert not await backend.replace(Table.CLAIMS, "p", "r", Row("two"), stored.etag)
+        assert not await backend.replace(Table.CLAIMS, "p", "r", Row("two"), stored.etag, "another")
 
 
 async def test_a_batch_whose_connection_broke_is_sent_again(azurite: Azurite) -> None:
@@ -151,7 +153,7 @@ async def test_a_batch_whose_connection_broke_is_sent_again(azurite: Azurite) ->
     ):
         await backend.put(Table.RUNS, "p", {str(n): Row(str(n)) for n in range(10)})
         assert seen.count("POST") == 2
-        assert len((await backend.query(Table.RUNS, "p", {}, 100, None)).rows) == 10
+        assert len((await backend.query(Table.RUNS, Where("p"), 100)).rows) == 10
 
 
 async def test_opening_again_makes_no_table_twice(azurite: Azurite) -> None:
@@ -292,5 +294,5 @@ async def test_the_tables_have_the_names_that_are_documented(azurite: Azurite) -
     async with TableServiceClient.from_connection_string(account) as service:
         names = {table.name async for table in service.list_tables()}
     assert names == {
-        PREFIX + name for name in ("runs", "findings", "history", "commands", "documents", "progress", "claims")
+        PREFIX + name for name in ("runs", "findings", "history", "commands", "documents", "progress", "claims", "work")
     }
