@@ -237,7 +237,8 @@ async def health(caller: Caller) -> Answer:
         _check(services.store.latest_run(), "the store answers"),
         _check(services.azure.subscriptions(), "the identity sees {} subscriptions"),
     )
-    settings = {**asdict(services.settings), "store": _place(services.settings.store)}
+    place = _place(services.settings.store.get_secret_value())
+    settings = {**services.settings.model_dump(mode="json"), "store": place}
     well = storage.ok and identity.ok
     body = Health(ok=well, version=__version__, settings=settings, storage=storage, identity=identity)
     return Answer(200 if well else 503, body)

@@ -55,7 +55,8 @@ class Connections:
                 telemetry.quiet_libraries()
                 async with AsyncExitStack() as opened:
                     settings = self.settings
-                    store = await opened.enter_async_context(open_store(settings.store, authority=settings.authority))
+                    location = settings.store.get_secret_value()
+                    store = await opened.enter_async_context(open_store(location, authority=settings.authority))
                     azure = await opened.enter_async_context(Azure(settings))
                     self._services = Services(azure, store, settings)
                     self._open = opened.pop_all()

@@ -123,7 +123,8 @@ def test_a_bad_setting_stops_the_app(variables: dict[str, str], said: list[str])
     ],
 )
 def test_where_runs_are_kept(variables: dict[str, str], store: str | None) -> None:
-    assert load_for_host(variables).store == (store or variables["AzureWebJobsStorage__tableServiceUri"])
+    loaded = load_for_host(variables).store.get_secret_value()
+    assert loaded == (store or variables["AzureWebJobsStorage__tableServiceUri"])
 
 
 def test_host_json_fits_the_code() -> None:
