@@ -351,6 +351,16 @@ def load_what_is_right(environ: Mapping[str, str]) -> tuple[Settings, SettingsEr
     return settings, SettingsError(_said(wrong)) if wrong else None
 
 
+def schedule_binding(environ: Mapping[str, str], settings: Settings) -> str:
+    """The timer's schedule as its binding says it: the setting by name, which is the host's to read.
+
+    Where it is not set, or is bad, that would leave the function without a schedule, and so out of the index: then the
+    schedule itself.
+    """
+    name = TABLE["schedule"].name
+    return f"%{name}%" if " ".join(environ.get(name, "").split()) == settings.schedule else settings.schedule
+
+
 def _refuse(wrong: list[str]) -> None:
     if wrong:
         raise SettingsError(_said(wrong))

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from shared import telemetry
-from shared.errors import GuardError, UsageError
+from shared.errors import GuardError, SettingsError, UsageError
 from shared.runs import pace
 from shared.runs.context import Json, first_line
 from shared.runs.progress import PROGRESS, Progress
@@ -37,15 +37,21 @@ _SAVE_EVERY_SECONDS = 5.0
 class Connections:
     """The process's one connection to Azure and to the store, opened when first asked for."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, bad: SettingsError | None = None) -> None:
         self.settings = settings
+        self.bad = bad
         self._opening = asyncio.Lock()
         self._open = AsyncExitStack()
         self._services: Services | None = None
         self._told: Stats | None = None
 
     async def services(self) -> Services:
-        """The connections. Raises CredentialError or StoreError, and may then be asked again."""
+        """The connections. Raises CredentialError or StoreError, and may then be asked again.
+
+        Raises SettingsError where a setting is bad.
+        """
+        if self.bad is not None:
+            raise SettingsError(str(self.bad))
         async with self._opening:
             if self._services is None:
                 from shared.azure import Azure
@@ -92,6 +98,9 @@ async def carry_out(connections: Connections, name: str, job: Json) -> Json:
     """
     from shared.runs.activities import ACTIVITIES
 
+    if connections.bad is not None:
+        log.error("run %s: %s: %s", job.get("run_id"), name, connections.bad)
+        return {"failed": first_line(connections.bad)}
     failed = ""
     for attempt in range(ATTEMPTS):
         if attempt:

@@ -131,7 +131,10 @@ def _subscriptions(run: Run) -> list[str]:
 def _scope(run: Run) -> Mapping[str, object]:
     fields = RunRequest.model_fields
     values = {name: run.request.get(name) or [] for name in fields}
-    return {name: sorted(value) if isinstance(value, list | tuple) else value for name, value in values.items()}
+    return {
+        name: sorted(str(item).lower() for item in value) if isinstance(value, list | tuple) else value
+        for name, value in values.items()
+    }
 
 
 @asynccontextmanager
