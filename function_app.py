@@ -1,8 +1,9 @@
 """The serverless app: its triggers, thin. Each validates, then calls shared/.
 
-Settings are read here once; a bad one stops the app at its start with a message that names it. The Azure SDK is
-imported by the first function that needs it, not while functions are indexed. The Functions worker looks at the
-annotations of functions, and refuses to load one whose annotation is text or a generic type.
+Settings are read here once; with a bad one every function is there all the same, and refuses with what is wrong: an app
+that does not index has no function at all, and says nowhere why. The Azure SDK is imported by the first function that
+needs it, not while functions are indexed. The Functions worker looks at the annotations of functions, and refuses to
+load one whose annotation is text or a generic type.
 """
 
 import logging
@@ -25,8 +26,8 @@ from shared.runs.steps import STEPS
 
 log = logging.getLogger(__name__)
 
-settings = settings_module.load_for_host(os.environ)
-connections = Connections(settings)
+settings, bad = settings_module.load_what_is_right(os.environ)
+connections = Connections(settings, bad)
 _FIRST = datetime(2020, 1, 1, tzinfo=UTC)
 app = df.DFApp(http_auth_level=func.AuthLevel.FUNCTION)
 
@@ -83,8 +84,16 @@ def _http(operation: routes.Operation) -> None:
                 query=req.params,
                 body=req.get_body(),
                 content_type=req.headers.get("content-type", ""),
+                bad=bad,
             )
         )
+
+
+def _open_http(operation: routes.Operation) -> None:
+    @app.function_name(operation.name)
+    @app.route(operation.path, methods=[operation.method], auth_level=func.AuthLevel.ANONYMOUS)
+    async def answer(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the binding's name
+        return _response(await routes.carry_out_open(operation))
 
 
 def _response(answer: Answer) -> func.HttpResponse:
@@ -103,7 +112,7 @@ def _activity(name: str) -> None:
 
 
 for _operation in routes.OPERATIONS:
-    _http(_operation)
+    (_open_http if _operation.open else _http)(_operation)
 for _name in STEPS:
     _activity(_name)
 for _name, _orchestrator in ORCHESTRATORS.items():
@@ -119,8 +128,7 @@ async def openapi(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 -
 
 @app.function_name("scheduled_run")
 @app.timer_trigger(
-    # An unset name would leave the function without a schedule, and so out of the index.
-    schedule="%GUARD_SCHEDULE%" if os.environ.get("GUARD_SCHEDULE", "").strip() else settings.schedule,
+    schedule=settings_module.schedule_binding(os.environ, settings),
     arg_name="timer",
 )
 @app.durable_client_input(client_name="client")

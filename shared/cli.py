@@ -18,17 +18,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from shared import settings as settings_module
 from shared.errors import GuardError, UsageError
 from shared.plain import PlainFormatter, plain
-from shared.settings import Settings
 
 # What a command needs is imported by the command: `--help` and a wrong option answer at once.
 if TYPE_CHECKING:
     from shared.models import Finding, Run
     from shared.runs.hosts.terminal import OnBegun
-    from shared.runs.services import Services
     from shared.runs.model.request import Request
+    from shared.runs.services import Services
+    from shared.settings import Settings
     from shared.store import Store
 
 EX_USAGE = 64
@@ -193,7 +192,7 @@ def _refuse_together(arguments: argparse.Namespace) -> None:
 async def _store(arguments: argparse.Namespace, settings: Settings) -> AsyncIterator[Store]:
     from shared.store import open_store
 
-    location = arguments.store or settings.store or _default_store()
+    location = arguments.store or settings.store.get_secret_value() or _default_store()
     async with open_store(location, authority=settings.authority) as store:
         yield store
 
@@ -461,7 +460,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     function: Callable[[argparse.Namespace, Settings], Awaitable[int]] = arguments.function
 
     async def run() -> int:
-        return await function(arguments, settings_module.load(os.environ))
+        from shared.settings import load
+
+        return await function(arguments, load(os.environ))
 
     try:
         return asyncio.run(run())

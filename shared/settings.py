@@ -1,14 +1,24 @@
-"""Settings: read once from the environment, validated in one place (docs/settings.md)."""
+"""Settings: one table of them, read once from the environment and validated in one place (docs/settings.md).
+
+`python -m shared.settings` prints the table as it stands in docs/settings.md.
+"""
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 from uuid import UUID
 
+from pydantic import BaseModel, ConfigDict, SecretStr
+
+from shared import schedule
 from shared.errors import SettingsError
+from shared.plain import plain
 
 PUBLIC_ARM = "https://management.azure.com"
 
@@ -30,43 +40,253 @@ _AUTHORITIES = {
     "management.usgovcloudapi.net": "https://login.microsoftonline.us",
     "management.chinacloudapi.cn": "https://login.chinacloudapi.cn",
 }
+_LONGEST = 16_384
+_SHOWN = 60
+# What may hold a secret although it stands in a setting that is none: a key, a signature, a password in an address.
+_SECRET = re.compile(r"key=|sig=|signature=|password=|secret=|://[^/\s]*@", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """What the deployment decides. Durations are in seconds."""
+class Setting:
+    """A row of the table, as the annotation of a field of `Settings`.
 
-    arm_endpoint: str = PUBLIC_ARM
-    subscriptions: tuple[str, ...] = ()
-    # The deployment's key: without it nothing on a node is ever changed, whatever a request asks for.
-    allow_fix: bool = False
-    # What the scheduled run does, and when (NCRONTAB, six fields, UTC).
-    mode: str = "audit"
-    schedule: str = "0 0 2 * * *"
-    # Where runs are kept (shared.store.open_store); empty: the host's default.
-    store: str = ""
-    # How long a run command usually takes: the first look at its result comes then (FACTS: about 20 s at least).
-    command_seconds: float = 22.0
-    # Our own deadline for one run command; operations have hung in progress for long.
-    command_deadline_seconds: float = 600.0
-    # How long to wait in all for a node whose run command is busy with somebody else's.
-    busy_wait_seconds: float = 180.0
-    # A restarted kubelet has this long to become healthy, and must then stay so for this long.
-    restart_seconds: int = 90
-    settle_seconds: int = 10
-    # How long a fix that wants an approval waits for one.
-    approval_hours: float = 24.0
-    # The share of Azure's published limits that this product may use up, in percent.
-    budget_percent: float = 80.0
-    # A fix that nobody watches waits for a person where it is of more nodes than this, or where more than this share
-    # (in percent) of the nodes that were looked at newly fail.
-    fix_most: int = 20
-    fix_new_percent: float = 5.0
-    # How long runs with their findings, and what runs only need while they go, are kept, in days.
-    keep_days: int = 400
-    keep_work_days: int = 14
-    # Whose subscriptions a run looks at that names none; empty: those of `subscriptions`.
-    management_group: str = ""
+    `name` is the environment variable, `limits` ends the sentence "must be …", `parse` reads its text (raising
+    ValueError where it is not that), `default` says the default where its value does not say it, and a `secret` one is
+    never shown.
+    """
+
+    name: str
+    limits: str
+    meaning: str
+    parse: Callable[[str], object]
+    default: str = ""
+    secret: bool = False
+
+
+def _endpoint(text: str) -> str:
+    parts = urlsplit(text.rstrip("/"))
+    if parts.scheme != "https" or not parts.hostname or "@" in parts.netloc:
+        raise ValueError
+    if parts.path or parts.query or parts.fragment:
+        raise ValueError
+    return f"https://{parts.netloc}"
+
+
+def subscription_id(text: str) -> str:
+    """A subscription id in its canonical spelling. Raises ValueError where `text` is not a GUID."""
+    try:
+        value = UUID(text.strip())
+    except ValueError:
+        raise ValueError(
+            f"{plain(text, _SHOWN)!r} is not a subscription id (a GUID such as 00000000-0000-0000-0000-000000000000)"
+        ) from None
+    return str(value)
+
+
+def _subscriptions(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(dict.fromkeys(subscription_id(part) for part in text.replace(",", " ").split()))
+    except ValueError as error:
+        raise ValueError(f"says {error}") from None
+
+
+def _bool(text: str) -> bool:
+    if text.lower() not in {"true", "false", "1", "0"}:
+        raise ValueError
+    return text.lower() in {"true", "1"}
+
+
+def _mode(text: str) -> str:
+    if text not in {"audit", "plan", "fix"}:
+        raise ValueError
+    return text
+
+
+def _schedule(text: str) -> str:
+    schedule.parse(text)
+    return " ".join(text.split())
+
+
+def _management_group(text: str) -> str:
+    # Azure's own rule for its ids.
+    if re.fullmatch(r"[\w().-]{0,89}[\w()-]", text, re.ASCII) is None:
+        raise ValueError
+    return text
+
+
+def _number(name: str, low: float, high: float, unit: str, meaning: str) -> Setting:
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise ValueError from None
+        if not low <= value <= high:
+            raise ValueError
+        return value
+
+    what = "a percentage" if unit == "percent" else f"a number of {unit}"
+    return Setting(name, f"{what} from {low:g} to {high:g}", meaning, parse)
+
+
+def _whole(name: str, low: int, high: int, unit: str, meaning: str) -> Setting:
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and low <= int(text[:12]) <= high):
+            raise ValueError
+        return int(text)
+
+    return Setting(name, f"a whole number of {unit} from {low} to {high}", meaning, parse)
+
+
+class Settings(BaseModel):
+    """What the deployment decides; its fields are the table of settings. Copies: `settings.model_copy(update={…})`.
+
+    The limits hold for what is read from the environment (`load`); a value that code gives is of the field's type.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    subscriptions: Annotated[
+        tuple[str, ...],
+        Setting(
+            "GUARD_SUBSCRIPTIONS",
+            "subscription ids (GUIDs), by comma or space",
+            "whose clusters a run looks at that names no subscription",
+            _subscriptions,
+            "all that the identity sees",
+        ),
+    ] = ()
+    management_group: Annotated[
+        str,
+        Setting(
+            "GUARD_MANAGEMENT_GROUP",
+            "a management group's id: letters, digits and -_.() , at most 90",
+            "the same by management group: all subscriptions below it, where `GUARD_SUBSCRIPTIONS` names none",
+            _management_group,
+            "–",
+        ),
+    ] = ""
+    schedule: Annotated[
+        str,
+        Setting(
+            "GUARD_SCHEDULE",
+            "an NCRONTAB expression of six fields, such as 0 0 2 * * * (daily at 02:00 UTC)",
+            "when the scheduled run starts, in UTC: second, minute, hour, day, month, weekday (0 to 6, or SUN to SAT);"
+            " a day must fit both its day and its weekday",
+            _schedule,
+        ),
+    ] = "0 0 2 * * *"
+    mode: Annotated[
+        Literal["audit", "plan", "fix"],
+        Setting(
+            "GUARD_MODE", "audit, plan or fix", "what the scheduled run does; `fix` needs `GUARD_ALLOW_FIX=true`", _mode
+        ),
+    ] = "audit"
+    allow_fix: Annotated[
+        bool,
+        Setting(
+            "GUARD_ALLOW_FIX",
+            "true or false",
+            "the deployment's key: without it nothing on a node is ever changed, whatever a request asks for",
+            _bool,
+        ),
+    ] = False
+    # The storage that Durable Functions keeps its timers in takes none of more than six days.
+    approval_hours: Annotated[
+        float, _number("GUARD_APPROVAL_HOURS", 0.001, 120, "hours", "how long a fix waits for its approval")
+    ] = 24.0
+    fix_most: Annotated[
+        int,
+        _whole(
+            "GUARD_FIX_MOST",
+            0,
+            100_000,
+            "nodes",
+            "a fix that nobody watches waits for a person where it is of more nodes than this",
+        ),
+    ] = 20
+    fix_new_percent: Annotated[
+        float,
+        _number(
+            "GUARD_FIX_NEW_PERCENT",
+            0,
+            100,
+            "percent",
+            "and where more than this share of the nodes looked at newly fail",
+        ),
+    ] = 5.0
+    arm_endpoint: Annotated[
+        str,
+        Setting(
+            "GUARD_ARM_ENDPOINT",
+            "an https URL without a user and without a path, such as https://management.azure.com",
+            "Resource Manager of the cloud",
+            _endpoint,
+        ),
+    ] = PUBLIC_ARM
+    store: Annotated[
+        SecretStr,
+        Setting(
+            "GUARD_STORE",
+            "a table service's URL, a storage account's connection string, or a file's path",
+            "where runs are kept. Unset, the app takes `AzureWebJobsStorage__tableServiceUri`,"
+            " `AzureWebJobsStorage__accountName` or `AzureWebJobsStorage`; the terminal a file in your state folder",
+            str,
+            "the host's storage",
+            secret=True,
+        ),
+    ] = SecretStr("")
+    budget_percent: Annotated[
+        float,
+        _number(
+            "GUARD_BUDGET_PERCENT", 1, 100, "percent", "the share of Azure's published limits that runs may use up"
+        ),
+    ] = 80.0
+    # FACTS: a run command takes 20 s at least.
+    command_seconds: Annotated[
+        float,
+        _number(
+            "GUARD_COMMAND_SECONDS",
+            0.1,
+            300,
+            "seconds",
+            "how long a run command usually takes: the first look at its result comes then",
+        ),
+    ] = 22.0
+    # Our own; operations have hung in progress for long.
+    command_deadline_seconds: Annotated[
+        float, _number("GUARD_COMMAND_DEADLINE_SECONDS", 5, 5400, "seconds", "how long one is waited for")
+    ] = 600.0
+    busy_wait_seconds: Annotated[
+        float,
+        _number(
+            "GUARD_BUSY_WAIT_SECONDS",
+            0,
+            3600,
+            "seconds",
+            "how long a node is waited for that is busy: with somebody else's run command or another operation, a"
+            " platform update, or starting",
+        ),
+    ] = 180.0
+    restart_seconds: Annotated[
+        int,
+        _whole("GUARD_RESTART_SECONDS", 5, 100, "seconds", "how long a restarted kubelet has to become healthy"),
+    ] = 90
+    settle_seconds: Annotated[
+        int, _whole("GUARD_SETTLE_SECONDS", 1, 60, "seconds", "how long it must then stay so, within that time")
+    ] = 10
+    keep_days: Annotated[
+        int, _whole("GUARD_KEEP_DAYS", 1, 3650, "days", "how long runs are kept, with their findings and plans")
+    ] = 400
+    keep_work_days: Annotated[
+        int,
+        _whole(
+            "GUARD_KEEP_WORK_DAYS",
+            1,
+            3650,
+            "days",
+            "how long that is kept which a run needs only while it goes: node lists, commands, progress",
+        ),
+    ] = 14
 
     @property
     def arm_scope(self) -> str:
@@ -79,101 +299,29 @@ class Settings:
         return _AUTHORITIES.get(urlsplit(self.arm_endpoint).hostname or "")
 
 
-def _endpoint(text: str) -> str:
-    parts = urlsplit(text.strip().rstrip("/"))
-    if parts.scheme != "https" or not parts.netloc or parts.path or parts.query or parts.fragment:
-        raise ValueError("must be an https URL without a path, such as https://management.azure.com")
-    return f"https://{parts.netloc}"
+def _table() -> dict[str, Setting]:
+    rows = {}
+    for field, info in Settings.model_fields.items():
+        (rows[field],) = (item for item in info.metadata if isinstance(item, Setting))
+    return rows
 
 
-def _subscriptions(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(subscription_id(part) for part in text.replace(",", " ").split()))
+TABLE: Mapping[str, Setting] = _table()
+"""Every setting by its field in `Settings`."""
 
-
-def subscription_id(text: str) -> str:
-    """A subscription id in its canonical spelling. Raises ValueError where `text` is not a GUID."""
-    try:
-        value = UUID(text.strip())
-    except ValueError:
-        raise ValueError(
-            f"{text!r} is not a subscription id (a GUID such as 00000000-0000-0000-0000-000000000000)"
-        ) from None
-    return str(value)
-
-
-def _bool(text: str) -> bool:
-    value = text.strip().lower()
-    if value not in {"true", "false", "1", "0"}:
-        raise ValueError("must be true or false")
-    return value in {"true", "1"}
-
-
-def _number(low: float, high: float, unit: str = "seconds") -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = float("nan")
-        if not low <= value <= high:
-            raise ValueError(f"must be a number of {unit} from {low:g} to {high:g}")
-        return value
-
-    return parse
-
-
-def _whole(low: int, high: int, unit: str = "seconds") -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.strip().isdecimal() or not low <= int(text) <= high:
-            raise ValueError(f"must be a whole number of {unit} from {low} to {high}")
-        return int(text)
-
-    return parse
-
-
-def _management_group(text: str) -> str:
-    # Azure's own rule for its ids.
-    if re.fullmatch(r"[\w().-]{0,89}[\w()-]", text.strip(), re.ASCII) is None:
-        raise ValueError("must be a management group's id: letters, digits and -_.() , 90 at most")
-    return text.strip()
-
-
-def _mode(text: str) -> str:
-    if text.strip() not in {"audit", "plan", "fix"}:
-        raise ValueError("must be audit, plan or fix")
-    return text.strip()
-
-
-def _schedule(text: str) -> str:
-    if len(text.split()) != 6:
-        raise ValueError("must be an NCRONTAB expression of six fields, such as 0 0 2 * * * (daily at 02:00 UTC)")
-    return " ".join(text.split())
-
-
-_PARSERS: dict[str, tuple[str, Callable[[str], object]]] = {
-    "GUARD_ARM_ENDPOINT": ("arm_endpoint", _endpoint),
-    "GUARD_SUBSCRIPTIONS": ("subscriptions", _subscriptions),
-    "GUARD_ALLOW_FIX": ("allow_fix", _bool),
-    "GUARD_MODE": ("mode", _mode),
-    "GUARD_SCHEDULE": ("schedule", _schedule),
-    "GUARD_STORE": ("store", str.strip),
-    "GUARD_COMMAND_SECONDS": ("command_seconds", _number(0.1, 300)),
-    "GUARD_COMMAND_DEADLINE_SECONDS": ("command_deadline_seconds", _number(5, 5400)),
-    "GUARD_BUSY_WAIT_SECONDS": ("busy_wait_seconds", _number(0, 3600)),
-    "GUARD_RESTART_SECONDS": ("restart_seconds", _whole(5, 100)),
-    "GUARD_SETTLE_SECONDS": ("settle_seconds", _whole(1, 60)),
-    # The storage that Durable Functions keeps its timers in takes none of more than six days.
-    "GUARD_APPROVAL_HOURS": ("approval_hours", _number(0.001, 120, "hours")),
-    "GUARD_BUDGET_PERCENT": ("budget_percent", _number(1, 100, "percent")),
-    "GUARD_FIX_MOST": ("fix_most", _whole(0, 100_000, "nodes")),
-    "GUARD_FIX_NEW_PERCENT": ("fix_new_percent", _number(0, 100, "percent")),
-    "GUARD_KEEP_DAYS": ("keep_days", _whole(1, 3650, "days")),
-    "GUARD_KEEP_WORK_DAYS": ("keep_work_days", _whole(1, 3650, "days")),
-    "GUARD_MANAGEMENT_GROUP": ("management_group", _management_group),
-}
-
-
-NAMES: tuple[str, ...] = tuple(_PARSERS)
+NAMES: tuple[str, ...] = tuple(row.name for row in TABLE.values())
 """Every environment variable that is a setting."""
+
+DEPLOYMENT_NAMES = ("GUARD_ALERT_EMAILS", "GUARD_GRANT_ACCESS_TO", "GUARD_NETWORK", "GUARD_SETTINGS")
+"""Variables that infra/main.bicepparam reads besides: on a deployer's machine they may stand beside the settings."""
+
+
+def default_of(field: str) -> str:
+    """A setting's default as text, as it would stand in the environment or is described."""
+    row, value = TABLE[field], getattr(Settings(), field)
+    if row.default:
+        return row.default
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def load(environ: Mapping[str, str]) -> Settings:
@@ -181,55 +329,118 @@ def load(environ: Mapping[str, str]) -> Settings:
 
     Raises SettingsError naming every bad variable at once.
     """
-    values: dict[str, object] = {}
-    wrong: list[str] = []
-    for name, (field, parse) in _PARSERS.items():
-        text = environ.get(name, "")
-        if not text.strip():
-            continue
-        try:
-            values[field] = parse(text)
-        except ValueError as error:
-            wrong.append(f"{name}={text!r}: {error}")
-    if wrong:
-        raise SettingsError("bad setting: " + "; ".join(wrong))
-    settings = Settings(**values)  # type: ignore[arg-type]
-    if settings.settle_seconds >= settings.restart_seconds:
-        raise SettingsError(
-            f"bad setting: GUARD_SETTLE_SECONDS ({settings.settle_seconds}) must be less than GUARD_RESTART_SECONDS"
-            f" ({settings.restart_seconds}), within which the kubelet must come up and settle"
-        )
+    settings, wrong = _read(environ)
+    _refuse(wrong)
     return settings
 
 
 def load_for_host(environ: Mapping[str, str]) -> Settings:
     """Settings of the serverless app: as `load`; without GUARD_STORE runs are kept in the Functions host's storage.
 
-    Raises SettingsError, also where there is no storage at all, and where the scheduled run is a fix and fixes are not
-    allowed.
+    Raises SettingsError, also where there is no storage at all, where the scheduled run is a fix and fixes are not
+    allowed, and for a GUARD_ name that is no setting: a deployment means something by it.
     """
-    settings = load(environ)
-    if settings.mode == "fix" and not settings.allow_fix:
-        raise SettingsError(
-            "bad setting: GUARD_MODE='fix' needs GUARD_ALLOW_FIX=true besides; set it, or another GUARD_MODE"
+    settings, wrong = _read_for_host(environ)
+    _refuse(wrong)
+    return settings
+
+
+def load_what_is_right(environ: Mapping[str, str]) -> tuple[Settings, SettingsError | None]:
+    """As `load_for_host`, for an app that must come up: with its default for each bad setting, and what is wrong."""
+    settings, wrong = _read_for_host(environ)
+    return settings, SettingsError(_said(wrong)) if wrong else None
+
+
+def schedule_binding(environ: Mapping[str, str], settings: Settings) -> str:
+    """The timer's schedule as its binding says it: the setting by name, which is the host's to read.
+
+    Where it is not set, or is bad, that would leave the function without a schedule, and so out of the index: then the
+    schedule itself.
+    """
+    name = TABLE["schedule"].name
+    return f"%{name}%" if " ".join(environ.get(name, "").split()) == settings.schedule else settings.schedule
+
+
+def _refuse(wrong: list[str]) -> None:
+    if wrong:
+        raise SettingsError(_said(wrong))
+
+
+def _said(wrong: list[str]) -> str:
+    return "bad setting: " + "; ".join(wrong)
+
+
+def _read(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
+    values: dict[str, object] = {}
+    wrong: list[str] = []
+    for field, row in TABLE.items():
+        text = environ.get(row.name, "").strip()
+        if not text:
+            continue
+        try:
+            if len(text) > _LONGEST:
+                raise ValueError(f"is longer than {_LONGEST:,} characters")
+            values[field] = row.parse(text)
+        except ValueError as error:
+            wrong.append(_must_be(row, text, str(error)))
+    settings = Settings.model_validate(values)
+    if settings.settle_seconds >= settings.restart_seconds:
+        wrong.append(
+            f"GUARD_SETTLE_SECONDS ({settings.settle_seconds}) must be less than GUARD_RESTART_SECONDS"
+            f" ({settings.restart_seconds}), within which the kubelet must come up and settle"
         )
-    return settings if settings.store else replace(settings, store=_host_store(environ, settings.arm_endpoint))
+    return settings, wrong
+
+
+def _read_for_host(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
+    settings, wrong = _read(environ)
+    for name in sorted(environ):
+        if name.upper().startswith("GUARD_") and name not in (*NAMES, *DEPLOYMENT_NAMES):
+            close = get_close_matches(name.upper(), NAMES, n=1, cutoff=0.8)
+            meant = f"; did you mean {close[0]}?" if close else ""
+            wrong.append(f"{plain(name, _SHOWN)} is no setting{meant}")
+    if settings.mode == "fix" and not settings.allow_fix:
+        wrong.append("GUARD_MODE='fix' needs GUARD_ALLOW_FIX=true besides; set it, or another GUARD_MODE")
+    if not settings.store:
+        if store := _host_store(environ, settings.arm_endpoint):
+            settings = settings.model_copy(update={"store": SecretStr(store)})
+        else:
+            wrong.append(
+                "there is no storage: set AzureWebJobsStorage__tableServiceUri (or AzureWebJobsStorage__accountName,"
+                " or the connection string AzureWebJobsStorage), or GUARD_STORE"
+            )
+    return settings, wrong
+
+
+def _must_be(row: Setting, text: str, why: str) -> str:
+    if row.secret or _SECRET.search(text):
+        return f"{row.name} (its value is not shown): must be {row.limits}"
+    return f"{row.name}={plain(text, _SHOWN)!r}: must be {row.limits}" + (f": it {why}" if why else "")
 
 
 def _host_store(environ: Mapping[str, str], arm_endpoint: str) -> str:
     """The table service of the host's storage, by the Functions' own conventions: an identity's address, an account's
-    name, or a connection string ("Connecting to host storage with an identity", Azure Functions reference)."""
+    name, or a connection string ("Connecting to host storage with an identity", Azure Functions reference).
+
+    Empty where there is none.
+    """
     if url := environ.get("AzureWebJobsStorage__tableServiceUri", "").strip():
         return url
     if account := environ.get("AzureWebJobsStorage__accountName", "").strip():
         host = _TABLE_HOSTS.get(urlsplit(arm_endpoint).hostname or "", _TABLE_HOSTS["management.azure.com"])
         return f"https://{account}.{host}"
     text = environ.get("AzureWebJobsStorage", "").strip()
-    if text.rstrip(";").lower() == "usedevelopmentstorage=true":
-        return _DEVELOPMENT_STORAGE
-    if not text:
-        raise SettingsError(
-            "no storage: set AzureWebJobsStorage__tableServiceUri (or AzureWebJobsStorage__accountName, or the"
-            " connection string AzureWebJobsStorage), or GUARD_STORE"
-        )
-    return text
+    return _DEVELOPMENT_STORAGE if text.rstrip(";").lower() == "usedevelopmentstorage=true" else text
+
+
+def as_markdown() -> str:
+    """The table as it stands in docs/settings.md."""
+    rows = ["| Setting | Default | What it does | What it takes |", "|---|---|---|---|"]
+    for field, row in TABLE.items():
+        default = row.default or f"`{default_of(field)}`"
+        rows.append(f"| `{row.name}` | {default} | {row.meaning} | {row.limits}{'; a secret' if row.secret else ''} |")
+    return "\n".join(rows) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(as_markdown())

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from shared import settings
 from shared.errors import SettingsError
-from shared.settings import Settings
+from shared.settings import NAMES, TABLE, Settings, as_markdown, default_of
+
+DOCS = Path(__file__).parents[1] / "docs" / "settings.md"
+STORAGE = {"AzureWebJobsStorage": "UseDevelopmentStorage=true"}
 
 
 def test_defaults() -> None:
@@ -51,6 +56,14 @@ def test_an_unknown_cloud_has_its_endpoint_as_audience() -> None:
         ("GUARD_ALLOW_FIX", "maybe", "must be true or false"),
         ("GUARD_MODE", "repair", "must be audit, plan or fix"),
         ("GUARD_SCHEDULE", "0 2 * * *", "NCRONTAB expression of six fields"),
+        ("GUARD_SCHEDULE", "0 0 25 * * *", "wrong hour '25': 25 is not from 0 to 23"),
+        ("GUARD_ARM_ENDPOINT", "https://management.azure.com?x=1", "without a path"),
+        ("GUARD_BUDGET_PERCENT", "0", "a percentage from 1 to 100"),
+        ("GUARD_BUDGET_PERCENT", "inf", "a percentage from 1 to 100"),
+        ("GUARD_FIX_MOST", "-1", "a whole number of nodes from 0 to 100000"),
+        ("GUARD_FIX_MOST", "²", "a whole number of nodes"),
+        ("GUARD_KEEP_DAYS", "0", "from 1 to 3650"),
+        ("GUARD_MANAGEMENT_GROUP", "my group", "a management group's id"),
         ("GUARD_COMMAND_SECONDS", "soon", "must be a number of seconds"),
         ("GUARD_COMMAND_SECONDS", "nan", "must be a number of seconds"),
         ("GUARD_COMMAND_DEADLINE_SECONDS", "0", "from 5 to 5400"),
@@ -73,5 +86,64 @@ def test_values_that_exclude_each_other() -> None:
 
 
 def test_all_bad_values_at_once() -> None:
-    with pytest.raises(SettingsError, match=r"GUARD_ALLOW_FIX.*GUARD_MODE"):
+    with pytest.raises(SettingsError, match=r"GUARD_MODE.*GUARD_ALLOW_FIX"):
         settings.load({"GUARD_ALLOW_FIX": "x", "GUARD_MODE": "y"})
+
+
+def test_the_table_in_the_docs_is_the_table() -> None:
+    assert as_markdown() in DOCS.read_text("utf-8"), "put in what this prints: python -m shared.settings"
+
+
+@pytest.mark.parametrize("field", list(TABLE))
+def test_every_default_is_a_value_that_it_takes(field: str) -> None:
+    row = TABLE[field]
+    default = getattr(Settings(), field)
+    if default not in ("", ()) and not row.secret:
+        assert getattr(settings.load({row.name: default_of(field)}), field) == default
+    assert row.limits
+    assert row.meaning
+
+
+SECRET = "AccountName=a;AccountKey=c2VjcmV0;TableEndpoint=http://127.0.0.1:9/a"
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "value", [SECRET, "https://user:c2VjcmV0@host", "https://a.table.core.windows.net?sig=c2VjcmV0"]
+)
+def test_a_secret_is_shown_nowhere_whatever_setting_it_was_put_into(name: str, value: str) -> None:
+    loaded, wrong = settings.load_what_is_right({**STORAGE, name: value})
+    assert "c2VjcmV0" not in f"{wrong} {loaded!r} {loaded} {loaded.model_dump_json()} {loaded.model_dump()}"
+    assert (wrong is None) == (name == "GUARD_STORE")
+
+
+def test_what_is_said_of_a_value_is_short() -> None:
+    for value in ("x" * 100_000, "\x1b[2J" * 20):
+        with pytest.raises(SettingsError) as raised:
+            settings.load(dict.fromkeys(set(NAMES) - {"GUARD_STORE"}, value))
+        assert len(str(raised.value)) < 400 * len(NAMES)
+        assert str(raised.value).isprintable()
+
+
+def test_the_app_gets_what_is_right_and_hears_what_is_not() -> None:
+    loaded, wrong = settings.load_what_is_right(
+        {
+            **STORAGE,
+            "GUARD_SCHEDULE": "0 0 99 * * *",
+            "GUARD_FIX_MOST": "3",
+            "GUARD_BUGDET_PERCENT": "50",
+            "GUARD_MODE": "fix",
+        }
+    )
+    assert (loaded.schedule, loaded.fix_most) == (Settings().schedule, 3)
+    assert wrong is not None
+    for said in ("GUARD_SCHEDULE='0 0 99 * * *'", "did you mean GUARD_BUDGET_PERCENT?", "GUARD_ALLOW_FIX=true"):
+        assert said in str(wrong)
+    assert settings.load_what_is_right({**STORAGE, "GUARD_NETWORK": "private"})[1] is None
+
+
+def test_a_copy_with_other_values() -> None:
+    changed = Settings().model_copy(update={"command_seconds": 0.3})
+    assert (changed.command_seconds, changed.mode) == (0.3, "audit")
+    with pytest.raises(ValueError, match="frozen"):
+        changed.mode = "fix"

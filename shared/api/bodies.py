@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from shared.models import Finding, RunKind, RunState, Status, Starter
 from shared.runs.model.request import FixRequest, RunRequest
 
 Continuation = Annotated[str, Field(max_length=2048, description="Where the page before ended, as it said itself.")]
 Text = Annotated[str, Field(max_length=256)]
+
+
+def _digest(text: str) -> str:
+    if re.fullmatch(r"[0-9a-f]{64}", text) is None:
+        raise ValueError("must be the digest that the run shows: 64 of 0-9 and a-f")
+    return text
 
 
 class AuditBody(RunRequest):
@@ -29,8 +36,8 @@ class ApproveBody(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    approve: Annotated[bool, Field(strict=True)] = True
+    digest: Annotated[str, AfterValidator(_digest), Field(json_schema_extra={"pattern": "^[0-9a-f]{64}$"})]
+    approve: bool = True
 
 
 class NoQuery(BaseModel):
@@ -49,7 +56,7 @@ class RunsQuery(NoQuery):
 
 
 class FindingsQuery(NoQuery):
-    """Which findings; of the newest run where none is named. Names are compared without regard to case."""
+    """Which findings; of the latest complete audit where no run is named. Names are compared without regard to case."""
 
     run_id: Text | None = None
     status: Status | None = None
@@ -79,7 +86,10 @@ class Links(BaseModel):
 
 
 class ProgressView(BaseModel):
-    """How far a run is. `waves` of a fix are over; `expected_end` is an estimate by Azure's published limits."""
+    """How far a run is. `waves` of a fix are over; `expected_end` is an estimate by Azure's published limits.
+
+    It is null where there is none, or the one that there was has passed.
+    """
 
     nodes_found: int
     nodes_done: int
@@ -145,9 +155,23 @@ class RunList(BaseModel):
     continuation: str | None
 
 
-class FindingList(BaseModel):
-    """A page of findings in a stable order; `continuation` is null on the last."""
+class Scope(BaseModel):
+    """What a run looked at; an empty list means no restriction."""
 
+    subscriptions: list[str]
+    clusters: list[str]
+    node_pools: list[str]
+    controls: list[str]
+
+
+class FindingList(BaseModel):
+    """A page of findings in a stable order; `continuation` is null on the last.
+
+    `run` and `scope` say of which run they are, and what that was narrowed down to (null where there is none yet).
+    """
+
+    run: str | None
+    scope: Scope | None
     findings: list[Finding]
     continuation: str | None
 
@@ -192,6 +216,13 @@ class Health(BaseModel):
     identity: Check
 
 
+class Alive(BaseModel):
+    """The app is up. It says nothing of what the app needs: that is what health is for."""
+
+    status: Literal["alive"] = "alive"
+    version: str
+
+
 class FieldError(BaseModel):
     """What is wrong with one field of the request."""
 
@@ -200,8 +231,12 @@ class FieldError(BaseModel):
 
 
 class ProblemBody(BaseModel):
-    """An answer that is not what was asked for (RFC 9457, application/problem+json)."""
+    """An answer that is not what was asked for (RFC 9457, application/problem+json).
 
+    `type` says which kind it is and stays as it is, `detail` is for people; `errors` names the first 20 wrong fields.
+    """
+
+    type: str
     title: str
     status: int
     detail: str

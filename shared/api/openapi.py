@@ -18,11 +18,11 @@ _REASONS = {
     401: "No function key, or a wrong one. The Functions host answers, without a body.",
     400: "The request is not valid; every wrong field is named.",
     403: "This deployment does not allow fixes.",
-    404: "There is no such run.",
+    404: "There is no such run, or no plan.",
     409: "The state that things are in does not allow it.",
     413: "The body is too large.",
     415: "The body is not JSON.",
-    503: "The app lacks something that it needs (storage, identity), or is busy.",
+    503: "The app lacks something that it needs (storage, identity), has a bad setting, or is busy.",
 }
 
 
@@ -95,6 +95,9 @@ def _operation(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
         },
     }
     made["responses"]["401"] = {"description": _REASONS[401]}
+    if operation.open:
+        made["security"] = []
+        made["responses"] = {"200": made["responses"]["200"]}
     if operation.answers is Health:
         made["responses"]["503"]["content"]["application/json"] = {"schema": schemas[Health]}
     return made

@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel
 
 from shared import __version__
+from shared.api import problems
 from shared.api.bodies import (
+    Alive,
     ApprovalView,
     ApproveBody,
     AuditBody,
@@ -31,10 +33,12 @@ from shared.api.bodies import (
     RunList,
     RunsQuery,
     RunView,
+    Scope,
     SummaryView,
 )
 from shared.errors import GuardError, UsageError
-from shared.models import Run, RunKind, RunState, Starter
+from shared.models import Approval, Run, RunKind, RunState, Starter
+from shared.plain import plain
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
@@ -45,6 +49,7 @@ if TYPE_CHECKING:
 
 RETRY_AFTER = {"Retry-After": "10"}
 _HEALTH_SECONDS = 20
+_LONGEST = 4_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +70,19 @@ class Caller:
 
 
 def problem(
-    status: int, title: str, detail: str, errors: Sequence[FieldError] = (), run: Run | None = None, **headers: str
+    kind: problems.Kind, detail: str, errors: Sequence[FieldError] = (), run: Run | None = None, **headers: str
 ) -> Answer:
     """An answer that says what is wrong."""
     view = None if run is None else view_of(run)
-    body = ProblemBody(title=title, status=status, detail=detail, errors=list(errors), run=view)
-    return Answer(status, body, {name.replace("_", "-"): value for name, value in headers.items()})
+    body = ProblemBody(
+        type=kind.type,
+        title=kind.title,
+        status=kind.status,
+        detail=plain(detail, _LONGEST),
+        errors=list(errors),
+        run=view,
+    )
+    return Answer(kind.status, body, {name.replace("_", "-"): value for name, value in headers.items()})
 
 
 async def start_audit(caller: Caller, body: AuditBody) -> Answer:
@@ -96,14 +108,14 @@ async def _start(caller: Caller, kind: RunKind, request: RunRequest, *, manual: 
             caller.services, caller.orchestrations, kind, request, by=Starter.HTTP, manual=manual
         )
     except starting.NotAllowedError as error:
-        return problem(403, "Fixing is not allowed here", str(error))
+        return problem(problems.FIX_NOT_ALLOWED, str(error))
     except starting.HeldError as error:
-        return problem(409, "Fixes are held", str(error))
+        return problem(problems.HELD, str(error))
     except starting.GoingError as error:
         links = view_of(error.run).links
-        return problem(409, "A run on the same scope is going", str(error), run=error.run, Location=links.self)
+        return problem(problems.GOING, str(error), run=error.run, Location=links.self)
     except starting.CrowdedError as error:
-        return problem(503, "Busy", str(error), Retry_After="10")
+        return problem(problems.CROWDED, str(error), Retry_After="10")
     view = view_of(run)
     return Answer(202, view, {"Location": view.links.self, **RETRY_AFTER})
 
@@ -145,10 +157,10 @@ async def cancel_run(caller: Caller, run_id: str) -> Answer:
     if run is None:
         return _unknown(run_id)
     if run.state.final:
-        return problem(409, "The run is over", f"the run {run.id} is {run.state}", run=run)
+        return problem(problems.OVER, f"the run {run.id} is {run.state}", run=run)
     if not await starting.alive(caller.services.store, caller.orchestrations, run, datetime.now(UTC)):
         run = await finish(caller.services, run, End(error=starting.LOST))
-        return problem(409, "The run is over", f"the run {run.id} was lost, and is recorded as failed now", run=run)
+        return problem(problems.OVER, f"the run {run.id} was lost, and is recorded as failed now", run=run)
     await words.cancel(caller.services.store, run)
     # Read again: whoever waits for an approval since then may have looked before the word was there.
     run = await caller.services.store.run(run.id) or run
@@ -165,14 +177,23 @@ async def approve_run(caller: Caller, run_id: str, body: ApproveBody) -> Answer:
     if run is None:
         return _unknown(run_id)
     if run.state is not RunState.AWAITING_APPROVAL:
-        return problem(409, "Nothing to approve", f"the run {run.id} is {run.state}: it waits for no approval", run=run)
-    digest = run.approval.digest if run.approval is not None else ""
-    if body.digest != digest:
-        detail = f"the plan of the run {run.id} has the digest {digest}, not {body.digest}: look at it again"
-        return problem(409, "Not this plan", detail, run=run)
+        detail = f"the run {run.id} is {run.state}: it waits for no approval"
+        return problem(problems.NOTHING_TO_APPROVE, detail, run=run)
+    if await words.cancelled(caller.services.store, run):
+        return problem(
+            problems.CANCELLED, f"the run {run.id} was asked to stop: nothing of it is done any more", run=run
+        )
+    asked = run.approval or Approval()
+    expires = asked.expires or datetime.now(UTC)
+    if datetime.now(UTC) >= expires:
+        detail = f"the approval of the run {run.id} expired at {expires:%Y-%m-%d %H:%M:%S} UTC; start the fix again"
+        return problem(problems.EXPIRED, detail, run=run)
+    if body.digest != asked.digest:
+        detail = f"the plan of the run {run.id} has the digest {asked.digest}, not {body.digest}: look at it again"
+        return problem(problems.OTHER_PLAN, detail, run=run)
     said = words.Decision.APPROVED if body.approve else words.Decision.REFUSED
-    if not await words.decide(caller.services.store, run.id, digest, said):
-        return problem(409, "Already decided", f"the plan of the run {run.id} was already decided on", run=run)
+    if not await words.decide(caller.services.store, run.id, asked.digest, said):
+        return problem(problems.DECIDED, f"the plan of the run {run.id} was already decided on", run=run)
     await caller.orchestrations.wake(run.id)
     return Answer(202, view_of(run), {"Location": view_of(run).links.self, **RETRY_AFTER})
 
@@ -191,7 +212,7 @@ async def get_plan(caller: Caller, run_id: str, query: PlanQuery) -> Answer:
     if planner is not None and planner.kind is RunKind.PLAN and planner.state is RunState.COMPLETED:
         index = await documents.find(store, planner.id, keys.INDEX, documents.INDEX)
     if planner is None or index is None:
-        return problem(404, "No plan", f"the run {run.id} ({run.kind}) has no plan, or none yet")
+        return problem(problems.NO_PLAN, f"the run {run.id} ({run.kind}) has no plan, or none yet")
     place = index.documents[query.continuation : query.continuation + 1]
     plans = await documents.load(store, planner.id, place[0], documents.PLANS) if place else []
     more = query.continuation + 1 < len(index.documents)
@@ -218,22 +239,34 @@ async def get_plan(caller: Caller, run_id: str, query: PlanQuery) -> Answer:
 
 
 async def list_findings(caller: Caller, query: FindingsQuery) -> Answer:
-    """List findings: of the newest run, or of the one named."""
+    """List findings: of the run that is named, else of the latest complete audit.
+
+    That is the latest complete audit of everything, else the latest complete one; the answer names it with its scope.
+    A run that is named may be of any kind and going. To page through, name the run that the first page named.
+    """
+    from shared.runs.latest import latest_audit, scope_of
     from shared.store import FindingQuery
 
     store = caller.services.store
-    run_id = query.run_id
-    if run_id is None:
-        latest = await store.latest_run()
-        if latest is None:
-            return Answer(200, FindingList(findings=[], continuation=None))
-        run_id = latest.id
-    elif await _run(caller, run_id) is None:
-        return _unknown(run_id)
+    if query.run_id is None:
+        run = await latest_audit(store)
+        if run is None:
+            return Answer(200, FindingList(run=None, scope=None, findings=[], continuation=None))
+    else:
+        run = await _run(caller, query.run_id)
+        if run is None:
+            return _unknown(query.run_id)
     names = {"status", "control", "subscription", "cluster", "node_pool", "node"}
-    wanted = FindingQuery(run_id=run_id, **query.model_dump(include=names))
+    wanted = FindingQuery(run_id=run.id, **query.model_dump(include=names))
     page = await store.findings(wanted, query.limit, query.continuation)
-    return Answer(200, FindingList(findings=list(page.findings), continuation=page.continuation))
+    scope = Scope.model_validate(scope_of(run))
+    found = FindingList(run=run.id, scope=scope, findings=list(page.findings), continuation=page.continuation)
+    return Answer(200, found)
+
+
+async def live() -> Answer:
+    """Say that the app is up: without a key, and without asking anybody else."""
+    return Answer(200, Alive(version=__version__))
 
 
 async def health(caller: Caller) -> Answer:
@@ -243,7 +276,8 @@ async def health(caller: Caller) -> Answer:
         _check(services.store.latest_run(), "the store answers"),
         _check(services.azure.subscriptions(), "the identity sees {} subscriptions"),
     )
-    settings = {**asdict(services.settings), "store": _place(services.settings.store)}
+    place = _place(services.settings.store.get_secret_value())
+    settings = {**services.settings.model_dump(mode="json"), "store": place}
     well = storage.ok and identity.ok
     body = Health(ok=well, version=__version__, settings=settings, storage=storage, identity=identity)
     return Answer(200 if well else 503, body)
@@ -276,7 +310,7 @@ async def _run(caller: Caller, run_id: str) -> Run | None:
 
 
 def _unknown(run_id: str) -> Answer:
-    return problem(404, "No such run", f"there is no run {run_id[:60]!r}; GET /api/runs lists them")
+    return problem(problems.NO_SUCH_RUN, f"there is no run {plain(run_id, 60)!r}; GET /api/runs lists them")
 
 
 def view_of(run: Run) -> RunView:
@@ -306,6 +340,8 @@ def view_of(run: Run) -> RunView:
 
 
 def _progress(so_far: Any, run: Run) -> ProgressView:
+    # An estimate that has passed was wrong, and says nothing of the end any more.
+    ahead = run.state is RunState.RUNNING and so_far.until is not None and so_far.until > datetime.now(UTC)
     return ProgressView(
         nodes_found=so_far.found,
         nodes_done=so_far.done,
@@ -315,5 +351,5 @@ def _progress(so_far: Any, run: Run) -> ProgressView:
         azure_calls=so_far.azure_calls,
         throttle_waits=so_far.throttle_waits,
         throttled_seconds=so_far.throttled_seconds,
-        expected_end=so_far.until if run.state is RunState.RUNNING else None,
+        expected_end=so_far.until if ahead else None,
     )

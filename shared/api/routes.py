@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from shared.api import bodies, operations
+from shared.api import bodies, operations, problems
 from shared.api.operations import Answer, Caller, problem
-from shared.errors import GuardError, UsageError
+from shared.errors import GuardError, SettingsError, UsageError
+from shared.plain import plain
+from shared.words import field_of, said
 
 log = logging.getLogger(__name__)
 
-MAX_BODY = 1 << 20
+# Four lists of 1,000 names, the longest that there are, take 130 KB.
+MAX_BODY = 256 * 1024
+_MOST_ERRORS = 20
+_MOST_SAID = 5
+_NO_STORE = {"Cache-Control": "no-store"}
 # How the Functions host takes a key in an address.
 _KEY_PARAMETER = "code"
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation. `path` is below the prefix `/api/` and may have `{run_id}`; `answers` is what 2xx sends."""
+    """One operation. `path` is below the prefix `/api/` and may have `{run_id}`; `answers` is what 2xx sends.
+
+    An `open` one takes no key and no connections, and answers whatever the settings are.
+    """
 
     name: str
     method: str
@@ -34,6 +43,7 @@ class Operation:
     body: type[BaseModel] | None = None
     query: type[BaseModel] | None = None
     refusals: tuple[int, ...] = ()
+    open: bool = False
 
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -77,6 +87,7 @@ OPERATIONS: tuple[Operation, ...] = (
         refusals=(404,),
     ),
     Operation("health", "GET", "health", operations.health, bodies.Health),
+    Operation("live", "GET", "live", operations.live, bodies.Alive, open=True),
 )
 
 
@@ -95,53 +106,78 @@ async def carry_out(
     query: Mapping[str, str],
     body: bytes,
     content_type: str,
+    bad: SettingsError | None = None,
 ) -> Answer:
-    """Validate a request, do what it asks, and answer. Raises nothing that a caller could have caused."""
+    """Validate a request, do what it asks, and answer. Raises nothing that a caller could have caused.
+
+    With `bad` settings it does nothing and says so. No answer is to be kept by a cache.
+    """
+    if bad is not None:
+        log.error("%s: %s", operation.name, bad)
+        answer = problem(problems.BAD_SETTINGS, str(bad))
+    else:
+        answer = await _carry_out(operation, connect, parts, query, body, content_type)
+    return replace(answer, headers={**answer.headers, **_NO_STORE})
+
+
+async def carry_out_open(operation: Operation) -> Answer:
+    """Answer an `open` operation."""
+    answer = await operation.carry_out()
+    return replace(answer, headers={**answer.headers, **_NO_STORE})
+
+
+async def _carry_out(
+    operation: Operation,
+    connect: Callable[[], Awaitable[Caller]],
+    parts: Mapping[str, str],
+    query: Mapping[str, str],
+    body: bytes,
+    content_type: str,
+) -> Answer:
     try:
         arguments: dict[str, Any] = dict(parts)
         given = {name: value for name, value in query.items() if name != _KEY_PARAMETER}
-        wanted = _parse(operation.query or bodies.NoQuery, given)
+        wanted = _parse((operation.query or bodies.NoQuery).model_validate, given)
         if operation.query is not None:
             arguments["query"] = wanted
         if operation.body is not None:
-            arguments["body"] = _parse(operation.body, _json(body, content_type))
+            arguments["body"] = _parse(
+                partial(operation.body.model_validate_json, strict=True), _json(body, content_type)
+            )
         return await operation.carry_out(await connect(), **arguments)
     except _Wrong as wrong:
         return wrong.answer
     except UsageError as error:
-        return problem(400, "Bad request", str(error))
+        return problem(problems.BAD_REQUEST, str(error))
     except GuardError as error:
         log.error("%s: %s", operation.name, error)
-        return problem(503, "The app cannot do this now", str(error), Retry_After="60")
+        return problem(problems.UNAVAILABLE, str(error), Retry_After="60")
 
 
-def _json(body: bytes, content_type: str) -> Any:
+def _json(body: bytes, content_type: str) -> bytes:
+    """The body as JSON text; an empty one is an empty object."""
     kind = content_type.partition(";")[0].strip().lower()
     if body and kind not in ("application/json", ""):
-        raise _Wrong(problem(415, "Not JSON", f"the body is {kind}; send JSON with Content-Type: application/json"))
+        detail = f"the body is {plain(kind, 60)}; send JSON with Content-Type: application/json"
+        raise _Wrong(problem(problems.NOT_JSON_TYPE, detail))
     if len(body) > MAX_BODY:
-        raise _Wrong(problem(413, "Too large", f"the body has {len(body)} bytes; at most {MAX_BODY} are read"))
-    if not body.strip():
-        return {}
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise _Wrong(problem(400, "Not JSON", f"the body is not JSON: {error}")) from None
+        detail = f"the body has {len(body):,} bytes; at most {MAX_BODY:,} are read"
+        raise _Wrong(problem(problems.TOO_LARGE, detail))
+    return body if body.strip() else b"{}"
 
 
+Given = TypeVar("Given")
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def _parse(kind: type[Model], values: Any) -> Model:
+def _parse(validate: Callable[[Given], Model], values: Given) -> Model:
     try:
-        return kind.model_validate(values)
+        return validate(values)
     except ValidationError as error:
-        errors = [
-            bodies.FieldError(
-                field=".".join(str(part) for part in item["loc"]) or "body",
-                message=item["msg"].removeprefix("Value error, "),
-            )
-            for item in error.errors(include_url=False, include_input=False)
-        ]
-        detail = "; ".join(f"{item.field}: {item.message}" for item in errors)
-        raise _Wrong(problem(400, "Bad request", detail[:2000], errors)) from None
+        wrong = error.errors(include_url=False)
+    if wrong[0]["type"] == "json_invalid":
+        raise _Wrong(problem(problems.NOT_JSON, f"the body is not JSON: {wrong[0]['ctx']['error']}"))
+    errors = [bodies.FieldError(field=field_of(item) or "body", message=said(item)) for item in wrong[:_MOST_ERRORS]]
+    detail = "; ".join(f"{item.field}: {item.message}" for item in errors[:_MOST_SAID])
+    more = f"; and {len(wrong) - _MOST_SAID:,} more" if len(wrong) > _MOST_SAID else ""
+    raise _Wrong(problem(problems.BAD_REQUEST, detail + more, errors))

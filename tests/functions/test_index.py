@@ -6,6 +6,7 @@ import abc
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 import typing
@@ -18,9 +19,14 @@ from shared.runs.activities import ACTIVITIES, BATCH
 from shared.runs.orchestrators import ORCHESTRATORS
 from shared.settings import NAMES, load, load_for_host
 from tests.support.bench import environment
-from tests.support.host import load_app
+from tests.support.host import Host, load_app
+from tests.support.hub import Hub
 
 ROOT = Path(__file__).parents[2]
+RUN = "20260101T000000Z-000000"
+NO_HUB = json.dumps(
+    {"taskHubName": "none", "creationUrls": {}, "managementUrls": {}, "rpcBaseUrl": "http://127.0.0.1:9"}
+)
 STORAGE = {"AzureWebJobsStorage": "UseDevelopmentStorage=true"}
 HTTP = {
     "start_audit": ("POST", "audits"),
@@ -32,6 +38,7 @@ HTTP = {
     "approve_run": ("POST", "runs/{run_id}/approve"),
     "list_findings": ("GET", "findings"),
     "health": ("GET", "health"),
+    "live": ("GET", "live"),
     "openapi": ("GET", "openapi.json"),
 }
 
@@ -46,7 +53,9 @@ def test_the_functions() -> None:
         if trigger.type == "httpTrigger"
     }
     assert http == HTTP
-    assert {triggers[name].auth_level.name for name in HTTP} == {"FUNCTION"}
+    assert {name for name in HTTP if triggers[name].auth_level.name != "FUNCTION"} == {"live"}
+    assert triggers["live"].auth_level.name == "ANONYMOUS"
+    assert [item.type for item in functions["live"].get_bindings()] == ["httpTrigger", "http"], "no Durable client"
     activities = {name for name, trigger in triggers.items() if trigger.type == "activityTrigger"}
     assert activities == set(ACTIVITIES)
     orchestrators = {name for name, trigger in triggers.items() if trigger.type == "orchestrationTrigger"}
@@ -100,13 +109,38 @@ def test_the_cold_start() -> None:
         ({"GUARD_MODE": "fix"}, ["GUARD_ALLOW_FIX=true"]),
         ({"GUARD_APPROVAL_HOURS": "500"}, ["from 0.001 to 120"]),
         ({"GUARD_SCHEDULE": "daily"}, ["NCRONTAB"]),
+        ({"GUARD_SCHEDULE": "0 0 2 * * 7"}, ["wrong weekday '7'"]),
+        ({"GUARD_BUGDET_PERCENT": "50"}, ["GUARD_BUDGET_PERCENT?"]),
         ({"AzureWebJobsStorage": ""}, ["AzureWebJobsStorage__tableServiceUri", "GUARD_STORE"]),
     ],
 )
-def test_a_bad_setting_stops_the_app(variables: dict[str, str], said: list[str]) -> None:
-    with environment({**STORAGE, **variables}), pytest.raises(SettingsError) as raised:
-        load_app()
-    assert all(part in str(raised.value) for part in said), raised.value
+async def test_a_bad_setting_hides_nothing_and_is_said(
+    variables: dict[str, str], said: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every function is there, all but the ones that need no settings refuse, and nothing is asked of anybody."""
+    with environment({**STORAGE, **variables}):
+        module, functions = load_app()
+        assert set(functions) == {*HTTP, *ACTIVITIES, *ORCHESTRATORS, "run", "scheduled_run"}
+        assert functions["scheduled_run"].get_trigger().schedule == "0 0 2 * * *"
+        host = Host(Hub(), module, functions, binding=NO_HUB)
+        for name, (method, route) in HTTP.items():
+            caplog.clear()
+            answer = await host.http(method, f"/api/{route.replace('{run_id}', RUN)}", {} if method == "POST" else None)
+            if name in ("live", "openapi"):
+                assert answer.status == 200
+                continue
+            assert (answer.status, answer.headers["content-type"]) == (503, "application/problem+json"), name
+            problem = answer.json()
+            assert problem["type"] == "urn:kubelet-guard:problem:bad-settings"
+            assert all(part in problem["detail"] for part in said), problem
+            assert len(caplog.records) == 1
+        for name in ACTIVITIES:
+            caplog.clear()
+            result = await functions[name].get_user_function()(job={"run_id": RUN})
+            assert result["failed"].startswith("bad setting: ")
+            assert len(caplog.records) == 1
+        with pytest.raises(SettingsError, match=re.escape(said[0])):
+            await host.tick()
 
 
 @pytest.mark.parametrize(
@@ -123,7 +157,8 @@ def test_a_bad_setting_stops_the_app(variables: dict[str, str], said: list[str])
     ],
 )
 def test_where_runs_are_kept(variables: dict[str, str], store: str | None) -> None:
-    assert load_for_host(variables).store == (store or variables["AzureWebJobsStorage__tableServiceUri"])
+    loaded = load_for_host(variables).store.get_secret_value()
+    assert loaded == (store or variables["AzureWebJobsStorage__tableServiceUri"])
 
 
 def test_host_json_fits_the_code() -> None:

@@ -183,7 +183,7 @@ async def test_a_name_that_may_be_out_of_sight_is_not_called_unknown(bench: Benc
 
 async def test_no_endpoint_and_no_credential(bench: BenchFactory, tmp_path: Path) -> None:
     async with bench(one_pool("compliant_default")) as b:
-        elsewhere = replace(b.services.settings, arm_endpoint="https://localhost:9")
+        elsewhere = b.services.settings.model_copy(update={"arm_endpoint": "https://localhost:9"})
         async with Azure(elsewhere) as azure:
             with pytest.raises(EndpointError, match="localhost:9"):
                 await runs.survey_here(replace(b.services, azure=azure), RunKind.AUDIT, RunRequest())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -48,7 +48,7 @@ async def serve_bench(fleet: Path | str, store: Path, **changes: Any) -> AsyncIt
     opened_fleet = fleet if isinstance(fleet, Path) else sandbox.parse(fleet)
     async with sandbox.serve(opened_fleet) as box:
         with environment(box.environ):
-            chosen = replace(settings.load(os.environ), **{**_QUICK, **changes})
+            chosen = settings.load(os.environ).model_copy(update={**_QUICK, **changes})
             async with open_store(str(store)) as opened, Azure(chosen) as azure:
                 found: list[int] = []
                 heard: list[Finding] = []

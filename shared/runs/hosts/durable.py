@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from shared import telemetry
-from shared.errors import GuardError
+from shared.errors import GuardError, SettingsError
 from shared.runs.orchestrators.hand import first_line
 
 if TYPE_CHECKING:
@@ -15,17 +16,26 @@ if TYPE_CHECKING:
     from shared.settings import Settings
 
 
+log = logging.getLogger(__name__)
+
+
 class Connections:
     """The process's one connection to Azure and to the store, opened when first asked for."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, bad: SettingsError | None = None) -> None:
         self.settings = settings
+        self.bad = bad
         self._opening = asyncio.Lock()
         self._open = AsyncExitStack()
         self._services: Services | None = None
 
     async def services(self) -> Services:
-        """The connections. Raises CredentialError or StoreError, and may then be asked again."""
+        """The connections. Raises CredentialError or StoreError, and may then be asked again.
+
+        Raises SettingsError where a setting is bad.
+        """
+        if self.bad is not None:
+            raise SettingsError(str(self.bad))
         async with self._opening:
             if self._services is None:
                 from shared.azure import Azure
@@ -35,7 +45,8 @@ class Connections:
                 telemetry.quiet_libraries()
                 async with AsyncExitStack() as opened:
                     settings = self.settings
-                    store = await opened.enter_async_context(open_store(settings.store, authority=settings.authority))
+                    location = settings.store.get_secret_value()
+                    store = await opened.enter_async_context(open_store(location, authority=settings.authority))
                     azure = await opened.enter_async_context(Azure(settings))
                     self._services = Services(
                         azure, store, settings, on_findings=telemetry.tell_findings, on_run=telemetry.tell_run
@@ -56,6 +67,9 @@ async def carry_out(connections: Connections, name: str, job: Any) -> Any:
     from shared.runs.hosts import carrying, leases
     from shared.store import patient
 
+    if connections.bad is not None:
+        log.error("run %s: %s: %s", job.get("run_id"), name, connections.bad)
+        return {"failed": first_line(connections.bad), "again": False}
     try:
         services = await connections.services()
         services = replace(services, store=patient(services.store))

@@ -7,7 +7,6 @@ run is then begun again, from what the store knows; after some times it is ended
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -22,6 +21,7 @@ from shared.runs.model.messages import End, Ref
 from shared.runs.model.request import FixRequest, RunRequest
 from shared.runs.services import Services
 from shared.runs.steps.records import finish
+from shared.schedule import next_after
 from shared.store import new_run_id
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,9 @@ BEGINNINGS = 5
 
 _IDLE = timedelta(minutes=15)
 _LATE = timedelta(minutes=20)
+_PATIENCE = timedelta(minutes=5)
+# How long after it was due a scheduled run is still tried.
+_BACK = timedelta(hours=6)
 _PURGE_EVERY = 20 * 3600.0
 _RETRY_EVERY = 10 * 60.0
 _RETRIES = 6
@@ -51,12 +54,8 @@ async def watch(
     services: Services,
     orchestrations: Orchestrations,
     now: datetime,
-    due_since: Callable[[datetime], datetime | None],
 ) -> Seen:
-    """Reconcile records and orchestrations once.
-
-    `due_since(moment)` gives when the scheduled run was last due before a moment.
-    """
+    """Reconcile records and orchestrations once."""
     begun: list[str] = []
     ended: list[str] = []
     woken: list[str] = []
@@ -69,7 +68,7 @@ async def watch(
         for word, runs in (("begun", begun), ("ended", ended), ("woken", woken)):
             if did == word:
                 runs.append(run.id)
-    started, overdue = await _schedule(services, orchestrations, now, due_since)
+    started, overdue = await _schedule(services, orchestrations, now)
     await _tidy(services, orchestrations, now)
     return Seen(tuple(begun), tuple(ended), tuple(woken), started, overdue)
 
@@ -115,14 +114,11 @@ async def _wake(services: Services, orchestrations: Orchestrations, run: Run) ->
 
 
 async def _schedule(
-    services: Services,
-    orchestrations: Orchestrations,
-    now: datetime,
-    due_since: Callable[[datetime], datetime | None],
+    services: Services, orchestrations: Orchestrations, now: datetime
 ) -> tuple[str, bool]:
     """Try the scheduled run again that could not start or found nothing, and say where one is overdue."""
-    due = due_since(now)
-    if due is None or now - due < timedelta(minutes=5):
+    due = last_due(services.settings.schedule, now)
+    if due is None or now - due < _PATIENCE:
         return "", False
     runs = [run for run in (await services.store.runs(100)).runs if run.by is Starter.TIMER and not run.fix_run]
     since = [run for run in runs if run.started >= due - timedelta(minutes=1)]
@@ -131,7 +127,7 @@ async def _schedule(
     overdue = now - due >= _LATE
     if overdue and await services.store.claim(f"overdue/{due.isoformat()}", "told", 30 * 86_400.0):
         telemetry.tell_overdue(due, since[0].error if since else "")
-    if len(since) >= _RETRIES or now - due > timedelta(hours=6):
+    if len(since) >= _RETRIES:
         return "", overdue
     if not await services.store.claim(f"schedule/{due.isoformat()}/{len(since)}", new_run_id(now), _RETRY_EVERY):
         return "", overdue
@@ -141,6 +137,17 @@ async def _schedule(
         log.warning("the scheduled run could not be started: %s", error)
         return "", overdue
     return run.id, overdue
+
+
+def last_due(schedule: str, now: datetime) -> datetime | None:
+    """When a schedule last came before `now`, in the last six hours (pure)."""
+    for span in (timedelta(minutes=2), timedelta(hours=1), _BACK):
+        due = next_after(schedule, now - span)
+        if due <= now:
+            while (later := next_after(schedule, due)) <= now:
+                due = later
+            return due
+    return None
 
 
 def _found(run: Run) -> bool:

@@ -2,32 +2,66 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from shared.controls import CONTROLS
 from shared.errors import UsageError
 from shared.node.planning import Method
+from shared.plain import plain
 from shared.runs.model.names import there_is
 from shared.settings import subscription_id
+from shared.words import said
+
+MOST_NAMES = 1_000
+"""How many names a list of a request may have."""
+
+_MOST_SAID = 10
 
 
 def _control(value: str) -> str:
     known = [entry.id for entry in CONTROLS]
     if value not in known:
-        raise ValueError(f"no control {value!r}; {there_is([value], known)}")
+        shown = plain(value, 60)
+        raise ValueError(f"no control {shown!r}; {there_is([shown], known)}")
     return value
 
 
+def _few(values: Any) -> Any:
+    # Before the names are looked at: what is wrong with each of 100,000 is not worth finding out.
+    if not isinstance(values, list | tuple):
+        return values
+    if len(values) > MOST_NAMES:
+        raise ValueError(f"has {len(values):,} names, and {MOST_NAMES:,} are the most; leave it out for all")
+    return tuple(values)
+
+
 def _unique(values: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(values))
+    first: dict[str, str] = {}
+    for name in values:
+        first.setdefault(name.lower(), name)
+    return tuple(first.values())
+
+
+def _share(value: str) -> str:
+    if re.fullmatch(_SHARE, value) is None:
+        raise ValueError('must be a number of nodes such as "1" (at most 9999), or a share such as "10%"')
+    return value
+
+
+def _integral(value: Any) -> Any:
+    # JSON knows no integers: 2.0 is one, as JSON Schema has it.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_SHARE = r"([1-9][0-9]{0,3}|([1-9][0-9]?|100)%)"
 
 
 # Azure's own rules: cluster names have 1 to 63 letters, digits, hyphens and underscores; pool names 1 to 12.
 ClusterName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9]$|^[a-zA-Z0-9][-_a-zA-Z0-9]{0,61}[a-zA-Z0-9]$")]
-PoolName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{0,11}$")]
-Names = AfterValidator(_unique)
+PoolName = Annotated[str, Field(pattern=r"^[a-zA-Z][a-zA-Z0-9]{0,11}$")]
 # The extras are for the OpenAPI document: what the validators ask for, said in a schema's words.
 SubscriptionId = Annotated[
     str,
@@ -37,10 +71,18 @@ SubscriptionId = Annotated[
 ControlId = Annotated[
     str, AfterValidator(_control), Field(json_schema_extra={"enum": [entry.id for entry in CONTROLS]})
 ]
+Whole = BeforeValidator(_integral)
+Name = TypeVar("Name", bound=str)
+Names = Annotated[
+    tuple[Name, ...],
+    BeforeValidator(_few),
+    AfterValidator(_unique),
+    Field(json_schema_extra={"maxItems": MOST_NAMES}),
+]
 
 
 class RunRequest(BaseModel):
-    """The scope of a run. An empty list means no restriction.
+    """The scope of a run: lists of at most 1,000 names. An empty list means no restriction.
 
     Names are compared without regard to case, as Azure does. An empty `subscriptions` means those of the
     `management_group`, else those of the settings, or all that the identity can see.
@@ -49,10 +91,10 @@ class RunRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     management_group: Annotated[str, Field(pattern=r"^([\w().-]{0,89}[\w()-])?$")] = ""
-    subscriptions: Annotated[tuple[SubscriptionId, ...], Names] = ()
-    clusters: Annotated[tuple[ClusterName, ...], Names] = ()
-    node_pools: Annotated[tuple[PoolName, ...], Names] = ()
-    controls: Annotated[tuple[ControlId, ...], Names] = ()
+    subscriptions: Names[SubscriptionId] = ()
+    clusters: Names[ClusterName] = ()
+    node_pools: Names[PoolName] = ()
+    controls: Names[ControlId] = ()
 
     @property
     def control_ids(self) -> tuple[str, ...]:
@@ -70,10 +112,10 @@ class FixRequest(RunRequest):
     """
 
     method: Method = "auto"
-    max_unavailable: Annotated[str, Field(pattern=r"^([1-9][0-9]{0,3}|([1-9][0-9]?|100)%)$")] = "1"
-    max_failures: Annotated[int, Field(ge=0, le=1000)] = 0
+    max_unavailable: Annotated[str, AfterValidator(_share), Field(json_schema_extra={"pattern": f"^{_SHARE}$"})] = "1"
+    max_failures: Annotated[int, Field(ge=0, le=1000), Whole] = 0
     canary: bool = True
-    pause_seconds: Annotated[int, Field(ge=0, le=3600)] = 15
+    pause_seconds: Annotated[int, Field(ge=0, le=3600), Whole] = 15
     retry_rolled_back: Annotated[bool, Field(strict=True)] = False
 
 
@@ -85,11 +127,11 @@ def parse_request(kind: type[Request], values: dict[str, Any]) -> Request:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise UsageError("; ".join(_sentence(item) for item in error.errors())) from None
+        wrong = [_sentence(item) for item in error.errors()]
+        more = f"; and {len(wrong) - _MOST_SAID:,} more" if len(wrong) > _MOST_SAID else ""
+        raise UsageError("; ".join(wrong[:_MOST_SAID]) + more) from None
 
 
 def _sentence(item: Any) -> str:
     where = str(item["loc"][0]).replace("_", " ").rstrip("s") if item["loc"] else "request"
-    if item["type"] == "string_pattern_mismatch":
-        return f"{where}: {item['input']!r} is not a possible name"
-    return f"{where}: {item['msg'].removeprefix('Value error, ')}"
+    return f"{where}: {said(item)}"
