@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 
 import sandbox
-from shared import runs
+from shared.runs.hosts import terminal as runs
 from shared.azure import Azure
 from shared.errors import CredentialError, EndpointError, UsageError
 from shared.models import Finding, Problem, RunKind, RunState, Status
-from shared.runs import RunRequest, collecting
-from shared.runs.activities import ACTIVITIES
+from shared.runs.model.request import RunRequest
 from tests.support.bench import BenchFactory, environment, one_pool
 
 PASS, FAIL, ERROR, SKIPPED = Status.PASS, Status.FAIL, Status.ERROR, Status.SKIPPED

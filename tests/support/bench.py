@@ -14,7 +14,7 @@ import sandbox
 from shared import settings
 from shared.azure import Azure
 from shared.models import Finding
-from shared.runs import Services
+from shared.runs.services import Services
 from shared.store import FindingQuery, open_store
 
 DEMO = Path(__file__).parent.parent.parent / "fleets" / "demo.yaml"

@@ -178,7 +178,7 @@ class _Left:
 async def _broken_off(services: Services, run_id: str) -> _Left:
     store = services.store
     run = await store.run(run_id)
-    gathered = await documents.find(store, run_id, keys.GATHERED, documents.GATHERED) if run is not None else None
+    gathered = await documents.find(store, run_id, keys.GATHERED, documents.GATHERED)
     if run is None or gathered is None or run.kind is not RunKind.FIX:
         raise UsageError(f"there is no fix {run_id} in this store to go on with")
     if run.state is RunState.COMPLETED:

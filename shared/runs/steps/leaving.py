@@ -237,5 +237,6 @@ async def leave_all(services: Services, standing: Standing, problem: Problem) ->
 async def _leave_fix(services: Services, standing: Standing, reason: str) -> None:
     gathered = await documents.find(services.store, standing.run.id, keys.GATHERED, documents.GATHERED)
     for pool, nodes in enumerate(gathered.pools if gathered is not None else ()):
-        place = {"pool": pool, "first": 0, "count": nodes, "reason": reason, "lost": True}
-        await leave_pool(services, LeavePool(run_id=standing.run.id, epoch=standing.run.epoch, **place))
+        ref = {"run_id": standing.run.id, "epoch": standing.run.epoch}
+        whole = LeavePool.model_validate({**ref, "pool": pool, "first": 0, "count": nodes, "reason": reason, "lost": True})
+        await leave_pool(services, whole)

@@ -67,7 +67,8 @@ async def gather(services: Services, ref: Ref) -> Gathered:
     plan = await index(services, planner.id)
     taking = _Taking(services, ref.run_id, retry=standing.request.retry_rolled_back)
     for name in plan.documents:
-        await taking.take(await documents.load(services.store, planner.id, name, documents.PLANS))
+        plans = await documents.load(services.store, planner.id, name, documents.PLANS)
+        await taking.take(plans)
     ask = ""
     if standing.run.by is Starter.TIMER:
         ask = _too_much(services, sum(taking.counts), plan)
