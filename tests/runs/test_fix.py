@@ -16,25 +16,15 @@ from unittest.mock import patch
 import pytest
 
 import sandbox
-from shared import runs
-from shared.azure import Azure, Started
+from shared.runs.hosts import terminal as runs
+from shared.azure import Azure, Pending as Started
 from shared.errors import GuardError, NotStorable, StoreError, UsageError
 from shared.models import Finding, Node, Outcome, Problem, Run, RunKind, RunState, Status, Subscription
 from shared.node.fixing import Splice
 from shared.node.planning import Method
-from shared.runs import (
-    FixRequest,
-    NodePlan,
-    RunRequest,
-    applying,
-    collecting,
-    exclusive,
-    fixing,
-    leaving,
-    recording,
-    starting,
-)
-from shared.runs.context import Json
+from shared.runs.model.plans import NodePlan
+from shared.runs.model.request import FixRequest, RunRequest
+Json = object
 from shared.runs.model.plans import PlanFile, SeenFile, digest, same
 from shared.store import new_run_id, open_store
 from tests.support.bench import Bench, BenchFactory, one_pool
