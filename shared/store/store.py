@@ -420,22 +420,3 @@ def _subscription_of(node_key: str) -> str:
     if match is None:
         raise UsageError(f"{node_key[:100]!r} is not a node's key (/subscriptions/SUBSCRIPTION/…)")
     return match[1]
-
-
-# TEMPORARY SHIM
-async def _count(self, run_id):
-    from collections import Counter
-    from types import SimpleNamespace
-    s, o, n = Counter(), Counter(), set()
-    async for f in self.all_findings(FindingQuery(run_id=run_id)):
-        s[f.status] += 1
-        if f.outcome: o[f.outcome] += 1
-        if f.node: n.add(f.key.rsplit("|",1)[0])
-    return SimpleNamespace(statuses=s, outcomes=o, nodes=len(n))
-async def _none(self, *a): return None
-_h = Store.history
-async def _history(self, nodes, control=None): return await _h(self, [n.key for n in nodes], control)
-Store.history=_history
-Store.count=_count
-Store.hold=_none
-Store.purge=_none
