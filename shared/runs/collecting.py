@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from pydantic import TypeAdapter
 
-from shared.azure import CommandResult, Started
+from shared.azure import CommandResult, Pending
 from shared.models import Evidence, Node, Problem, Status
 from shared.node import evidence, frames
 from shared.runs.services import Services
@@ -18,7 +18,7 @@ _ATTEMPTS = 2
 # Starting takes a second or two, longer where the node is busy or Azure slows us down.
 _CLAIM_SECONDS = 10
 
-_STARTED = TypeAdapter(Started)
+_STARTED: TypeAdapter[Pending | CommandResult] = TypeAdapter(Pending | CommandResult)
 
 
 async def run_script(services: Services, run_id: str, node: Node, step: str, script: str) -> CommandResult | Problem:
@@ -32,7 +32,7 @@ async def run_script(services: Services, run_id: str, node: Node, step: str, scr
         known = await _started_by_another(services, run_id, node, step)
         if known is not None:
             return await _result(services, node, known)
-    started = await services.azure.start(node, script)
+    started = await services.azure.start_and_wait(node, script)
     if isinstance(started, Problem):
         if not started.may_have_run:
             await services.store.delete_command(run_id, node.key, step)
@@ -41,12 +41,14 @@ async def run_script(services: Services, run_id: str, node: Node, step: str, scr
     return await _result(services, node, started)
 
 
-async def _result(services: Services, node: Node, started: Started) -> CommandResult | Problem:
+async def _result(services: Services, node: Node, started: Pending | CommandResult) -> CommandResult | Problem:
+    if isinstance(started, CommandResult):
+        return started
     result = await services.azure.wait(node, started)
     return replace(result, may_have_run=True) if isinstance(result, Problem) else result
 
 
-async def _started_by_another(services: Services, run_id: str, node: Node, step: str) -> Started | None:
+async def _started_by_another(services: Services, run_id: str, node: Node, step: str) -> Pending | CommandResult | None:
     """The command that another one claimed, once it has noted where to ask; None where it did not."""
     patience = _CLAIM_SECONDS
     while (known := await services.store.command(run_id, node.key, step)) is not None:

@@ -6,6 +6,7 @@ import asyncio
 import heapq
 from collections import defaultdict
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -108,7 +109,7 @@ class VirtualTime:
         heapq.heappush(self._sleepers, (self.now + seconds, self._count, future))
         await future
 
-    async def run(self, *tasks: asyncio.Task[None]) -> None:
+    async def run(self, *tasks: asyncio.Task[Any]) -> None:
         while not all(task.done() for task in tasks):
             for _ in range(12):
                 await asyncio.sleep(0)
@@ -234,6 +235,47 @@ async def test_a_cancelled_waiter_gives_its_turn_back() -> None:
     waiter.cancel()
     await asyncio.wait_for(throttle.take(call), 60)
     assert throttle.stats.calls == {"run_command": 1}
+
+
+async def test_who_would_wait_too_long_is_sent_away_and_told_when_to_come_again() -> None:
+    time = VirtualTime()
+    throttle = Throttle(time.clock, time.sleep)
+    told: dict[int, float] = {}
+
+    async def send(number: int) -> None:
+        told[number] = await throttle.take(post(number), 5)
+
+    # 200 at once, 50 within five seconds (the last of them a hair late), and the rest one after another from then on.
+    await time.run(*(asyncio.create_task(send(number)) for number in range(300)))
+    sent = [number for number, seconds in told.items() if not seconds]
+    away = sorted(seconds for seconds in told.values() if seconds)
+    assert sent == list(range(250))
+    assert away == [pytest.approx(5.1 + number / 10) for number in range(50)]
+    assert time.now == pytest.approx(5)
+    assert throttle.stats.calls == {"run_command": 250}
+    assert throttle.levels(SUB)[""] == pytest.approx(0)
+    time.now += 10
+    assert throttle.levels(SUB.upper()) == {"": pytest.approx(100), "westeurope": pytest.approx(1_375, abs=1)}
+
+
+async def test_who_comes_in_a_long_pause_is_sent_away_at_once() -> None:
+    throttle = Throttle()
+    throttle.answered(post(1), 429, {"retry-after": "60"})
+    waiter = asyncio.create_task(throttle.take(post(1)))
+    await asyncio.sleep(0.01)
+    assert await throttle.take(post(2), 5) > 50
+    assert throttle.levels(SUB) == {"": 0, "westeurope": 0}
+    waiter.cancel()
+
+
+async def test_a_pause_that_comes_while_one_waits_sends_it_away() -> None:
+    throttle = Throttle()
+    throttle.answered(post(1), 202, {"x-ms-ratelimit-remaining-subscription-writes": "0"})
+    waiter = asyncio.create_task(throttle.take(post(2), 0.15))
+    await asyncio.sleep(0.01)
+    throttle.answered(post(1), 429, {"retry-after": "60"})
+    assert await waiter > 50
+    assert throttle.stats.calls == {}
 
 
 async def delays(throttle: Throttle, time: VirtualTime, call: Call) -> float:

@@ -17,7 +17,7 @@ import pytest
 
 import sandbox
 from shared import runs
-from shared.azure import Azure, Started
+from shared.azure import Azure, CommandResult, Pending
 from shared.errors import GuardError, NotStorable, StoreError, UsageError
 from shared.models import Finding, Node, Outcome, Problem, Run, RunKind, RunState, Status, Subscription
 from shared.node.fixing import Splice
@@ -197,15 +197,15 @@ async def test_a_roll_back_of_what_somebody_changed_since_says_so(bench: BenchFa
         node = b.box.node_dir(plan.node.name)
         (node / LATE).write_text(LATE_FALSE)
         path = node / plan.edits[0].path[1:]
-        start = b.services.azure.start
+        start = b.services.azure.start_and_wait
 
-        async def meddling(node: Node, script: str) -> Started | Problem:
+        async def meddling(node: Node, script: str) -> Pending | CommandResult | Problem:
             """Somebody edits the file between the fix and its undoing."""
             if "\nundo='2" in script:
                 path.write_text(path.read_text() + "# mine\n")
             return await start(node, script)
 
-        with patch.object(b.services.azure, "start", meddling):
+        with patch.object(b.services.azure, "start_and_wait", meddling):
             _, (finding,) = await fix(b, [plan])
         assert finding.outcome is Outcome.FAILED, finding
         assert finding.reason.startswith("LOOK AT THIS NODE: failed: ")
