@@ -38,7 +38,7 @@ class Azure:
     def __init__(self, settings: Settings, credential: AsyncTokenCredential | None = None) -> None:
         self.settings = settings
         self.versions = Versions()
-        self._throttle = Throttle()
+        self._throttle = Throttle(share=settings.budget_percent / 100)
         self._given = credential
         self._open = AsyncExitStack()
         self._compute: dict[str, ComputeManagementClient] = {}

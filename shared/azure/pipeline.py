@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import ssl
+import time
 import zlib
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -198,11 +199,12 @@ class _Throttled(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
         call: Call = classify(http.method, http.url, request.context.get(REGION, ""))
         if held := await self._throttle.take(call, request.context.get(MOST_WAIT)):
             raise HeldBackError(held)
+        sent = time.monotonic()
         response = await self.next.send(request)
         answer = response.http_response
         if answer.status_code == 429 and not await _over_a_limit(answer):
             return response
-        self._throttle.answered(call, answer.status_code, _lower(answer.headers))
+        self._throttle.answered(call, answer.status_code, _lower(answer.headers), time.monotonic() - sent)
         return response
 
 

@@ -51,6 +51,11 @@ RATES: Mapping[str, Rate] = {
 }
 
 
+def share_of(rate: Rate, share: float) -> Rate:
+    """A limit of which only a share (above 0, at most 1) may be used up: never less than one call at once."""
+    return Rate(max(1.0, rate.capacity * share), rate.per_second * share)
+
+
 class Bucket:
     """A token bucket. Pure: the caller says what time it is, in seconds of any clock that never runs backwards."""
 
@@ -140,12 +145,14 @@ _KINDS: tuple[tuple[str, str, re.Pattern[str]], ...] = (
         "GET",
         "poll",
         re.compile(
-            rf"/subscriptions/{_GUID}/providers/microsoft\.compute/locations/(?P<region>[^/]+)/operations/[^/]+"
+            rf"/subscriptions/{_GUID}/providers/microsoft\.compute/locations/(?P<region>[^/]+)"
+            r"/operation(?:s|results)/[^/]+"
         ),
     ),
 )
 _SUBSCRIPTION = re.compile(rf"/subscriptions/{_GUID}(?:/|$)")
 
+# Azure's addresses of operations end in `operations/ID` where they were seen; `operationResults/ID` is unconfirmed.
 # Listing instances is not named in Compute's tables; run command on an instance is not either (a single VM's counts
 # as an update). Both are assumed to count as their nearest relatives.
 _COMPUTE = {
@@ -244,13 +251,18 @@ class _Gate:
 
 
 class Throttle:
-    """Holds every call back until all its limits have room. First come, first served under each limit."""
+    """Holds every call back until all its limits have room. First come, first served under each limit.
+
+    The limits are the subscription's, and others need them too: only `share` of each (above 0, at most 1) is used up.
+    """
 
     def __init__(
         self,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        share: float = 1.0,
     ) -> None:
+        self._share = share
         self._clock = clock
         self._sleep = sleep
         self._gates: dict[Limit, _Gate] = {}
@@ -289,7 +301,7 @@ class Throttle:
                 self._narrow = {
                     key: kept for key, kept in self._narrow.items() if kept.waiting or not kept.bucket.full(now)
                 }
-            gate = _Gate(Bucket(RATES[limit.name], now))
+            gate = _Gate(Bucket(share_of(RATES[limit.name], self._share), now))
             (self._narrow if narrow else self._gates)[limit] = gate
         return gate
 
@@ -356,19 +368,24 @@ class Throttle:
             self._waits += 1
             self._wait_seconds += seconds
 
-    def answered(self, call: Call, status: int, headers: Mapping[str, str]) -> None:
-        """Learn from an answer: `headers` has lower-case names, repeated ones joined by commas."""
+    def answered(self, call: Call, status: int, headers: Mapping[str, str], seconds: float = 0.0) -> None:
+        """Learn from an answer: `headers` has lower-case names, repeated ones joined by commas.
+
+        `seconds` is how long ago the call was sent: what has flowed in since Azure counted is no reason to slow down.
+        """
         now = self._clock()
         left = _remaining(headers, call)
         for limit, count in left.items():
-            self._gate(limit).bucket.lower(now, count)
+            rate = RATES[limit.name]
+            kept_back = (1 - self._share) * rate.capacity
+            self._gate(limit).bucket.lower(now, count - kept_back + seconds * rate.per_second * self._share)
         if status != 429:
             return
         self._refused += 1
         asked = retry_after(headers, datetime.now(UTC))
-        seconds = min(DEFAULT_PAUSE if asked is None else asked, LONGEST_PAUSE)
-        self._held_back(seconds)
+        pause = min(DEFAULT_PAUSE if asked is None else asked, LONGEST_PAUSE)
+        self._held_back(pause)
         # The limit that is used up says so; where none does, all but the resource's own are held.
         spent = [limit for limit, count in left.items() if count == 0]
         for limit in spent or [limit for limit in call.limits if not limit.name.startswith("resource/")]:
-            self._gate(limit).bucket.pause(now, seconds)
+            self._gate(limit).bucket.pause(now, pause)

@@ -319,6 +319,49 @@ async def test_remaining_counts_lower_the_buckets() -> None:
     assert await delays(throttle, time, call) == pytest.approx(15, abs=0.2)
 
 
+@pytest.mark.parametrize(("share", "first", "each"), [(1.0, 200, 10), (0.8, 160, 8), (0.01, 2, 0.1)])
+async def test_only_our_share_is_used_up(share: float, first: int, each: float) -> None:
+    time = VirtualTime()
+    throttle = Throttle(time.clock, time.sleep, share)
+    told = [await throttle.take(post(number), 0) for number in range(first + 1)]
+    assert told[:-1] == [0] * first
+    assert told[-1] == pytest.approx(1 / each)
+    time.now += 100
+    assert throttle.levels(SUB)[""] == pytest.approx(min(first, 100 * each))
+
+
+async def test_what_others_take_leaves_us_less_and_what_is_kept_back_stays() -> None:
+    time = VirtualTime()
+    throttle = Throttle(time.clock, time.sleep, 0.8)
+    heard = {"x-ms-ratelimit-remaining-subscription-writes": "50"}
+    throttle.answered(post(1), 202, heard)
+    # Of Azure's 200 are 40 not for us.
+    assert throttle.levels(SUB)[""] == pytest.approx(10)
+    throttle.answered(post(1), 202, {"x-ms-ratelimit-remaining-subscription-writes": "30"})
+    assert throttle.levels(SUB)[""] == 0
+    time.now += 1
+    assert throttle.levels(SUB)[""] == pytest.approx(8)
+
+
+async def test_our_own_calls_as_azure_counts_them_slow_nothing_down() -> None:
+    """Azure's whole numbers, and that they are from a moment ago, must not cost a part of each token."""
+    time = VirtualTime()
+    throttle = Throttle(time.clock, time.sleep)
+    azures = Bucket(RATES["arm/writes"], 0)
+
+    async def send(number: int) -> None:
+        call = post(number)
+        await throttle.take(call)
+        await time.sleep(0.03)
+        azures.take(time.now)
+        left = str(int(azures.level(time.now)))
+        await time.sleep(0.05)
+        throttle.answered(call, 202, {"x-ms-ratelimit-remaining-subscription-writes": left}, 0.08)
+
+    await time.run(*(asyncio.create_task(send(number)) for number in range(700)))
+    assert time.now == pytest.approx(50, abs=0.5)
+
+
 def test_calls_are_counted_where_azure_counts_them() -> None:
     sub = f"https://management.azure.com/subscriptions/{SUB}"
     compute = f"{sub}/resourceGroups/MC/providers/Microsoft.Compute/virtualMachineScaleSets"
@@ -346,6 +389,8 @@ def test_calls_are_counted_where_azure_counts_them() -> None:
     assert poll.kind == "poll"
     assert [limit.name for limit in poll.limits] == ["resource/get-operation", "compute/get-operation", "arm/reads"]
     assert poll.limits[1].scope == f"{SUB}/northeurope"
+    results = f"{sub}/providers/Microsoft.Compute/locations/northeurope/operationResults/abc?x=1"
+    assert classify("GET", results, "").limits[1:] == poll.limits[1:]
     command = post(5)
     assert [limit.name for limit in command.limits] == ["resource/update-vms", "compute/update-vms", "arm/writes"]
     assert command.limits[0].scope.endswith("/virtualmachines/5/runcommand")
