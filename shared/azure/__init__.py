@@ -3,7 +3,17 @@
 from shared.azure.client import Azure
 from shared.azure.discovery import precheck
 from shared.azure.problems import SubscriptionError
-from shared.azure.runcommand import CommandResult, Started
+from shared.azure.runcommand import AWAY_SECONDS, MOST_WAIT, CommandResult, Ended, Pending
 from shared.azure.throttle import Stats
 
-__all__ = ["Azure", "CommandResult", "Started", "Stats", "SubscriptionError", "precheck"]
+__all__ = [
+    "AWAY_SECONDS",
+    "MOST_WAIT",
+    "Azure",
+    "CommandResult",
+    "Ended",
+    "Pending",
+    "Stats",
+    "SubscriptionError",
+    "precheck",
+]

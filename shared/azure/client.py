@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
 from shared.azure import discovery, runcommand
 from shared.azure.throttle import Stats, Throttle
 from shared.azure.versions import Versions
-from shared.models import Cluster, Node, Problem, ScopeProblem, Subscription
+from shared.models import Cluster, Node, ScopeProblem, Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -36,7 +38,7 @@ class Azure:
     def __init__(self, settings: Settings, credential: AsyncTokenCredential | None = None) -> None:
         self.settings = settings
         self.versions = Versions()
-        self._throttle = Throttle()
+        self._throttle = Throttle(share=settings.budget_percent / 100)
         self._given = credential
         self._open = AsyncExitStack()
         self._compute: dict[str, ComputeManagementClient] = {}
@@ -100,13 +102,35 @@ class Azure:
         """The nodes of a cluster (of the `pools` named, or of all), and what cannot be looked at. Raises nothing."""
         return await discovery.nodes(self, cluster, pools)
 
-    async def start(self, node: Node, script: str) -> runcommand.Started | Problem:
-        """Start `script` on `node`, waiting (bounded by settings) while it is busy or coming up."""
-        return await runcommand.start(self, node, script)
+    async def start(
+        self, node: Node, script: str, before: runcommand.Pending | None, first_look: float
+    ) -> runcommand.Pending | runcommand.Ended:
+        """Try once to start `script` on `node`: see `runcommand.start`."""
+        return await runcommand.start(self, node, script, before, first_look)
 
-    async def wait(self, node: Node, started: runcommand.Started) -> runcommand.CommandResult | Problem:
-        """The result of a started command, now or in another process than the one that started it."""
-        return await runcommand.wait(self, node, started)
+    async def look(self, node: Node, pending: runcommand.Pending) -> runcommand.Pending | runcommand.Ended:
+        """Look once at a started command, in this process or in another than started it: see `runcommand.look`."""
+        return await runcommand.look(self, node, pending)
+
+    def levels(self, subscription: str) -> dict[str, float]:
+        """How many commands may be started now as far as this process knows: see `Throttle.levels`."""
+        return self._throttle.levels(subscription)
+
+    async def start_and_wait(self, node: Node, script: str) -> runcommand.Pending | runcommand.Ended:
+        """Start `script`, waiting while the node is busy."""
+        outcome = await self.start(node, script, None, self.settings.command_seconds)
+        while isinstance(outcome, runcommand.Pending) and not outcome.url:
+            await _until(outcome.due)
+            outcome = await self.start(node, script, outcome, self.settings.command_seconds)
+        return outcome
+
+    async def wait(self, node: Node, pending: runcommand.Pending) -> runcommand.Ended:
+        """Look at a started command until it has ended."""
+        outcome: runcommand.Pending | runcommand.Ended = pending
+        while isinstance(outcome, runcommand.Pending):
+            await _until(outcome.due)
+            outcome = await self.look(node, outcome)
+        return outcome
 
     # What discovery and runcommand speak through. The API version is never the SDK's: two of its clients take it when
     # they are made, Compute's, whose operations have versions of their own, with each call.
@@ -144,8 +168,13 @@ class Azure:
             )
         return self._compute[subscription]
 
-    async def look(self, url: str) -> AsyncHttpResponse:
-        """One GET of an address that Azure gave, whatever comes, without retries: whoever polls asks again anyway."""
+    async def get_as_it_is(self, url: str, most_wait: float) -> AsyncHttpResponse:
+        """One GET of an address that Azure gave, whatever comes, without retries: whoever looks asks again anyway."""
         from azure.core.rest import HttpRequest
 
-        return await self._plain.send_request(HttpRequest("GET", url), retry_total=0, as_it_is=True)
+        request = HttpRequest("GET", url)
+        return await self._plain.send_request(request, retry_total=0, as_it_is=True, throttle_most_wait=most_wait)
+
+
+async def _until(due: datetime) -> None:
+    await asyncio.sleep(max(0.0, (due - datetime.now(UTC)).total_seconds()))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import ssl
+import time
 import zlib
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -32,7 +33,7 @@ from azure.core.rest import AsyncHttpResponse, HttpRequest
 from azure.mgmt.core.policies import AsyncARMChallengeAuthenticationPolicy
 
 from shared.azure.problems import Fault, response_fault, word
-from shared.azure.throttle import LONGEST_PAUSE, Call, Throttle, classify, retry_after
+from shared.azure.throttle import DEFAULT_PAUSE, LONGEST_PAUSE, Call, Throttle, classify, retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 # The option of a call that names the region Compute counts it in; taken out again before the transport sees it.
 REGION = "throttle_region"
+# The option of a call that waits for its turn under the rate limits at most so many seconds.
+MOST_WAIT = "throttle_most_wait"
 # The option of a call whose answers with an error status are wanted as they are.
 AS_IT_IS = "as_it_is"
 
@@ -55,12 +58,21 @@ class ForeignHostError(AzureError):
     """A call to a host that is not the Resource Manager endpoint; nothing was sent."""
 
 
-class RefusedError(AzureError):
-    """An answer that is not what was asked for, judged before the SDK's models see it."""
+class HeldBackError(AzureError):
+    """A call that would have waited too long for our own limits; nothing was sent. Come again after `seconds`."""
 
-    def __init__(self, fault: Fault) -> None:
+    def __init__(self, seconds: float) -> None:
+        super().__init__("held back by our own limits")
+        self.seconds = seconds
+
+
+class RefusedError(AzureError):
+    """An answer that is not what was asked for, judged before the SDK's models see it. `asked`: seconds to wait."""
+
+    def __init__(self, fault: Fault, asked: float = 0.0) -> None:
         super().__init__(fault.message)
         self.fault = fault
+        self.asked = asked
 
 
 async def content_of(response: AsyncHttpResponse) -> bytes:
@@ -103,7 +115,9 @@ class _Refusals(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
         if as_it_is:
             return response
         if refused:
-            raise RefusedError(response_fault(answer.status_code, content.decode("utf-8", "replace")))
+            asked = retry_after(_lower(answer.headers), datetime.now(UTC))
+            fault = response_fault(answer.status_code, content.decode("utf-8", "replace"))
+            raise RefusedError(fault, min(DEFAULT_PAUSE if asked is None else asked, LONGEST_PAUSE))
         if answer.status_code not in ({200} if a_list else {200, 202}):
             text = f"HTTP {answer.status_code}, which is no answer to this call"
             raise RefusedError(Fault(answer.status_code, "malformed", text))
@@ -178,16 +192,19 @@ class _Throttled(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
 
     async def send(self, request: _Request) -> _Response:
         # Options are for the transport, which refuses ones that it does not know; a retry finds ours in the context.
-        if REGION in request.context.options:
-            request.context[REGION] = request.context.options.pop(REGION)
+        for option in (REGION, MOST_WAIT):
+            if option in request.context.options:
+                request.context[option] = request.context.options.pop(option)
         http = request.http_request
         call: Call = classify(http.method, http.url, request.context.get(REGION, ""))
-        await self._throttle.take(call)
+        if held := await self._throttle.take(call, request.context.get(MOST_WAIT)):
+            raise HeldBackError(held)
+        sent = time.monotonic()
         response = await self.next.send(request)
         answer = response.http_response
         if answer.status_code == 429 and not await _over_a_limit(answer):
             return response
-        self._throttle.answered(call, answer.status_code, _lower(answer.headers))
+        self._throttle.answered(call, answer.status_code, _lower(answer.headers), time.monotonic() - sent)
         return response
 
 

@@ -6,7 +6,6 @@ operations", and the source of the extension that runs the script (Azure/run-com
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import random
@@ -19,12 +18,12 @@ from shared.azure.problems import Fault, Target, body_error, fault_of, judge, pa
 from shared.azure.refusals import WAITED_FOR
 from shared.azure.throttle import LONGEST_PAUSE, retry_after
 from shared.azure.versions import Provider
+from shared.models import Node, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from shared.azure.client import Azure
-    from shared.models import Node, Problem
 
 # The extension's limit on the script, counted on its base64 text.
 SCRIPT_LIMIT = 256 * 1024
@@ -36,11 +35,18 @@ _POLL_ACTION = "Microsoft.Compute/locations/operations/read"
 
 # A result is 8 KiB of output, each byte of which JSON may write as six, in some more JSON; nothing bigger is read.
 _LONGEST_ANSWER = 1 << 17
-_LONGEST_STEP = 15.0
-# How often a POST is repeated that Azure certainly did not take (429, no connection), besides waiting while busy.
-_RESTARTS = 5
-# How many looks in a row may be refused a token, or bring something unreadable, before it counts as the answer.
+# How many looks (or starts) in a row may be refused a token, or bring something unreadable, before that is the answer.
 _PATIENCE = 3
+# The longest that one try or look waits for its turn under our own limits.
+MOST_WAIT = 5.0
+# How long Azure may be away (no connection, no token, 5xx, 429) before a start, or a look past the deadline, is given
+# up.
+AWAY_SECONDS = 900.0
+
+# Looks after the first: never further apart than this, for a command younger than two minutes and for an older one.
+_STEP_YOUNG = 12.0
+_STEP_OLD = 15.0
+_YOUNG = timedelta(seconds=120)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,53 +58,86 @@ class CommandResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
-    """A started command, to be stored and asked for again later. `url` is signed: keep it out of logs and histories.
+class Pending:
+    """A command that has not ended, to be kept and handed in again; `due` is when.
 
-    `at` is when Azure accepted it, `look_after` the seconds that Azure asked to wait before the first look. Where Azure
-    answered with the result at once there is no `url`, but the `result`.
+    `url` is signed: a secret, to be kept out of logs and histories. Empty: the command is not started yet. `since` is
+    the first try of those that found the node busy in a row (or this one), `started` when Azure accepted the command.
+    `tries` counts starts that were sent, `looks` those that were answered; `refusals` counts answers in a row that were
+    of no use (a token refused, unreadable), `missed` says that a look found nothing once, `away_since` since when Azure
+    has not answered at all.
     """
 
-    url: str = field(repr=False)
-    at: datetime
-    look_after: float = 0.0
-    result: CommandResult | None = field(default=None, repr=False)
+    due: datetime
+    since: datetime
+    url: str = field(default="", repr=False)
+    started: datetime | None = None
+    looks: int = 0
+    tries: int = 0
+    refusals: int = 0
+    missed: bool = False
+    away_since: datetime | None = None
 
 
-async def start(azure: Azure, node: Node, script: str) -> Started | Problem:
-    """Send `script` to `node`; wait, bounded, while another command runs there or the node is coming up.
+Ended = CommandResult | Problem
+"""How a command ends."""
 
-    It is sent again only where Azure certainly did not take it: busy (409), over a rate limit (429), an API version
-    that this cloud does not know, or no connection at all. Raises ValueError where the script is too long for the
-    extension, which would drop it silently.
+
+async def start(azure: Azure, node: Node, script: str, before: Pending | None, first_look: float) -> Pending | Ended:
+    """Try once to start `script` on `node`; `before` is what the last try gave.
+
+    A command that Azure took comes with its `url`, due `first_look` seconds after (later where Azure asks for it). One
+    without was certainly not taken (the node is busy or coming up, over a rate limit, no connection, no token) and may
+    be tried again when it is due: a busy node for `busy_wait_seconds`, Azure that is away for AWAY_SECONDS. Raises
+    ValueError where the script is too long for the extension, which would drop it silently.
     """
     if len(base64.b64encode(script.encode())) > SCRIPT_LIMIT:
         raise ValueError(f"the script has {len(script.encode())} bytes; its base64 text may have {SCRIPT_LIMIT}")
-    target = Target("the node", _ACTION, node.id)
-    loop = asyncio.get_running_loop()
-    wait_until = loop.time() + azure.settings.busy_wait_seconds
-    step = max(azure.settings.command_seconds / 2, 0.1)
-    restarts = 0
-    while True:
-        version = azure.versions.of(Provider.COMPUTE)
-        outcome = await _post(azure, node, script, version)
-        if isinstance(outcome, Started):
+    outcome = await _post(azure, node, script)
+    now = datetime.now(UTC)
+    match outcome:
+        case CommandResult():
             return outcome
-        met = word(outcome)
-        if met in WAITED_FOR and (left := wait_until - loop.time()) > 0:
-            # Waiters on one node must not march in step: some jitter.
-            await asyncio.sleep(min(left, step * random.uniform(0.8, 1.2)))  # noqa: S311
-            step = min(step * 1.5, 30.0)
-        elif met in {"throttled", "unreachable"} and restarts < _RESTARTS:
-            restarts += 1
-            # After a 429 the throttle holds the next try back for as long as Azure asked.
-            await asyncio.sleep(0 if met == "throttled" else min(0.5 * 2**restarts, 8.0))
-        elif not azure.versions.another(Provider.COMPUTE, version, outcome):
-            return _start_problem(outcome, target)
+        case _Accepted():
+            due = now + timedelta(seconds=max(first_look, outcome.look_after))
+            return Pending(due, before.since if before is not None else now, outcome.url, now)
+        case _HeldBack():
+            return replace(before or Pending(now, now), due=now + timedelta(seconds=outcome.seconds))
+    target = Target("the node", _ACTION, node.id)
+    return _untaken(azure, before, outcome, now) or _start_problem(outcome, target)
 
 
-def _start_problem(fault: Fault, target: Target) -> Problem:
+def _untaken(azure: Azure, before: Pending | None, refused: _Refusal, now: datetime) -> Pending | None:
+    """When to try again what Azure has not taken; None where that is no use (any more)."""
+    met = word(refused.fault)
+    tries = before.tries + 1 if before is not None else 1
+    # Jitter: waiters must not march in step.
+    jitter = random.uniform(0.8, 1.2)  # noqa: S311
+    if met in WAITED_FOR:
+        was_busy = before is not None and before.tries > 0 and before.away_since is None
+        since = before.since if before is not None and was_busy else now
+        left = azure.settings.busy_wait_seconds - (now - since).total_seconds()
+        step = min(max(azure.settings.command_seconds / 2, 0.1) * 1.5 ** min(tries - 1, 20), 30.0) * jitter
+        return Pending(now + timedelta(seconds=min(left, step)), since, tries=tries) if left > 0 else None
+    if met in {"throttled", "unreachable", "credential"}:
+        away = before.away_since if before is not None and before.away_since is not None else now
+        if (now - away).total_seconds() >= AWAY_SECONDS:
+            return None
+        step = refused.asked if met == "throttled" else _pause(now - away) * jitter
+        return Pending(now + timedelta(seconds=step), now, tries=tries, away_since=away)
+    if met == "unauthorized" and (refusals := before.refusals + 1 if before is not None else 1) < _PATIENCE:
+        return Pending(now + timedelta(seconds=jitter), now, tries=tries, refusals=refusals)
+    return None
+
+
+def _pause(away: timedelta) -> float:
+    """Seconds to the next try while Azure is away: soon at first, then every half minute."""
+    return min(max(away.total_seconds() / 3, 1.0), 30.0)
+
+
+def _start_problem(refused: _Refusal, target: Target) -> Problem:
     """Judge a refused start; say so where the command may have been started although no answer says it."""
+    fault = refused.fault
     met = word(fault)
     if fault.status is not None and 200 <= fault.status < 300:
         return replace(judge(fault, target), may_have_run=True)
@@ -112,11 +151,43 @@ def _start_problem(fault: Fault, target: Target) -> Problem:
     return problem
 
 
-async def _post(azure: Azure, node: Node, script: str, version: str) -> Started | Fault:
+@dataclass(frozen=True, slots=True)
+class _Accepted:
+    url: str
+    look_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class _HeldBack:
+    """Nothing was sent: our own limits give no turn in time."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """A fault, and the seconds that Azure asks to wait."""
+
+    fault: Fault
+    asked: float = 0.0
+
+
+async def _post(azure: Azure, node: Node, script: str) -> _Accepted | CommandResult | _HeldBack | _Refusal:
+    """One POST; another at once only where this cloud does not know the API version, which it did not take."""
+    while True:
+        version = azure.versions.of(Provider.COMPUTE)
+        outcome = await _post_as(azure, node, script, version)
+        if not isinstance(outcome, _Refusal) or not azure.versions.another(Provider.COMPUTE, version, outcome.fault):
+            return outcome
+
+
+async def _post_as(
+    azure: Azure, node: Node, script: str, version: str
+) -> _Accepted | CommandResult | _HeldBack | _Refusal:
     from azure.core.exceptions import AzureError
     from azure.mgmt.compute.models import RunCommandInput
 
-    from shared.azure.pipeline import FirstAnswer
+    from shared.azure.pipeline import FirstAnswer, HeldBackError, RefusedError
 
     first = FirstAnswer()
     try:
@@ -128,71 +199,91 @@ async def _post(azure: Azure, node: Node, script: str, version: str) -> Started 
             polling=first,
             api_version=version,
             throttle_region=node.location,
+            throttle_most_wait=MOST_WAIT,
         )
+    except HeldBackError as error:
+        return _HeldBack(error.seconds)
+    except RefusedError as error:
+        return _Refusal(error.fault, error.asked)
     except AzureError as error:
-        return fault_of(error)
+        return _Refusal(fault_of(error))
     except zlib.error as error:
-        return Fault(None, "malformed", f"a body that cannot be unpacked: {error}")
+        return _Refusal(Fault(None, "malformed", f"a body that cannot be unpacked: {error}"))
     headers = {name.lower(): value for name, value in first.headers.items()}
-    now = datetime.now(UTC)
     # `Location` ends as the result itself; the other address would need a second read for it.
     if url := headers.get("location") or headers.get("azure-asyncoperation"):
-        return Started(url, now, min(retry_after(headers, now) or 0.0, LONGEST_PAUSE))
+        return _Accepted(url, min(retry_after(headers, datetime.now(UTC)) or 0.0, LONGEST_PAUSE))
     # The specification allows the result at once.
     answer = read_answer(first.status_code, first.content)
     if isinstance(answer, CommandResult):
-        return Started("", now, result=answer)
+        return answer
     if answer is None or answer.code == "malformed":
-        return Fault(None, "malformed", "the command was accepted without its result or an address to ask for it")
-    return replace(answer, status=first.status_code)
+        text = "the command was accepted without its result or an address to ask for it"
+        return _Refusal(Fault(None, "malformed", text))
+    return _Refusal(replace(answer, status=first.status_code))
 
 
-async def wait(azure: Azure, node: Node, started: Started) -> CommandResult | Problem:
-    """Look at a started command until it has ended, or until our own deadline (counted from its start) is over.
+async def look(azure: Azure, node: Node, pending: Pending) -> Pending | Ended:
+    """Look once at a started command: its result, its problem, or when to look again.
 
-    The first look comes when a command has usually ended, and always comes, however late the process is back.
-    Faults that pass (no connection, 5xx, 429) are looked past until the deadline; what is not found is looked for once
-    more, since the answer may come from a replica that does not know of it yet.
+    Our own deadline (counted from its start) ends it only where Azure says at or after it that it is still going. Azure
+    that is away (no connection, no token, 5xx, 429) is looked past until AWAY_SECONDS after the deadline, or after it
+    went away. What is not found is looked for once more: the answer may come from a replica that does not know it yet.
+    Raises ValueError for a command that was not started.
     """
-    if started.result is not None:
-        return started.result
+    if pending.started is None or not pending.url:
+        raise ValueError("a command that was not started cannot be looked at")
+    answer, asked = await _look(azure, pending.url)
+    now = datetime.now(UTC)
+    if isinstance(answer, CommandResult):
+        return answer
+    if isinstance(answer, _HeldBack):
+        return replace(pending, due=now + timedelta(seconds=answer.seconds))
     settings = azure.settings
+    end = pending.started + timedelta(seconds=settings.command_deadline_seconds)
+    step = _step(settings.command_seconds, now - pending.started, pending.looks)
+    due = now + timedelta(seconds=max(step, asked))
+    if now < end:  # a last look comes at the deadline, and not much later
+        due = min(due, max(end, now + timedelta(seconds=asked)))
+    looked = replace(pending, due=due, looks=pending.looks + 1, refusals=0, away_since=None)
     target = Target("the node", _POLL_ACTION, f"/subscriptions/{node.subscription}")
-    end = started.at + timedelta(seconds=settings.command_deadline_seconds)
-    look_at = started.at + timedelta(seconds=max(settings.command_seconds, started.look_after))
-    step = max(settings.command_seconds * 0.4, 0.1)
-    refusals = 0
-    missed = False
-    while True:
-        await asyncio.sleep(max(0.0, (look_at - datetime.now(UTC)).total_seconds()))
-        answer, asked = await _look(azure, started.url)
-        if isinstance(answer, CommandResult):
-            return answer
-        if answer is not None:
-            lasting = word(answer) in {"unauthorized", "credential", "malformed"}
-            refusals = refusals + 1 if lasting else 0
-            once_more = answer.status == 404 and not missed
-            missed = missed or answer.status == 404
-            if not (passing(answer) or lasting or once_more) or refusals >= _PATIENCE:
-                return judge(answer, target)
-        now = datetime.now(UTC)
-        if now >= end:
-            seconds = f"it took longer than {settings.command_deadline_seconds:g} s"
-            last = f", and the last look at it failed ({answer.code}: {answer.message})" if answer is not None else ""
-            return judge(Fault(None, "deadline", f"{seconds}{last}."), target)
-        look_at = min(now + timedelta(seconds=max(step, asked)), end)
-        step = min(step * 1.3, _LONGEST_STEP)
+    limit = f"it took longer than {settings.command_deadline_seconds:g} s"
+    if answer is None:
+        return looked if now < end else _look_problem(Fault(None, "deadline", f"{limit}."), target)
+    if word(answer) in {"unauthorized", "malformed"}:
+        refusals = pending.refusals + 1
+        return replace(looked, refusals=refusals) if refusals < _PATIENCE else _look_problem(answer, target)
+    if passing(answer):
+        away = pending.away_since or now
+        if now < max(end, away) + timedelta(seconds=AWAY_SECONDS):
+            return replace(pending, due=due, away_since=away)
+        last = f", and the last look at it failed ({answer.code}: {answer.message})."
+        return _look_problem(Fault(None, "deadline", limit + last), target)
+    if answer.status == 404 and not pending.missed:
+        return replace(looked, missed=True)
+    return _look_problem(answer, target)
 
 
-async def _look(azure: Azure, url: str) -> tuple[CommandResult | Fault | None, float]:
+def _step(command_seconds: float, age: timedelta, looks: int) -> float:
+    """Seconds to the next look: growing, but so that nobody waits long for a command that has ended."""
+    return min(max(command_seconds * 0.4, 0.1) * 1.3 ** min(looks, 40), _STEP_YOUNG if age < _YOUNG else _STEP_OLD)
+
+
+def _look_problem(fault: Fault, target: Target) -> Problem:
+    return replace(judge(fault, target), may_have_run=True)
+
+
+async def _look(azure: Azure, url: str) -> tuple[CommandResult | Fault | _HeldBack | None, float]:
     """One look: the result, a fault or None (still going), and the seconds that Azure asks to wait."""
     from azure.core.exceptions import AzureError
 
-    from shared.azure.pipeline import content_of
+    from shared.azure.pipeline import HeldBackError, content_of
 
     try:
-        response = await azure.look(url)
+        response = await azure.get_as_it_is(url, MOST_WAIT)
         content = await content_of(response)
+    except HeldBackError as error:
+        return _HeldBack(error.seconds), 0.0
     except AzureError as error:
         return fault_of(error), 0.0
     headers = {name.lower(): value for name, value in response.headers.items()}

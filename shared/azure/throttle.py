@@ -12,7 +12,7 @@ import asyncio
 import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,6 +26,9 @@ LONGEST_PAUSE = 300.0
 
 # More buckets than this, and the full ones (nothing to remember) are dropped: they are made anew when needed.
 _KEEP_BUCKETS = 20_000
+
+# Who is sent away comes again after this many seconds at the soonest.
+_LEAST_AWAY = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,11 @@ RATES: Mapping[str, Rate] = {
 }
 
 
+def share_of(rate: Rate, share: float) -> Rate:
+    """A limit of which only a share (above 0, at most 1) may be used up: never less than one call at once."""
+    return Rate(max(1.0, rate.capacity * share), rate.per_second * share)
+
+
 class Bucket:
     """A token bucket. Pure: the caller says what time it is, in seconds of any clock that never runs backwards."""
 
@@ -64,13 +72,23 @@ class Bucket:
             self._level = min(self._rate.capacity, self._level + (now - self._stamp) * self._rate.per_second)
             self._stamp = now
 
-    def delay(self, now: float) -> float:
-        """Seconds until a token can be taken; 0 when one is there."""
+    def level(self, now: float) -> float:
+        """The tokens that are there now; none during a pause."""
+        self._refill(now)
+        return self._level if self._stamp <= now else 0.0
+
+    def delay(self, now: float, tokens: float = 1.0) -> float:
+        """Seconds until so many tokens are there; 0 when they are."""
         self._refill(now)
         # A hair below one counts as one: sums of floats must not leave a waiter with waits too small to move the clock.
-        missing = 1 - self._level
+        missing = tokens - self._level
         flowing = missing / self._rate.per_second if missing > 1e-9 else 0.0
         return max(0.0, self._stamp - now) + flowing
+
+    @property
+    def seconds_each(self) -> float:
+        """Seconds in which one token flows in."""
+        return 1 / self._rate.per_second
 
     def take(self, now: float) -> None:
         """Take one token. Raises RuntimeError where none is there: ask `delay` first."""
@@ -127,12 +145,14 @@ _KINDS: tuple[tuple[str, str, re.Pattern[str]], ...] = (
         "GET",
         "poll",
         re.compile(
-            rf"/subscriptions/{_GUID}/providers/microsoft\.compute/locations/(?P<region>[^/]+)/operations/[^/]+"
+            rf"/subscriptions/{_GUID}/providers/microsoft\.compute/locations/(?P<region>[^/]+)"
+            r"/operation(?:s|results)/[^/]+"
         ),
     ),
 )
 _SUBSCRIPTION = re.compile(rf"/subscriptions/{_GUID}(?:/|$)")
 
+# Azure's addresses of operations end in `operations/ID` where they were seen; `operationResults/ID` is unconfirmed.
 # Listing instances is not named in Compute's tables; run command on an instance is not either (a single VM's counts
 # as an update). Both are assumed to count as their nearest relatives.
 _COMPUTE = {
@@ -222,21 +242,32 @@ class Stats:
 
 @dataclass(slots=True)
 class _Gate:
+    """A bucket, whose turn it is, how many wait for it, and until when its tokens are promised to who was sent away."""
+
     bucket: Bucket
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    waiting: int = 0
+    promised: float = 0.0
 
 
 class Throttle:
-    """Holds every call back until all its limits have room. First come, first served under each limit."""
+    """Holds every call back until all its limits have room. First come, first served under each limit.
+
+    The limits are the subscription's, and others need them too: only `share` of each (above 0, at most 1) is used up.
+    """
 
     def __init__(
         self,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        share: float = 1.0,
     ) -> None:
+        self._share = share
         self._clock = clock
         self._sleep = sleep
         self._gates: dict[Limit, _Gate] = {}
+        # Of those limits there is one for each node: kept apart, so that the others are quickly looked through.
+        self._narrow: dict[Limit, _Gate] = {}
         self._calls: Counter[str] = Counter()
         self._refused = 0
         self._waits = 0
@@ -247,27 +278,66 @@ class Throttle:
         """A snapshot of the counters."""
         return Stats(dict(self._calls), self._refused, self._waits, self._wait_seconds)
 
+    def levels(self, subscription: str) -> dict[str, float]:
+        """The calls that may start commands now: in the whole subscription (the empty name), and by region.
+
+        Who waits already is taken off. A region that nothing was started in yet is not named: its bucket is full.
+        """
+        now = self._clock()
+        wide = self._gate(Limit("arm/writes", subscription.lower()))
+        found = {"": wide}
+        prefix = f"{subscription.lower()}/"
+        for limit, gate in self._gates.items():
+            if limit.name == "compute/update-vms" and limit.scope.startswith(prefix):
+                found[limit.scope.removeprefix(prefix)] = gate
+        return {name: max(0.0, gate.bucket.level(now) - gate.waiting) for name, gate in found.items()}
+
     def _gate(self, limit: Limit) -> _Gate:
-        gate = self._gates.get(limit)
+        narrow = limit.name.startswith("resource/")
+        gate = (self._narrow if narrow else self._gates).get(limit)
         if gate is None:
             now = self._clock()
-            if len(self._gates) >= _KEEP_BUCKETS:
-                self._gates = {
-                    key: kept for key, kept in self._gates.items() if kept.turn.locked() or not kept.bucket.full(now)
+            if narrow and len(self._narrow) >= _KEEP_BUCKETS:
+                self._narrow = {
+                    key: kept for key, kept in self._narrow.items() if kept.waiting or not kept.bucket.full(now)
                 }
-            gate = self._gates[limit] = _Gate(Bucket(RATES[limit.name], now))
+            gate = _Gate(Bucket(share_of(RATES[limit.name], self._share), now))
+            (self._narrow if narrow else self._gates)[limit] = gate
         return gate
 
-    async def take(self, call: Call) -> None:
+    async def take(self, call: Call, most: float | None = None) -> float:
         """Wait until each of the call's limits has a token, then take one of each, all at the moment of sending.
+
+        0 once they are taken. Where that would take longer than `most` seconds nothing is taken: then it is the seconds
+        after which to come again, later for each who is sent away, so that they do not all come at once.
 
         Turns are held from the narrowest limit to the widest, so whoever waits for a region does not hold up
         another region under the same subscription.
         """
-        began = self._clock()
         gates = [self._gate(limit) for limit in call.limits]
-        taken = False
-        while not taken:
+        now = self._clock()
+        if all(gate.waiting == 0 and gate.bucket.delay(now) <= 0 for gate in gates):
+            for gate in gates:
+                gate.bucket.take(now)
+        else:
+            if most is not None and self._expected(gates, now) > most:
+                return self._sent_away(gates, now)
+            for gate in gates:
+                gate.waiting += 1
+            try:
+                async with asyncio.timeout(most):
+                    await self._wait(gates)
+            except TimeoutError:
+                return self._sent_away(gates, self._clock())
+            finally:
+                for gate in gates:
+                    gate.waiting -= 1
+                self._held_back(self._clock() - now)
+        self._calls[call.kind] += 1
+        return 0.0
+
+    async def _wait(self, gates: Sequence[_Gate]) -> None:
+        while True:
             async with AsyncExitStack() as turns:
                 for gate in gates:
                     await turns.enter_async_context(gate.turn)
@@ -278,25 +348,44 @@ class Throttle:
                 if all(gate.bucket.delay(now) <= 0 for gate in gates):
                     for gate in gates:
                         gate.bucket.take(now)
-                    taken = True
-        waited = self._clock() - began
-        if waited > 0.001:
-            self._waits += 1
-            self._wait_seconds += waited
-        self._calls[call.kind] += 1
+                    return
 
-    def answered(self, call: Call, status: int, headers: Mapping[str, str]) -> None:
-        """Learn from an answer: `headers` has lower-case names, repeated ones joined by commas."""
+    def _expected(self, gates: Sequence[_Gate], now: float) -> float:
+        """Seconds until a token of each is there for one who queues now."""
+        return max(gate.bucket.delay(now, 1.0 + gate.waiting) for gate in gates)
+
+    def _sent_away(self, gates: Sequence[_Gate], now: float) -> float:
+        """Seconds after which one who does not queue may come again. It is a hint: no token is held for it."""
+        slowest = max(gates, key=lambda gate: gate.bucket.delay(now, 1.0 + gate.waiting))
+        at = max(slowest.promised, now + slowest.bucket.delay(now, 1.0 + slowest.waiting))
+        slowest.promised = at + slowest.bucket.seconds_each
+        seconds = max(at - now, _LEAST_AWAY)
+        self._held_back(seconds)
+        return seconds
+
+    def _held_back(self, seconds: float) -> None:
+        if seconds > 0.001:
+            self._waits += 1
+            self._wait_seconds += seconds
+
+    def answered(self, call: Call, status: int, headers: Mapping[str, str], seconds: float = 0.0) -> None:
+        """Learn from an answer: `headers` has lower-case names, repeated ones joined by commas.
+
+        `seconds` is how long ago the call was sent: what has flowed in since Azure counted is no reason to slow down.
+        """
         now = self._clock()
         left = _remaining(headers, call)
         for limit, count in left.items():
-            self._gate(limit).bucket.lower(now, count)
+            rate = RATES[limit.name]
+            kept_back = (1 - self._share) * rate.capacity
+            self._gate(limit).bucket.lower(now, count - kept_back + seconds * rate.per_second * self._share)
         if status != 429:
             return
         self._refused += 1
         asked = retry_after(headers, datetime.now(UTC))
-        seconds = min(DEFAULT_PAUSE if asked is None else asked, LONGEST_PAUSE)
+        pause = min(DEFAULT_PAUSE if asked is None else asked, LONGEST_PAUSE)
+        self._held_back(pause)
         # The limit that is used up says so; where none does, all but the resource's own are held.
         spent = [limit for limit, count in left.items() if count == 0]
         for limit in spent or [limit for limit in call.limits if not limit.name.startswith("resource/")]:
-            self._gate(limit).bucket.pause(now, seconds)
+            self._gate(limit).bucket.pause(now, pause)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from pydantic import TypeAdapter
 
-from shared.azure import Azure, CommandResult, Started
+from shared.azure import AWAY_SECONDS, Azure, CommandResult, Pending
 from shared.models import Node, Problem, Status
 from shared.settings import Settings
 from tests.support.arm import SUBSCRIPTION, Answer, Arm, Seen, Token, accepted, error, message, result
@@ -21,9 +23,29 @@ FRAME = "H4sIAAAA\nend\n"
 POST = "/runcommand"
 
 
+async def begin(azure: Azure, node: Node, script: str = "true") -> Pending | CommandResult | Problem:
+    """Try until the command is started, or has ended."""
+    outcome = await azure.start(node, script, None, azure.settings.command_seconds)
+    while isinstance(outcome, Pending) and not outcome.url:
+        await until(outcome)
+        outcome = await azure.start(node, script, outcome, azure.settings.command_seconds)
+    return outcome
+
+
+async def end(azure: Azure, node: Node, outcome: Pending | CommandResult | Problem) -> CommandResult | Problem:
+    """Look until it has ended."""
+    while isinstance(outcome, Pending):
+        await until(outcome)
+        outcome = await azure.look(node, outcome)
+    return outcome
+
+
+async def until(pending: Pending) -> None:
+    await asyncio.sleep(max(0.0, (pending.due - datetime.now(UTC)).total_seconds()))
+
+
 async def run(azure: Azure, node: Node, script: str = "#!/bin/sh\necho hi\n") -> CommandResult | Problem:
-    started = await azure.start(node, script)
-    return started if isinstance(started, Problem) else await azure.wait(node, started)
+    return await end(azure, node, await begin(azure, node, script))
 
 
 def polls(arm: Arm, *answers: Answer) -> None:
@@ -92,12 +114,14 @@ async def test_a_started_command_is_waited_for_by_another_client(
 ) -> None:
     arm.on("POST", POST, accepted())
     polls(arm, Answer(200, result(message(FRAME))))
-    started = await azure.start(node, "true")
-    assert isinstance(started, Started)
-    # Long after the deadline: the result is asked for all the same.
-    stored = Started(started.url, datetime.now(UTC) - timedelta(hours=1), started.look_after)
+    started = await begin(azure, node)
+    assert isinstance(started, Pending)
+    # Long after the deadline, and through the store: the result is asked for all the same.
+    late = replace(started, started=datetime.now(UTC) - timedelta(hours=1))
+    stored = TypeAdapter(Pending).validate_json(TypeAdapter(Pending).dump_json(late))
+    assert stored == late
     async with Azure(azure.settings, token) as other:
-        assert await other.wait(node, stored) == CommandResult(FRAME, "")
+        assert await other.look(node, stored) == CommandResult(FRAME, "")
     assert arm.count("POST") == 1
 
 
@@ -107,9 +131,9 @@ async def test_a_signed_address_is_in_no_repr_and_no_log(
     caplog.set_level(logging.DEBUG)
     arm.on("POST", POST, accepted())
     polls(arm, Answer(200, result(message("node output"))))
-    started = await azure.start(node, "true")
-    assert isinstance(started, Started)
-    await azure.wait(node, started)
+    started = await begin(azure, node)
+    assert isinstance(started, Pending)
+    await end(azure, node, started)
     assert "SIGNATURE" in started.url
     assert "SIGNATURE" not in repr(started)
     for secret in ("SIGNATURE", "t0ken", "node output"):
@@ -121,19 +145,12 @@ async def test_an_accepted_command_is_not_lost_for_its_retry_after(
     arm: Arm, azure: Azure, node: Node, after: str
 ) -> None:
     arm.on("POST", POST, accepted(**{"Retry-After": after}))
-    assert isinstance(await azure.start(node, "true"), Started)
+    assert isinstance(await begin(azure, node), Pending)
 
 
-async def test_a_result_at_once_needs_no_look_now_or_after_a_restart(
-    arm: Arm, azure: Azure, node: Node, token: Token
-) -> None:
+async def test_a_result_at_once_needs_no_look(arm: Arm, azure: Azure, node: Node) -> None:
     arm.on("POST", POST, Answer(200, result(message(FRAME, "x"))))
-    started = await azure.start(node, "true")
-    assert isinstance(started, Started)
-    assert FRAME not in repr(started)
-    stored = TypeAdapter(Started).validate_python(TypeAdapter(Started).dump_python(started, mode="json"))
-    async with Azure(azure.settings, token) as other:
-        assert await other.wait(node, stored) == CommandResult(FRAME, "x")
+    assert await azure.start(node, "true", None, 1) == CommandResult(FRAME, "x")
     assert len(arm.seen) == 1
 
 
@@ -151,7 +168,7 @@ async def test_a_result_at_once_needs_no_look_now_or_after_a_restart(
 )
 async def test_a_failure_at_once_may_have_run(arm: Arm, azure: Azure, node: Node, reply: Answer, code: str) -> None:
     arm.on("POST", POST, reply)
-    outcome = await azure.start(node, "true")
+    outcome = await azure.start(node, "true", None, 1)
     assert isinstance(outcome, Problem)
     assert (outcome.status, outcome.code, outcome.may_have_run) == (Status.ERROR, code, True)
     assert len(arm.seen) == 1
@@ -159,7 +176,7 @@ async def test_a_failure_at_once_may_have_run(arm: Arm, azure: Azure, node: Node
 
 async def test_a_refused_token_is_asked_for_anew_once(arm: Arm, azure: Azure, node: Node, token: Token) -> None:
     arm.on("POST", POST, Answer(401, error("ExpiredAuthenticationToken")), accepted())
-    assert isinstance(await azure.start(node, "true"), Started)
+    assert isinstance(await begin(azure, node), Pending)
     assert len(token.asked) == 2
     assert arm.seen[0].body == arm.seen[1].body
     assert azure.stats.calls == {"run_command": 2}, "the second one takes its tokens of the limits too"
@@ -239,7 +256,7 @@ AUTHORIZATION = (
         (Answer(307, headers={"Location": "https://evil.example/"}), Status.ERROR, "other", "HTTP 307"),
     ],
 )
-async def test_a_refused_start_is_a_problem_after_one_request(
+async def test_a_refused_start_is_a_problem(
     arm: Arm, azure: Azure, node: Node, reply: Answer, status: Status, code: str, words: str
 ) -> None:
     arm.on("POST", POST, reply)
@@ -248,8 +265,8 @@ async def test_a_refused_start_is_a_problem_after_one_request(
     assert (outcome.status, outcome.code) == (status, code)
     assert words in outcome.reason
     assert outcome.hint
-    # A refused token is asked for anew, once.
-    assert len(arm.seen) == (2 if reply.status == 401 else 1)
+    # A refused token is asked for anew, once, and that three times.
+    assert len(arm.seen) == (6 if reply.status == 401 else 1)
 
 
 async def test_the_missing_role_is_named_as_azure_names_it(arm: Arm, azure: Azure, node: Node) -> None:
@@ -289,22 +306,63 @@ async def test_a_refusal_for_the_rate_is_repeated_as_azure_asks(arm: Arm, azure:
     assert azure.stats.waits >= 1
 
 
-async def test_a_lasting_refusal_for_the_rate_is_an_error(arm: Arm, azure: Azure, node: Node) -> None:
+async def test_one_try_never_waits_for_what_it_met(arm: Arm, azure: Azure, node: Node) -> None:
+    """Each try is one request and says when to try again; the next one takes its count from there."""
+    limited = Answer(429, error("OperationNotAllowed", "limit"), {"Retry-After": "40"})
+    tried: Pending | None = None
+    for number, (reply, seconds) in enumerate(((Answer(409, BUSY), 0.1), (limited, 40.0)), start=1):
+        arm.on("POST", POST, reply)
+        before = datetime.now(UTC)
+        outcome = await azure.start(node, "true", tried, 1)
+        assert isinstance(outcome, Pending)
+        assert (outcome.url, outcome.started, outcome.tries) == ("", None, number)
+        assert (outcome.due - before).total_seconds() == pytest.approx(seconds, rel=0.5)
+        assert len(arm.seen) == number
+        tried = outcome
+    # The next one finds our own limits in a pause: it is told so, and nothing is sent.
+    assert tried is not None
+    again = await azure.start(node, "true", tried, 1)
+    assert isinstance(again, Pending)
+    assert (again.due - tried.due).total_seconds() == pytest.approx(0, abs=3)
+    assert replace(again, due=tried.due) == tried
+    assert len(arm.seen) == 2
+
+
+async def test_what_has_kept_azure_away_for_too_long_is_an_error(arm: Arm, azure: Azure, node: Node) -> None:
     arm.on("POST", POST, Answer(429, error("OperationNotAllowed", "limit"), {"retry-after-ms": "10"}))
-    outcome = await run(azure, node)
+    now = datetime.now(UTC)
+    away = Pending(now, now, tries=30, away_since=now - timedelta(seconds=AWAY_SECONDS - 60))
+    kept = await azure.start(node, "true", away, 1)
+    assert isinstance(kept, Pending)
+    assert kept.away_since == away.away_since
+    await until(kept)
+    gone = replace(kept, away_since=now - timedelta(seconds=AWAY_SECONDS))
+    outcome = await azure.start(node, "true", gone, 1)
     assert isinstance(outcome, Problem)
-    assert outcome.status is Status.ERROR
+    assert (outcome.status, outcome.may_have_run) == (Status.ERROR, False)
     assert "rate limits" in outcome.reason
-    assert arm.count("POST") == 6
 
 
-async def test_no_connection_is_a_problem_and_no_started_command(
-    token: Token, node: Node, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_node_that_is_busy_after_an_outage_has_all_its_time(arm: Arm, azure: Azure, node: Node) -> None:
+    arm.on("POST", POST, Answer(409, BUSY))
+    now = datetime.now(UTC)
+    old = now - timedelta(seconds=600)
+    outcome = await azure.start(node, "true", Pending(now, old, tries=20, away_since=old), 1)
+    assert isinstance(outcome, Pending)
+    assert outcome.since >= now
+    assert outcome.away_since is None
+    outcome = await azure.start(node, "true", Pending(now, old, tries=20), 1)
+    assert isinstance(outcome, Problem)
+
+
+async def test_no_connection_is_no_started_command(token: Token, node: Node) -> None:
     nowhere = Settings(arm_endpoint="https://localhost:1", command_seconds=0.1, busy_wait_seconds=0)
-    monkeypatch.setattr("shared.azure.runcommand._RESTARTS", 1)
     async with Azure(nowhere, token) as client:
-        outcome = await run(client, node)
+        pending = await client.start(node, "true", None, 1)
+        assert isinstance(pending, Pending)
+        assert pending.away_since is not None
+        long_ago = replace(pending, away_since=pending.away_since - timedelta(seconds=AWAY_SECONDS))
+        outcome = await client.start(node, "true", long_ago, 1)
     assert isinstance(outcome, Problem)
     assert outcome.code == "unreachable"
     assert "started" not in outcome.reason
@@ -392,17 +450,68 @@ async def test_trouble_that_stays_is_not_looked_at_forever(
     assert arm.count("GET") == (6 if trouble.status == 401 else 3)
 
 
-@pytest.mark.parametrize("stuck", [Answer(202), Answer(500, error("InternalServerError", "oops"))])
-async def test_a_command_that_never_ends_meets_our_deadline(arm: Arm, azure: Azure, node: Node, stuck: Answer) -> None:
+async def test_a_command_that_never_ends_meets_our_deadline(arm: Arm, azure: Azure, node: Node) -> None:
     arm.on("POST", POST, accepted())
-    polls(arm, stuck)
+    polls(arm, Answer(202))
     outcome = await run(azure, node)
     assert isinstance(outcome, Problem)
-    assert (outcome.status, outcome.code) == (Status.ERROR, "deadline")
+    assert (outcome.status, outcome.code, outcome.may_have_run) == (Status.ERROR, "deadline", True)
     assert "may have run" in outcome.reason
     assert "1.5 s" in outcome.reason
     assert "443" in outcome.hint
-    assert arm.seen[-1].at - arm.seen[0].at < 5
+    assert 1.5 <= arm.seen[-1].at - arm.seen[0].at < 5
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        Answer(500, error("InternalServerError", "oops")),
+        Answer(429, error("TooManyRequests"), {"retry-after-ms": "10"}),
+        Answer(drop=True),
+    ],
+)
+async def test_azure_that_is_away_ends_no_command_that_may_have_ended(
+    arm: Arm, azure: Azure, node: Node, trouble: Answer
+) -> None:
+    """Neither at the deadline, nor for a process that comes back long after it."""
+    arm.on("POST", POST, accepted())
+    started = await begin(azure, node)
+    assert isinstance(started, Pending)
+    assert started.started is not None
+    ago = timedelta(seconds=AWAY_SECONDS + 600)
+    late = replace(started, started=started.started - ago, looks=9)
+    polls(arm, trouble)
+    away = await azure.look(node, late)
+    assert isinstance(away, Pending)
+    assert away.away_since is not None
+    await until(replace(away, due=min(away.due, datetime.now(UTC) + timedelta(seconds=0.1))))
+    given_up = await azure.look(node, replace(away, away_since=away.away_since - ago))
+    assert isinstance(given_up, Problem)
+    assert given_up.code == "deadline"
+    polls(arm, Answer(200, result(message(FRAME))))
+    assert await azure.look(node, away) == CommandResult(FRAME, "")
+
+
+async def test_looks_come_closer_together_than_a_run_may_end_late(arm: Arm, node: Node, token: Token) -> None:
+    arm.on("POST", POST, accepted())
+    polls(arm, Answer(202))
+    async with Azure(Settings(arm_endpoint=arm.base), token) as azure:
+        started = await azure.start(node, "true", None, 30)
+        assert isinstance(started, Pending)
+        assert started.started is not None
+        assert (started.due - started.started).total_seconds() == 30
+        for age, looks, step in ((30, 0, 8.8), (40, 1, 11.4), (60, 9, 12), (119, 30, 12), (200, 40, 15), (599, 9, 1)):
+            then = datetime.now(UTC) - timedelta(seconds=age)
+            outcome = await azure.look(node, replace(started, started=then, looks=looks))
+            assert isinstance(outcome, Pending)
+            assert (outcome.due - then).total_seconds() - age == pytest.approx(step, abs=0.5)
+            assert outcome.looks == looks + 1
+
+
+async def test_what_was_not_started_cannot_be_looked_at(azure: Azure, node: Node) -> None:
+    now = datetime.now(UTC)
+    with pytest.raises(ValueError, match="not started"):
+        await azure.look(node, Pending(now, now))
 
 
 @pytest.mark.parametrize(
@@ -426,5 +535,5 @@ async def test_no_token_goes_to_another_host(arm: Arm, azure: Azure, node: Node,
 
 async def test_a_script_that_the_extension_would_drop_is_refused(arm: Arm, azure: Azure, node: Node) -> None:
     with pytest.raises(ValueError, match="base64"):
-        await azure.start(node, "x" * 200_000)
+        await azure.start(node, "x" * 200_000, None, 1)
     assert not arm.seen

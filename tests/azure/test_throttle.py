@@ -6,6 +6,7 @@ import asyncio
 import heapq
 from collections import defaultdict
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -108,7 +109,7 @@ class VirtualTime:
         heapq.heappush(self._sleepers, (self.now + seconds, self._count, future))
         await future
 
-    async def run(self, *tasks: asyncio.Task[None]) -> None:
+    async def run(self, *tasks: asyncio.Task[Any]) -> None:
         while not all(task.done() for task in tasks):
             for _ in range(12):
                 await asyncio.sleep(0)
@@ -236,6 +237,47 @@ async def test_a_cancelled_waiter_gives_its_turn_back() -> None:
     assert throttle.stats.calls == {"run_command": 1}
 
 
+async def test_who_would_wait_too_long_is_sent_away_and_told_when_to_come_again() -> None:
+    time = VirtualTime()
+    throttle = Throttle(time.clock, time.sleep)
+    told: dict[int, float] = {}
+
+    async def send(number: int) -> None:
+        told[number] = await throttle.take(post(number), 5)
+
+    # 200 at once, 50 within five seconds (the last of them a hair late), and the rest one after another from then on.
+    await time.run(*(asyncio.create_task(send(number)) for number in range(300)))
+    sent = [number for number, seconds in told.items() if not seconds]
+    away = sorted(seconds for seconds in told.values() if seconds)
+    assert sent == list(range(250))
+    assert away == [pytest.approx(5.1 + number / 10) for number in range(50)]
+    assert time.now == pytest.approx(5)
+    assert throttle.stats.calls == {"run_command": 250}
+    assert throttle.levels(SUB)[""] == pytest.approx(0)
+    time.now += 10
+    assert throttle.levels(SUB.upper()) == {"": pytest.approx(100), "westeurope": pytest.approx(1_375, abs=1)}
+
+
+async def test_who_comes_in_a_long_pause_is_sent_away_at_once() -> None:
+    throttle = Throttle()
+    throttle.answered(post(1), 429, {"retry-after": "60"})
+    waiter = asyncio.create_task(throttle.take(post(1)))
+    await asyncio.sleep(0.01)
+    assert await throttle.take(post(2), 5) > 50
+    assert throttle.levels(SUB) == {"": 0, "westeurope": 0}
+    waiter.cancel()
+
+
+async def test_a_pause_that_comes_while_one_waits_sends_it_away() -> None:
+    throttle = Throttle()
+    throttle.answered(post(1), 202, {"x-ms-ratelimit-remaining-subscription-writes": "0"})
+    waiter = asyncio.create_task(throttle.take(post(2), 0.15))
+    await asyncio.sleep(0.01)
+    throttle.answered(post(1), 429, {"retry-after": "60"})
+    assert await waiter > 50
+    assert throttle.stats.calls == {}
+
+
 async def delays(throttle: Throttle, time: VirtualTime, call: Call) -> float:
     began = time.now
     await time.run(asyncio.create_task(throttle.take(call)))
@@ -277,6 +319,49 @@ async def test_remaining_counts_lower_the_buckets() -> None:
     assert await delays(throttle, time, call) == pytest.approx(15, abs=0.2)
 
 
+@pytest.mark.parametrize(("share", "first", "each"), [(1.0, 200, 10), (0.8, 160, 8), (0.01, 2, 0.1)])
+async def test_only_our_share_is_used_up(share: float, first: int, each: float) -> None:
+    time = VirtualTime()
+    throttle = Throttle(time.clock, time.sleep, share)
+    told = [await throttle.take(post(number), 0) for number in range(first + 1)]
+    assert told[:-1] == [0] * first
+    assert told[-1] == pytest.approx(1 / each)
+    time.now += 100
+    assert throttle.levels(SUB)[""] == pytest.approx(min(first, 100 * each))
+
+
+async def test_what_others_take_leaves_us_less_and_what_is_kept_back_stays() -> None:
+    time = VirtualTime()
+    throttle = Throttle(time.clock, time.sleep, 0.8)
+    heard = {"x-ms-ratelimit-remaining-subscription-writes": "50"}
+    throttle.answered(post(1), 202, heard)
+    # Of Azure's 200 are 40 not for us.
+    assert throttle.levels(SUB)[""] == pytest.approx(10)
+    throttle.answered(post(1), 202, {"x-ms-ratelimit-remaining-subscription-writes": "30"})
+    assert throttle.levels(SUB)[""] == 0
+    time.now += 1
+    assert throttle.levels(SUB)[""] == pytest.approx(8)
+
+
+async def test_our_own_calls_as_azure_counts_them_slow_nothing_down() -> None:
+    """Azure's whole numbers, and that they are from a moment ago, must not cost a part of each token."""
+    time = VirtualTime()
+    throttle = Throttle(time.clock, time.sleep)
+    azures = Bucket(RATES["arm/writes"], 0)
+
+    async def send(number: int) -> None:
+        call = post(number)
+        await throttle.take(call)
+        await time.sleep(0.03)
+        azures.take(time.now)
+        left = str(int(azures.level(time.now)))
+        await time.sleep(0.05)
+        throttle.answered(call, 202, {"x-ms-ratelimit-remaining-subscription-writes": left}, 0.08)
+
+    await time.run(*(asyncio.create_task(send(number)) for number in range(700)))
+    assert time.now == pytest.approx(50, abs=0.5)
+
+
 def test_calls_are_counted_where_azure_counts_them() -> None:
     sub = f"https://management.azure.com/subscriptions/{SUB}"
     compute = f"{sub}/resourceGroups/MC/providers/Microsoft.Compute/virtualMachineScaleSets"
@@ -304,6 +389,8 @@ def test_calls_are_counted_where_azure_counts_them() -> None:
     assert poll.kind == "poll"
     assert [limit.name for limit in poll.limits] == ["resource/get-operation", "compute/get-operation", "arm/reads"]
     assert poll.limits[1].scope == f"{SUB}/northeurope"
+    results = f"{sub}/providers/Microsoft.Compute/locations/northeurope/operationResults/abc?x=1"
+    assert classify("GET", results, "").limits[1:] == poll.limits[1:]
     command = post(5)
     assert [limit.name for limit in command.limits] == ["resource/update-vms", "compute/update-vms", "arm/writes"]
     assert command.limits[0].scope.endswith("/virtualmachines/5/runcommand")

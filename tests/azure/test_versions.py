@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from shared.azure import Azure, CommandResult, Started, SubscriptionError
+from shared.azure import Azure, CommandResult, Pending, SubscriptionError
 from shared.azure.problems import Fault
 from shared.azure.versions import PINNED, Provider, Versions, offered
 from shared.models import Node, Problem
@@ -58,7 +58,7 @@ async def test_the_pinned_versions_go_over_the_wire(arm: Arm, azure: Azure, node
     await azure.subscriptions()
     (cluster,) = await azure.clusters(SUBSCRIPTION)
     ((found,), _) = await azure.nodes(cluster)
-    assert isinstance(await azure.start(found, "true"), Started)
+    assert isinstance(await azure.start(found, "true", None, 0), Pending)
     assert [seen.query["api-version"] for seen in arm.seen] == [
         PINNED[Provider.RESOURCES],
         PINNED[Provider.CONTAINERS],
@@ -97,15 +97,15 @@ async def test_what_an_older_version_does_not_tell_is_unknown(arm: Arm, azure: A
 async def test_a_command_is_sent_in_the_version_that_the_cloud_knows(arm: Arm, azure: Azure, node: Node) -> None:
     arm.scripts["POST", "/runcommand"] = behind(accepted(), REFUSALS[1], "2025-10-01")
     arm.scripts["GET", ""] = lambda seen: Answer(200, far.result(message("hello")))
-    started = await azure.start(node, "true")
-    assert isinstance(started, Started)
-    assert await azure.wait(node, started) == CommandResult("hello", "")
+    started = await azure.start(node, "true", None, 0)
+    assert isinstance(started, Pending)
+    assert await azure.look(node, started) == CommandResult("hello", "")
     assert versions_asked(arm, "/runcommand") == [PINNED[Provider.COMPUTE], "2025-10-01"]
 
 
 async def test_a_version_that_is_refused_although_it_is_listed_is_an_error(arm: Arm, azure: Azure, node: Node) -> None:
     arm.on("POST", "/runcommand", REFUSALS[0])
-    outcome = await azure.start(node, "true")
+    outcome = await azure.start(node, "true", None, 0)
     assert isinstance(outcome, Problem)
     assert outcome.code == "InvalidResourceType"
     assert "could not be found" in outcome.reason

@@ -19,7 +19,7 @@ ROOT = INFRA.parent
 # Reading the result of an asynchronous Compute operation, whose address Azure gives.
 POLL = "Microsoft.Compute/locations/operations/read"
 # Requests that the code makes by itself, not through an operation of an SDK: file, function and method, and the action.
-OWN_REQUESTS = {("shared/azure/client.py", "look", "GET"): POLL}
+OWN_REQUESTS = {("shared/azure/client.py", "get_as_it_is", "GET"): POLL}
 
 
 class Call(NamedTuple):
