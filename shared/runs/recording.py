@@ -15,7 +15,7 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 
 async def past(services: Services, nodes: Sequence[Node]) -> Past:
     """What earlier runs knew of these nodes."""
-    return await services.store.history([node.key for node in nodes])
+    return await services.store.history(nodes)
 
 
 async def record(
