@@ -158,8 +158,11 @@ class ScopeProblem:
 class History:
     """What earlier runs knew of one control on one node (the state that `regressed` is judged by).
 
-    `proof` is the fingerprint of what the kubelet's process was last proved to have read (`Verdict.proof`).
-    `last_rolled_back` is set from a fix that was rolled back until the control is right.
+    `seen` is when this was last written: where something of it changed, and else once in a while. `since` is when the
+    status began (None: not known). `last_right` is when it was last written down as right: of a failing one, the begin
+    of its last right time or a later look in it. `node_image_version` and `created` are those of then. `proof` is the
+    fingerprint of what the kubelet's process was last proved to have read (`Verdict.proof`). `last_rolled_back` is set
+    from a fix that was rolled back until the control is right.
     """
 
     node_key: str
@@ -172,6 +175,7 @@ class History:
     created: datetime | None
     proof: str = ""
     last_rolled_back: datetime | None = None
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

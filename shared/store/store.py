@@ -1,7 +1,7 @@
 """The store: runs, findings and everything else that must survive, over either backend.
 
 Layout (table: partition / row): runs: one partition / newest first; findings: run / digest of `Finding.key`; history:
-subscription / digest of the node's key and the control; commands: run / digest of node and step; documents: run /
+subscription / see histories.py; commands: run / digest of node and step; documents: run /
 digest of the name, then a head or the parts of one version; progress: run / part; work: run / name; claims: one
 partition / digest of the name.
 """
@@ -11,14 +11,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 from shared.errors import StoreError, UsageError
-from shared.models import Finding, History, Run, RunKind, RunState, Status
+from shared.models import Finding, History, Node, Run, RunKind, RunState, Status
+from shared.store import histories
 from shared.store.backend import ALWAYS_FITS_UNITS, MAX_PAGE, Backend, Row, Stored, Table, Where
 from shared.store.codec import decode, encode
 from shared.store.keys import digest, split_text
@@ -26,7 +26,6 @@ from shared.store.run_ids import newest_first_key
 
 _ALL = "all"
 _HEAD = "head"
-_NODE_KEY = re.compile(r"/subscriptions/([^/]+)/.+")
 _DOCUMENT_READS = 3
 # Table Storage gives at most 4 MiB a page anyway.
 _WORK_PAGE = 10
@@ -191,33 +190,37 @@ class Store:
     # History
 
     async def save_history(self, history: Sequence[History]) -> None:
-        """Save what is known of controls on nodes, replacing what was known before.
+        """Save what is known of controls on nodes from now on, and that it changed, where `seen` is when it did.
 
-        Raises UsageError where a `node_key` is not an Azure resource id.
+        Up to 50 entries of a subscription are one transaction. Raises UsageError where a `node_key` is no node's key.
         """
         subscriptions: dict[str, dict[str, Row]] = {}
         for entry in history:
-            rows = subscriptions.setdefault(_subscription_of(entry.node_key), {})
-            rows[f"{digest(entry.node_key)}.{entry.control}"] = Row(encode(entry))
+            subscription, made = histories.rows(entry)
+            subscriptions.setdefault(subscription, {}).update(made)
         for subscription, rows in subscriptions.items():
             await self._backend.put(Table.HISTORY, subscription, rows)
 
-    async def history(self, node_keys: Sequence[str], control: str | None = None) -> Mapping[tuple[str, str], History]:
-        """What is known of these nodes, of one control or of all, by node key and control; unknown ones are absent.
+    async def history(self, nodes: Sequence[Node]) -> Mapping[tuple[str, str], History]:
+        """What is known of these nodes, by `Node.key` and control; unknown ones are absent.
 
-        Raises UsageError where a node key is not an Azure resource id.
+        Nodes of a scale set that are near each other are read at once.
         """
-        subscriptions: dict[str, list[tuple[str, str]]] = {}
-        for node_key in dict.fromkeys(node_keys):
-            prefix = f"{digest(node_key)}.{control or ''}"
-            subscriptions.setdefault(_subscription_of(node_key), []).append((prefix, prefix))
+        wanted = {node.key for node in nodes}
         found: dict[tuple[str, str], History] = {}
-        for subscription, prefixes in subscriptions.items():
-            for stored in await self._backend.ranges(Table.HISTORY, subscription, prefixes):
-                entry = decode(History, stored.data, f"the history {stored.row}")
-                if control is None or entry.control == control:
+        for subscription, ranges in histories.ranges(wanted).items():
+            for stored in await self._backend.ranges(Table.HISTORY, subscription, ranges):
+                entry = histories.read(stored.data, stored.row)
+                if entry.node_key in wanted:
                     found[entry.node_key, entry.control] = entry
         return found
+
+    async def changes(self, node: Node) -> tuple[History, ...]:
+        """What was known of a node after each change that is still kept, by control and then in order of time."""
+        subscription, where = histories.changes(node.key)
+        rows = await self._backend.ranges(Table.HISTORY, subscription, [where])
+        entries = [histories.read(stored.data, stored.row) for stored in rows]
+        return tuple(entry for entry in entries if entry.node_key == node.key)
 
     # Commands
 
@@ -413,10 +416,3 @@ def _claim(stored: Stored) -> _Claim:
 
 def _version(key: str, sha256: str) -> str:
     return f"{key}.{sha256}."
-
-
-def _subscription_of(node_key: str) -> str:
-    match = _NODE_KEY.fullmatch(node_key)
-    if match is None:
-        raise UsageError(f"{node_key[:100]!r} is not a node's key (/subscriptions/SUBSCRIPTION/…)")
-    return match[1]

@@ -584,7 +584,7 @@ async def test_a_cut_between_history_and_findings_forgets_nothing(bench: BenchFa
             await fix(b, made)
         stopped = await store.latest_run()
         assert stopped is not None
-        history = await store.history([made[0].node.key])
+        history = await store.history([made[0].node])
         assert history[made[0].node.key, "3.2.6"].last_fixed is not None
 
 

@@ -8,13 +8,15 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shared.errors import StoreError, UsageError
 from shared.models import Finding, Outcome, RunKind, RunState, RunSummary, Status
-from shared.store import Command, FindingQuery, Store, Work, new_run_id, open_store
+from shared.store import Command, FindingQuery, Store, Work, histories, new_run_id, open_store
 from shared.store.backend import Backend, Row, Table, Where
-from shared.store.keys import digest
-from tests.support.records import NOON, RUN, SUBSCRIPTION, finding, history, node_key, run
+from shared.store.keys import digest, prefix_end
+from tests.support.records import NOON, RUN, SUBSCRIPTION, finding, history, node, node_key, run
 
 OTHER_SUBSCRIPTION = "99999999-2222-3333-4444-555555555555"
 
@@ -127,33 +129,65 @@ async def test_a_run_is_found_by_its_id_and_replaced_by_its_end(store: Store) ->
 
 
 async def test_history_is_kept_by_node_and_control(store: Store) -> None:
-    elsewhere = node_key(0, OTHER_SUBSCRIPTION)
+    elsewhere = node(0, subscription=OTHER_SUBSCRIPTION)
     saved = [
         history(0),
         history(0, control="3.2.60"),
         history(1, status=Status.FAIL, last_right=None),
         history(11),
-        history(0, node_key=elsewhere),
+        history(0, node_key=elsewhere.key),
     ]
     await store.save_history(saved)
-    found = await store.history([node_key(0), node_key(1), node_key(2), elsewhere, node_key(0)], "3.2.6")
+    found = await store.history([node(0), node(1), node(2), elsewhere, node(0)])
     assert found == {
-        (node_key(0), "3.2.6"): saved[0],
-        (node_key(1), "3.2.6"): saved[2],
-        (elsewhere, "3.2.6"): saved[4],
+        (node(0).key, "3.2.6"): saved[0],
+        (node(0).key, "3.2.60"): saved[1],
+        (node(1).key, "3.2.6"): saved[2],
+        (elsewhere.key, "3.2.6"): saved[4],
     }
-    assert await store.history([node_key(0)]) == {(node_key(0), each.control): each for each in saved[:2]}
     assert await store.history([]) == {}
     await store.save_history([history(0, status=Status.FAIL)])
-    assert (await store.history([node_key(0)], "3.2.6"))[node_key(0), "3.2.6"].status is Status.FAIL
+    assert (await store.history([node(0)]))[node(0).key, "3.2.6"].status is Status.FAIL
     with pytest.raises(UsageError, match="is not a node's key"):
-        await store.history(["node-1"])
+        await store.save_history([history(0, node_key="node-1")])
 
 
 async def test_history_of_many_nodes(store: Store) -> None:
-    await store.save_history([history(n) for n in range(0, 300, 2)])
-    found = await store.history([node_key(n) for n in range(300)], "3.2.6")
-    assert found == {(node_key(n), "3.2.6"): history(n) for n in range(0, 300, 2)}
+    there = [*range(0, 300, 2), 12_345]
+    await store.save_history([history(n) for n in there])
+    found = await store.history([*(node(n) for n in range(300)), node(12_345), node(99_999)])
+    assert found == {(node(n).key, "3.2.6"): history(n) for n in there}
+
+
+async def test_each_change_is_kept_beside_what_is_so_now(store: Store) -> None:
+    later, latest = NOON + timedelta(days=1), NOON + timedelta(days=2)
+    entries = [
+        history(0),
+        history(0, status=Status.FAIL, seen=later, since=later),
+        history(0, status=Status.FAIL, seen=latest, since=later, proof="another process"),
+        history(0, seen=latest + timedelta(hours=1), last_fixed=latest + timedelta(hours=1)),
+    ]
+    for entry in entries:
+        await store.save_history([entry, history(10)])
+        await store.save_history([entry])  # once more is nothing more
+    assert await store.history([node(0)]) == {(node(0).key, "3.2.6"): entries[3]}
+    assert await store.changes(node(0)) == (entries[0], entries[1], entries[3])
+    assert await store.changes(node(1)) == ()
+
+
+@given(st.sets(st.integers(0, 3000) | st.sampled_from(["vm-a", "vm-a.b", "vm_1", "0007"]), max_size=60))
+def test_the_ranges_of_nodes_have_them_and_few_others(instances: set[int | str]) -> None:
+    keys = {node(instance_id=str(each)).key for each in instances}
+    rows = {key: min(histories.rows(history(node_key=key))[1]) for key in keys}
+    found = histories.ranges(keys).get(SUBSCRIPTION, [])
+    for row in rows.values():
+        assert sum(first <= row < prefix_end(last) for first, last in found) >= 1
+    assert len(found) <= len(keys)
+    for first, last in found:
+        ends = [text.split(".")[2] for text in (first, last)]
+        inside = [key for key, row in rows.items() if first <= row < prefix_end(last)]
+        if all(end.isdigit() for end in ends):
+            assert int(ends[1]) - int(ends[0]) <= 100 * max(1, len(inside) - 1)
 
 
 async def test_a_command_is_claimed_once_and_kept_until_deleted(store: Store) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.models import Finding, History, Run, RunKind, RunState, Status
+from shared.models import Finding, History, Node, Run, RunKind, RunState, Status
 
 NOON = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 RUN = "20260131T120000Z-a1b2c3"
@@ -48,6 +48,30 @@ def node_key(n: int = 0, subscription: str = SUBSCRIPTION) -> str:
     )
 
 
+def node(n: int = 0, **changes: Any) -> Node:
+    values: dict[str, Any] = {
+        "subscription": SUBSCRIPTION,
+        "resource_group": "Prod-RG",
+        "cluster": "Prod",
+        "location": "westeurope",
+        "node_pool": "system",
+        "node_resource_group": "MC_Prod",
+        "scale_set": "aks-system-12345678-vmss",
+        "instance_id": str(n),
+        "name": f"aks-system-12345678-vmss{n:06d}",
+        "os": "Linux",
+        "power": "running",
+        "provisioning": "Succeeded",
+        "kubernetes_version": "1.34.2",
+        "node_image_version": "AKSUbuntu-2204gen2containerd-202601.13.0",
+        "created": NOON,
+        "cluster_provisioning": "Succeeded",
+        "pool_provisioning": "Succeeded",
+        "locked": False,
+    }
+    return Node(**{**values, **changes})
+
+
 def history(n: int = 0, **changes: Any) -> History:
     values: dict[str, Any] = {
         "node_key": node_key(n),
@@ -58,5 +82,6 @@ def history(n: int = 0, **changes: Any) -> History:
         "last_fixed": None,
         "node_image_version": "AKSUbuntu-2204gen2containerd-202601.13.0",
         "created": NOON,
+        "since": NOON,
     }
     return History(**{**values, **changes})

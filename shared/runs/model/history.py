@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 
 from shared.models import Finding, History, Outcome, Status
+
+SEEN_AGAIN = timedelta(days=30)
+"""How long what is remembered stands without being written again, so that a node that still is there is known to be."""
 
 Past = Mapping[tuple[str, str], History]
 """What is known by node key and control."""
@@ -27,10 +31,11 @@ def with_history(finding: Finding, before: History | None) -> Finding:
 
 
 def after(finding: Finding, node_key: str, before: History | None, proof: str = "") -> History | None:
-    """What to remember after this finding; None where it tells nothing: no verdict could be had, nor was a fix rolled
-    back, which is remembered until the node is right.
+    """What to remember after this finding; None where that is what is remembered already, or it tells nothing.
 
-    `proof` is the verdict's. Where it had none the last one stays: it names its process, and says nothing of another.
+    It tells nothing where no verdict could be had and no fix was rolled back, which is remembered until the node is
+    right. `proof` is the verdict's. Where it had none the last one stays: it names its process, and says nothing of
+    another.
     """
     rolled_back = finding.outcome is Outcome.ROLLED_BACK
     if finding.status not in (Status.PASS, Status.FAIL) and not rolled_back:
@@ -38,10 +43,12 @@ def after(finding: Finding, node_key: str, before: History | None, proof: str = 
     right = finding.status is Status.PASS
     fixed = right and finding.outcome is Outcome.FIXED
     known = before or History(node_key, finding.control, finding.status, finding.observed, None, None, None, None)
-    return replace(
+    same = before is not None and before.status is finding.status
+    now = replace(
         known,
         status=finding.status,
         seen=finding.observed,
+        since=known.since if same else finding.observed,
         last_right=finding.observed if right else known.last_right,
         last_fixed=finding.observed if fixed else known.last_fixed,
         # The image is that of the last time it was right: a later one says that it was reimaged since.
@@ -50,3 +57,7 @@ def after(finding: Finding, node_key: str, before: History | None, proof: str = 
         proof=proof or known.proof,
         last_rolled_back=finding.observed if rolled_back else None if right else known.last_rolled_back,
     )
+    if before is None or finding.observed - before.seen >= SEEN_AGAIN:
+        return now
+    unchanged = replace(now, seen=before.seen, last_right=before.last_right) == before
+    return None if unchanged else now
