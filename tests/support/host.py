@@ -31,7 +31,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ END = None
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A moment in the life of a host: in the call `number` (from 1) of a function, or of any function of that kind.
+    """A moment to come: in the call `number` (from 1, from now on) of a function, or of any function of that kind.
 
     `at` 0 is before its first line, another number when it (with all that it began) has been suspended so often, or
     at its end where that comes first, and END when it is done and its result is not kept yet.
@@ -142,8 +142,9 @@ class Host:
     `functions` is what the app's index holds, by name; none where indexing failed, which nothing else tells.
     `timing_out` activities take too long, so that the host ends them, and with them the worker.
     While `going` is clear, no activity begins, so that every run stays where it is.
-    `activities` are the names of those that were begun, `calls` counts every call by kind and name, `deaths` those of
-    workers, `errors` what functions raised. `dead` is set when the host has ended.
+    `activities` are the names of those that were begun, `calls` counts every call by kind and name, `suspensions` says
+    how often such a call was suspended at most (what `at` of a Point may be), `deaths` when workers died, `errors` what
+    functions raised. `dead` is set when the host has ended.
     """
 
     hub: Hub
@@ -159,6 +160,7 @@ class Host:
     functions: dict[str, Any] = field(default_factory=dict)
     activities: list[str] = field(default_factory=list)
     calls: Counter[tuple[str, str]] = field(default_factory=Counter)
+    suspensions: Counter[tuple[str, str]] = field(default_factory=Counter)
     timing_out: Counter[str] = field(default_factory=Counter)
     deaths: list[float] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)
@@ -197,7 +199,7 @@ class Host:
     def kill_worker(self, when: Point | None = None) -> None:
         """Kill the worker, now or at a moment to come. The next one is up `gap` seconds later."""
         if when is not None:
-            self._killing.append((when, self.kill_worker))
+            self._later(when, self.kill_worker)
             return
         if self.worker is None or self.dead.is_set():
             return
@@ -215,7 +217,7 @@ class Host:
     def kill(self, when: Point | None = None) -> None:
         """Kill the host, now or at a moment to come. What it had in hand is out of reach for `visibility` seconds."""
         if when is not None:
-            self._killing.append((when, self.kill))
+            self._later(when, self.kill)
             return
         if self.dead.is_set():
             return
@@ -255,20 +257,26 @@ class Host:
         while self._tasks or self._closing:
             await asyncio.wait([*self._tasks, *self._closing])
 
+    def _later(self, when: Point, kill: Callable[[], None]) -> None:
+        calls = self.calls[when.kind, when.name]
+        self._killing.append((replace(when, number=calls + when.number), kill))
+
     def _strike(self, kind: str, name: str) -> list[tuple[Point, Callable[[], None]]]:
         """Count a call: who is to be killed in it."""
         self.calls[kind, name] += 1
         self.calls[kind, ""] += 1
         due = [
-            item for item in self._killing if (kind, self.calls[kind, item[0].name]) == (item[0].kind, item[0].number)
+            (point, kill)
+            for point, kill in self._killing
+            if point.kind == kind and point.name in ("", name) and point.number == self.calls[kind, point.name]
         ]
-        due = [item for item in due if item[0].name in ("", name)]
         self._killing = [item for item in self._killing if item not in due]
         return due
 
     async def _call(self, function: Any, arguments: dict[str, Any]) -> Any:
         """Call a function in the worker. Raises GoneError, or what the function raised."""
-        due = self._strike(function.get_trigger().type, function.get_function_name())
+        called = function.get_trigger().type, function.get_function_name()
+        due = self._strike(*called)
         worker = self.worker
         if worker is None:
             raise GoneError(NO_WORKER)
@@ -286,7 +294,12 @@ class Host:
         kill(lambda at: at == 0)
         if worker.life.dead:
             raise GoneError(EXITED)
-        task = worker.life.spawn(work(), lambda count: kill(lambda at: at is not None and at <= count))
+
+        def suspended(count: int) -> None:
+            self.suspensions[called] = max(self.suspensions[called], count)
+            kill(lambda at: at is not None and at <= count)
+
+        task = worker.life.spawn(work(), suspended)
         await asyncio.wait([task])
         kill(lambda at: True)
         if worker.life.dead:
