@@ -15,7 +15,7 @@ import pytest
 
 from sandbox import Fault
 from shared.models import Finding, RunState, Status
-from shared.runs import activities, hosting, orchestrators
+from shared.runs import orchestrators
 from tests.support.bench import one_pool
 from tests.support.cloud import Cloud, CloudFactory, start
 from tests.support.hub import Hub
