@@ -175,7 +175,13 @@ def table(payload: Payload, kind: str, count: int) -> list[tuple[str, float]]:
 
     found = list(
         measured(
-            [("frames", parse), ("unpack", unpack), ("evidence", read), ("judge", verdicts), ("plan and script", plans)],
+            [
+                ("frames", parse),
+                ("unpack", unpack),
+                ("evidence", read),
+                ("judge", verdicts),
+                ("plan and script", plans),
+            ],
             count,
         )
     )
@@ -196,7 +202,13 @@ def _script(item: Evidence) -> None:
         raise SystemExit(f"a node of the bench is not planned: {error}") from None
     edits = [file_edit(item.files[path], text) for path, text in sorted(made.texts.items())]
     apply_script(
-        edits, present=made.present, absent=made.absent, settle_seconds=10, limit_seconds=60, nonce=NONCE, healthz=HEALTHZ
+        edits,
+        present=made.present,
+        absent=made.absent,
+        settle_seconds=10,
+        limit_seconds=60,
+        nonce=NONCE,
+        healthz=HEALTHZ,
     )
 
 
@@ -209,7 +221,7 @@ def main() -> None:
         _passes(evidence.read(payload.raw, payload.wall, payload.uptime))  # the data files are read once
         for kind in ("same", "alike", "unalike"):
             costs = "  ".join(f"{name} {cost:.3f}" for name, cost in table(payload, kind, count))
-            print(f"{state:18} {kind:8} {costs}", flush=True)
+            print(f"{state:18} {kind:8} {costs}", flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":
