@@ -219,6 +219,11 @@ class Finding:
     @property
     def key(self) -> str:
         """Identifies the finding within its run: the same place and control twice is one row."""
+        return f"{self.place}|{self.control.lower()}"
+
+    @property
+    def place(self) -> str:
+        """What the finding is of: equal for all findings of a node in a run."""
         place = (
             self.subscription,
             self.resource_group,
@@ -227,7 +232,7 @@ class Finding:
             self.scale_set,
             self.instance_id,
         )
-        return "|".join((*place, self.control)).lower()
+        return "|".join(place).lower()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,11 @@ def new_run_id(started: datetime) -> str:
     return f"{started.astimezone(UTC):%Y%m%dT%H%M%SZ}-{milliseconds:03x}{secrets.randbelow(1 << 12):03x}"
 
 
+def first_run_id(started: datetime) -> str:
+    """The smallest id that a run begun at `started` (timezone-aware, cut to seconds) can have."""
+    return f"{started.astimezone(UTC):%Y%m%dT%H%M%SZ}-000000"
+
+
 def newest_first_key(run_id: str) -> str:
     """A row key that sorts a newer run before an older one. Raises UsageError where `run_id` is no run id."""
     match = _RUN_ID.fullmatch(run_id)

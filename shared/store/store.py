@@ -3,7 +3,7 @@
 Layout (table: partition / row): runs: one partition / newest first; findings: run / digest of `Finding.key`; history:
 subscription / see histories.py; commands: run / digest of node and step; documents: run /
 digest of the name, then a head or the parts of one version; progress: run / part; work: run / name; claims: one
-partition / digest of the name.
+partition / digest of the name, and one for the hold and the schema's number.
 """
 
 from __future__ import annotations
@@ -11,21 +11,28 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 from shared.errors import StoreError, UsageError
-from shared.models import Finding, History, Node, Run, RunKind, RunState, Status
+from shared.models import Finding, History, Node, Outcome, Run, RunKind, RunState, Status
 from shared.store import histories
 from shared.store.backend import ALWAYS_FITS_UNITS, MAX_PAGE, Backend, Row, Stored, Table, Where
 from shared.store.codec import decode, encode
 from shared.store.keys import digest, split_text
+from shared.store.retention import Purged, purge
 from shared.store.run_ids import newest_first_key
 
 _ALL = "all"
 _HEAD = "head"
+# The partition of the claims' table for what there is one of in a store.
+META = "meta"
+_HOLD = "hold"
+# What a request names where it does not mean everything.
+_SCOPE = ("subscriptions", "clusters", "node_pools", "controls")
 _DOCUMENT_READS = 3
 # Table Storage gives at most 4 MiB a page anyway.
 _WORK_PAGE = 10
@@ -86,6 +93,24 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
+class Counts:
+    """A run's findings by status and by outcome (those that are there), and how many nodes they are of."""
+
+    statuses: Mapping[Status, int]
+    outcomes: Mapping[Outcome, int]
+    nodes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Nothing is started and no next wave begins: who said so (`by`), since when, and why."""
+
+    by: str
+    since: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Head:
     name: str
     sha256: str
@@ -127,6 +152,8 @@ class Store:
                 "cluster": finding.cluster.lower(),
                 "node_pool": finding.node_pool.lower(),
                 "node": finding.node.lower(),
+                "outcome": finding.outcome.value if finding.outcome is not None else "",
+                "place": digest(finding.place) if finding.node else "",
             }
             runs.setdefault(finding.run_id, {})[digest(finding.key)] = Row(encode(finding), promoted)
         for run_id, rows in runs.items():
@@ -149,6 +176,33 @@ class Store:
         """All the findings of a query, a page at a time in memory."""
         async for stored in self._scan(Table.FINDINGS, _where(query)):
             yield _finding(stored)
+
+    async def count(self, run_id: str) -> Counts:
+        """What a run has recorded so far, counted without reading the findings themselves."""
+        statuses: Counter[Status] = Counter()
+        outcomes: Counter[Outcome] = Counter()
+        nodes: set[str] = set()
+        async for stored in self._scan(Table.FINDINGS, Where(run_id), data=False):
+            if "place" not in stored.fields:
+                return await self._count_read(run_id)
+            statuses[Status(stored.fields["status"])] += 1
+            if stored.fields["outcome"]:
+                outcomes[Outcome(stored.fields["outcome"])] += 1
+            nodes.add(stored.fields["place"])
+        return Counts(dict(statuses), dict(outcomes), len(nodes - {""}))
+
+    async def _count_read(self, run_id: str) -> Counts:
+        """The same of a run that 0.1.0 began: its findings lack the fields."""
+        statuses: Counter[Status] = Counter()
+        outcomes: Counter[Outcome] = Counter()
+        nodes: set[str] = set()
+        async for finding in self.all_findings(FindingQuery(run_id=run_id)):
+            statuses[finding.status] += 1
+            if finding.outcome is not None:
+                outcomes[finding.outcome] += 1
+            if finding.node:
+                nodes.add(finding.place)
+        return Counts(dict(statuses), dict(outcomes), len(nodes))
 
     # Runs
 
@@ -186,6 +240,20 @@ class Store:
         """The newest run, of a kind and in a state if given."""
         runs = (await self.runs(1, kind=kind, state=state)).runs
         return runs[0] if runs else None
+
+    async def latest_audit(self) -> Run | None:
+        """The newest completed audit of everything (nothing is named in its request), else the newest completed one."""
+        newest: Run | None = None
+        continuation: str | None = None
+        while True:
+            page = await self.runs(100, continuation, kind=RunKind.AUDIT, state=RunState.COMPLETED)
+            for run in page.runs:
+                newest = newest or run
+                if not any(run.request.get(name) for name in _SCOPE):
+                    return run
+            continuation = page.continuation
+            if continuation is None:
+                return newest
 
     # History
 
@@ -343,7 +411,7 @@ class Store:
         return seconds <= 0 or await self.claim(name, owner, seconds)
 
     async def _claimed(self, name: str, owner: str, expires: datetime) -> bool:
-        wanted = Row(encode(_Claim(name, owner, expires)))
+        wanted = Row(encode(_Claim(name, owner, expires)), {"day": histories.day(datetime.now(UTC))})
         key = digest(name)
         if await self._insert(Table.CLAIMS, _ALL, key, wanted) is not None:
             return True
@@ -370,6 +438,31 @@ class Store:
         if stored is not None and _claim(stored).owner == owner:
             await self._backend.delete(Table.CLAIMS, _ALL, [key], stored.etag)
 
+    # The hold
+
+    async def hold(self) -> Hold | None:
+        """The hold that is on, or None."""
+        stored = await self._backend.get(Table.CLAIMS, META, _HOLD)
+        return None if stored is None else decode(Hold, stored.data, "the hold")
+
+    async def set_hold(self, hold: Hold) -> None:
+        """Hold every start and every next wave, replacing a hold that is on."""
+        await self._backend.put(Table.CLAIMS, META, {_HOLD: Row(encode(hold))})
+
+    async def release_hold(self) -> None:
+        """End the hold; it is no error where none is on."""
+        await self._backend.delete(Table.CLAIMS, META, [_HOLD])
+
+    # Retention
+
+    async def purge(self, keep: timedelta, keep_work: timedelta, now: datetime) -> Purged:
+        """Delete a bounded part of what is older: see `retention.purge`. Nothing of a run that is not over goes."""
+        going: list[str] = []
+        for state in (state for state in RunState if not state.final):
+            where = Where(_ALL, equals={"status": state.value})
+            going += [_run(stored).id async for stored in self._scan(Table.RUNS, where)]
+        return await purge(self._backend, _ALL, going, keep, keep_work, now)
+
     # What both claims and work are written with
 
     async def _insert(self, table: Table, partition: str, row: str, data: Row) -> str | None:
@@ -378,10 +471,12 @@ class Store:
     async def _replace(self, table: Table, partition: str, row: str, data: Row, etag: str) -> str | None:
         return await self._backend.replace(table, partition, row, data, etag, uuid4().hex)
 
-    async def _scan(self, table: Table, where: Where, *, page: int = MAX_PAGE) -> AsyncIterator[Stored]:
+    async def _scan(
+        self, table: Table, where: Where, *, page: int = MAX_PAGE, data: bool = True
+    ) -> AsyncIterator[Stored]:
         continuation: str | None = None
         while True:
-            found = await self._backend.query(table, where, page, continuation)
+            found = await self._backend.query(table, where, page, continuation, data=data)
             for stored in found.rows:
                 yield stored
             continuation = found.continuation

@@ -6,14 +6,15 @@ import asyncio
 import json
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import StoreError, UsageError
-from shared.models import Finding, Outcome, RunKind, RunState, RunSummary, Status
-from shared.store import Command, FindingQuery, Store, Work, histories, new_run_id, open_store
+from shared.models import Finding, Outcome, Run, RunKind, RunState, RunSummary, Status
+from shared.store import Command, Counts, FindingQuery, Hold, Store, Work, histories, new_run_id, open_store
 from shared.store.backend import Backend, Row, Table, Where
 from shared.store.keys import digest, prefix_end
 from tests.support.records import NOON, RUN, SUBSCRIPTION, finding, history, node, node_key, run
@@ -219,6 +220,66 @@ async def test_one_of_two_tasks_claims_a_command(store: Store) -> None:
     won = await asyncio.gather(*(store.claim_command(RUN, node_key(), "fix", {"task": n}) for n in range(8)))
     assert won.count(True) == 1
     assert await store.command(RUN, node_key(), "fix") == {"task": won.index(True)}
+
+
+async def test_a_run_is_counted_by_status_outcome_and_node(store: Store) -> None:
+    assert await store.count(RUN) == Counts({}, {}, 0)
+    await store.save_findings(
+        [
+            *(finding(n, status=Status.FAIL if n % 3 else Status.PASS) for n in range(1500)),
+            *(finding(n, control="3.2.7", outcome=Outcome.FIXED) for n in range(5)),
+            finding(0, control="3.2.8", outcome=Outcome.ROLLED_BACK, status=Status.ERROR, cluster="PROD"),
+            finding(0, cluster="another", outcome=None),
+            finding(0, status=Status.ERROR, scale_set="", instance_id="", node=""),
+            finding(0, run_id="20260130T120000Z-a1b2c3"),
+        ]
+    )
+    assert await store.count(RUN) == Counts(
+        {Status.PASS: 506, Status.FAIL: 1000, Status.ERROR: 2}, {Outcome.FIXED: 5, Outcome.ROLLED_BACK: 1}, 1501
+    )
+
+
+async def test_the_latest_audit_is_of_everything_where_there_is_one(store: Store) -> None:
+    assert await store.latest_audit() is None
+    everything: dict[str, object] = {
+        "subscriptions": [],
+        "clusters": [],
+        "node_pools": [],
+        "controls": [],
+        "by": "timer",
+    }
+    ids = iter(new_run_id(NOON + timedelta(minutes=n)) for n in range(1000))
+
+    async def saved(**changes: Any) -> Run:
+        made = run(next(ids), **{"state": RunState.COMPLETED, "request": everything, **changes})
+        await store.save_run(made)
+        return made
+
+    part = await saved(request={**everything, "clusters": ["prod"]})
+    await saved(state=RunState.FAILED)
+    await saved(kind=RunKind.FIX)
+    assert await store.latest_audit() == part
+    whole = await saved()
+    for name in ("subscriptions", "clusters", "node_pools", "controls"):
+        await saved(request={**everything, name: ["x"]})
+    await saved(state=RunState.RUNNING)
+    assert await store.latest_audit() == whole
+    for _ in range(120):
+        await saved(request={"subscriptions": [SUBSCRIPTION]})
+    assert await store.latest_audit() == whole
+    newer = await saved(request={})
+    assert await store.latest_audit() == newer
+
+
+async def test_the_hold_is_on_until_it_is_released(store: Store) -> None:
+    assert await store.hold() is None
+    await store.release_hold()
+    for reason in ("a bad rule", "still"):
+        await store.set_hold(Hold("somebody", NOON, reason))
+        assert await store.hold() == Hold("somebody", NOON, reason)
+    assert await store.claim("hold", "a run", 60)
+    await store.release_hold()
+    assert await store.hold() is None
 
 
 async def test_work_is_compared_and_swapped(store: Store) -> None:
