@@ -42,6 +42,7 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	@if command -v shellcheck >/dev/null; then sh scripts/shellcheck.sh; \
 	elif [ -n "$$REQUIRE_ALL" ]; then echo "shellcheck is not installed" >&2; exit 1; \
 	else echo "shellcheck is not installed: shell scripts are not checked"; fi

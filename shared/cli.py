@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import getpass
 import logging
 import os
 import shlex
+import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -48,6 +50,7 @@ _SCOPE = {
     "clusters": "--cluster",
     "node_pools": "--node-pool",
     "controls": "--control",
+    "management_group": "--management-group",
     "method": "--method",
 }
 _WAVES = {
@@ -68,6 +71,9 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
         self.exit(EX_USAGE, f"{self.prog}: {message}\n")
+
+
+_NOTHING = "there is no finding: no AKS node is in scope"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -98,6 +104,12 @@ def _parser() -> argparse.ArgumentParser:
     for place in _PLACES:
         findings.add_argument(f"--{place.replace('_', '-')}", metavar="NAME")
     _output_options(findings)
+
+    hold = _command(commands.add_parser, "hold", "hold all fixes: no start and no further wave", hold_command)
+    hold.add_argument("--reason", metavar="TEXT", default="", help="why, for whoever meets it")
+    hold.add_argument("--release", action="store_true", help="let fixes go on")
+    hold.add_argument("--show", action="store_true", help="say whether fixes are held; the exit status is 1 if so")
+    _store_option(hold)
     return parser
 
 
@@ -121,6 +133,7 @@ def _scope_options(parser: argparse.ArgumentParser) -> None:
     scope.add_argument("--cluster", metavar="NAME", dest="clusters", action="append")
     scope.add_argument("--node-pool", metavar="NAME", dest="node_pools", action="append")
     scope.add_argument("--control", metavar="ID", dest="controls", action="append")
+    scope.add_argument("--management-group", metavar="ID", help="its subscriptions, by Azure Resource Graph")
 
 
 def _fix_options(parser: argparse.ArgumentParser) -> None:
@@ -251,8 +264,7 @@ async def audit_command(arguments: argparse.Namespace, settings: Settings) -> in
     request = _request(RunRequest, arguments)
     async with _services(arguments, settings) as (services, begun):
         run = await survey_here(services, RunKind.AUDIT, request, begun)
-        findings = await _findings(services.store, run.id)
-    return _show(findings, arguments.output)
+        return await _show_run(services.store, run.id, arguments.output)
 
 
 async def plan_command(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -380,6 +392,29 @@ async def findings_command(arguments: argparse.Namespace, settings: Settings) ->
     return code if whole else code or 2
 
 
+async def hold_command(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Hold all fixes, here and in the app that uses the same store: none starts, and none begins another wave.
+
+    What is in hand on a node comes to its end. A held fix waits, and goes on when the hold is released.
+    """
+    from shared.store import Hold
+
+    if arguments.release and arguments.reason:
+        raise UsageError("--release does not go together with --reason: a hold that is released has none")
+    async with _store(arguments, settings) as store:
+        if arguments.release:
+            await store.release_hold()
+        elif not arguments.show:
+            by = f"{getpass.getuser()} at {socket.gethostname()}"
+            await store.set_hold(Hold(by=by, since=datetime.now(UTC), reason=arguments.reason or "no reason was given"))
+        held = await store.hold()
+    if held is None:
+        _say("fixes are not held")
+        return 0
+    _say(f"fixes are held since {held.since:%Y-%m-%d %H:%M} UTC by {held.by}: {held.reason}")
+    return 1 if arguments.show else 0
+
+
 async def _refuse_unknown(store: Store, run: Run, wanted: Mapping[str, str | None]) -> None:
     """Raises UsageError where one of the wanted names is in no finding of the run at all."""
     from shared.runs.model import names
@@ -396,13 +431,27 @@ async def _refuse_unknown(store: Store, run: Run, wanted: Mapping[str, str | Non
             raise UsageError(f"no {noun} named {missing[0]} in the run {run.id}; {names.there_is(missing, there)}")
 
 
+async def _show_run(store: Store, run_id: str, output: str) -> int:
+    """All findings of a run on stdout, as `_show`; but for a table none are held."""
+    from shared import render
+    from shared.store import FindingQuery
+
+    if output == "table":
+        return _show(await _findings(store, run_id), output)
+    entries = {"json": render.json_entries, "csv": render.csv_entries}[output](sys.stdout)
+    statuses = await render.stream(store.all_findings(FindingQuery(run_id=run_id)), entries)
+    if not statuses:
+        _say(_NOTHING)
+    return render.exit_code_of(statuses)
+
+
 def _show(findings: Sequence[Finding], output: str) -> int:
     """Findings on stdout; gives the exit status that they stand for."""
     from shared import render
 
     _print(findings, output)
     if not findings:
-        _say("there is no finding: no AKS node is in scope")
+        _say(_NOTHING)
     return render.exit_code(findings)
 
 

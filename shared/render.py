@@ -6,7 +6,8 @@ import csv
 import json
 import textwrap
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Collection, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from itertools import groupby
 from os.path import commonprefix
@@ -39,15 +40,19 @@ _SECTIONS = {
 }
 _NAMES_SHOWN = 3
 
-_FINDINGS = TypeAdapter(list[Finding])
+_FINDING = TypeAdapter(Finding)
 
 
-def exit_code(findings: Sequence[Finding]) -> int:
+def exit_code(findings: Iterable[Finding]) -> int:
+    """See `exit_code_of`."""
+    return exit_code_of({finding.status for finding in findings})
+
+
+def exit_code_of(statuses: Collection[Status]) -> int:
     """0: every node judged passes; 1: some fail; 2: none fails, but some could not be determined (or none was found).
 
     Skipped and not applicable nodes (stopped, Windows) have no running kubelet to judge, and do not count.
     """
-    statuses = {finding.status for finding in findings}
     if Status.FAIL in statuses:
         return 1
     return 2 if Status.ERROR in statuses or not statuses else 0
@@ -55,16 +60,55 @@ def exit_code(findings: Sequence[Finding]) -> int:
 
 def as_json(findings: Iterable[Finding], out: IO[str]) -> None:
     """Findings as a JSON array."""
-    json.dump(_FINDINGS.dump_python(sorted_by_place(findings), mode="json"), out, indent=2)
-    out.write("\n")
+    _write(sorted_by_place(findings), json_entries(out))
 
 
 def as_csv(findings: Iterable[Finding], out: IO[str]) -> None:
     """Findings as CSV with a header line. A cell that a spreadsheet would take for a formula gets a leading quote."""
+    _write(sorted_by_place(findings), csv_entries(out))
+
+
+Entries = Generator[None, Finding | None, None]
+"""Takes findings one by one, as they come; the end is told with None."""
+
+
+def _write(findings: Iterable[Finding], entries: Entries) -> None:
+    next(entries)
+    for finding in findings:
+        entries.send(finding)
+    with suppress(StopIteration):
+        entries.send(None)
+
+
+async def stream(findings: AsyncIterable[Finding], entries: Entries) -> set[Status]:
+    """Write findings as they come, holding none; gives their statuses."""
+    statuses: set[Status] = set()
+    next(entries)
+    async for finding in findings:
+        statuses.add(finding.status)
+        entries.send(plain_fields(finding))
+    with suppress(StopIteration):
+        entries.send(None)
+    return statuses
+
+
+def json_entries(out: IO[str]) -> Entries:
+    """A JSON array."""
+    before = "[\n"
+    while (finding := (yield)) is not None:
+        text = json.dumps(_FINDING.dump_python(finding, mode="json"), indent=2)
+        out.write(before + textwrap.indent(text, "  "))
+        before = ",\n"
+    out.write("[]\n" if before == "[\n" else "\n]\n")
+
+
+def csv_entries(out: IO[str]) -> Entries:
+    """CSV."""
     names = [field.name for field in fields(Finding)]
     writer = csv.DictWriter(out, names)
     writer.writeheader()
-    for row in _FINDINGS.dump_python(sorted_by_place(findings), mode="json"):
+    while (finding := (yield)) is not None:
+        row = _FINDING.dump_python(finding, mode="json")
         writer.writerow({name: _cell(row[name]) for name in names})
 
 
