@@ -16,17 +16,3 @@ async def _node(self, node):
 Azure.nodes = _iter_nodes
 Azure.cluster = _cluster
 Azure.node = _node
-from shared.store.store import Store, FindingQuery
-async def _count(self, run_id):
-    from collections import Counter
-    from types import SimpleNamespace
-    s, o, n = Counter(), Counter(), set()
-    async for f in self.all_findings(FindingQuery(run_id=run_id)):
-        s[f.status] += 1
-        if f.outcome: o[f.outcome] += 1
-        if f.node: n.add(f.key.rsplit("|",1)[0])
-    return SimpleNamespace(statuses=s, outcomes=o, nodes=len(n))
-async def _none(self, *a): return None
-Store.count=_count
-Store.hold=_none
-Store.purge=_none
