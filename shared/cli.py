@@ -425,9 +425,9 @@ async def hold_command(arguments: argparse.Namespace, settings: Settings) -> int
 async def _latest_audit(store: Store) -> Run:
     """The audit that is meant where none is named; says which one. Raises UsageError where there is none."""
     from shared.runs.model import names
-    from shared.runs.latest import latest_audit, scope_of
+    from shared.runs.model.scope import scope_of
 
-    run = await latest_audit(store)
+    run = await store.latest_audit()
     if run is None:
         other = await store.latest_run()
         show = f"; of the {other.kind} {other.id}: kubelet-guard findings --run {other.id}" if other else ""
