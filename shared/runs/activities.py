@@ -83,7 +83,7 @@ async def discover(services: Services, job: Json) -> Json:
 
 
 async def _nodes(services: Services, cluster: Cluster, request: FixRequest) -> tuple[list[Node], list[ScopeProblem]]:
-    return await services.azure.nodes(cluster, request.node_pools or None)
+    return await services.azure.list_nodes(cluster, request.node_pools or None)
 
 
 def make_batches(nodes: list[Node]) -> list[list[Node]]:

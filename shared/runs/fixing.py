@@ -117,7 +117,7 @@ async def _look_at_pool(services: Services, run_id: str, name: str, member: Node
     for noun, state in (("cluster", cluster.provisioning), ("node pool", pool.provisioning if pool else "gone")):
         if state.lower() != "succeeded":
             return {}, f"the {noun} is not in the state Succeeded but {state}: left for later"
-    nodes, problems = await services.azure.nodes(cluster, [member.node_pool])
+    nodes, problems = await services.azure.list_nodes(cluster, [member.node_pool])
     if problems:
         return {}, problems[0].problem.reason
     now = {node.key: node for node in nodes}
