@@ -47,7 +47,10 @@ RATES: Mapping[str, Rate] = {
     "compute/get-operation": Rate(15_000, 5_000 / 60),
     "compute/high-cost-get": Rate(1_080, 360 / 60),
     "resource/update-vms": Rate(12, 4 / 60),
+    "resource/get-vms": Rate(36, 12 / 60),
     "resource/get-operation": Rate(45, 15 / 60),
+    # Resource Graph counts windows (15 queries in 5 seconds): no window has more than these.
+    "graph/queries": Rate(5, 2),
 }
 
 
@@ -138,8 +141,18 @@ _KINDS: tuple[tuple[str, str, re.Pattern[str]], ...] = (
         "clusters",
         re.compile(rf"/subscriptions/{_GUID}/providers/microsoft\.containerservice/managedclusters"),
     ),
+    (
+        "GET",
+        "cluster",
+        re.compile(
+            rf"/subscriptions/{_GUID}/resourcegroups/[^/]+/providers/microsoft\.containerservice/managedclusters/[^/]+"
+        ),
+    ),
+    ("POST", "graph", re.compile(r"/providers/microsoft\.resourcegraph/resources")),
+    ("GET", "descendants", re.compile(r"/providers/microsoft\.management/managementgroups/[^/]+/descendants")),
     ("GET", "scale_sets", re.compile(_SCALE_SETS)),
     ("GET", "instances", re.compile(rf"{_SCALE_SETS}/[^/]+/virtualmachines")),
+    ("GET", "instance", re.compile(rf"{_SCALE_SETS}/[^/]+/virtualmachines/[^/]+")),
     ("POST", "run_command", re.compile(rf"{_SCALE_SETS}/[^/]+/virtualmachines/[^/]+/runcommand")),
     (
         "GET",
@@ -158,6 +171,7 @@ _SUBSCRIPTION = re.compile(rf"/subscriptions/{_GUID}(?:/|$)")
 _COMPUTE = {
     "scale_sets": ("compute/high-cost-get", None),
     "instances": ("compute/get-vms", None),
+    "instance": ("compute/get-vms", "resource/get-vms"),
     "run_command": ("compute/update-vms", "resource/update-vms"),
     "poll": ("compute/get-operation", "resource/get-operation"),
 }
@@ -173,6 +187,8 @@ def classify(method: str, url: str, region: str) -> Call:
     kind, match = found if found is not None else ("other", _SUBSCRIPTION.match(path))
     groups = match.groupdict() if match is not None else {}
     subscription = groups.get("subscription") or ""
+    if kind == "graph":
+        return Call(kind, (Limit("graph/queries", ""),))
     arm = Limit("arm/reads" if method in {"GET", "HEAD"} else "arm/writes", subscription)
     if kind not in _COMPUTE:
         return Call(kind, (arm,))
@@ -219,6 +235,8 @@ def _remaining(headers: Mapping[str, str], call: Call) -> dict[Limit, int]:
     for limit in call.limits:
         if limit.name.startswith("arm/"):
             note(limit, headers.get(f"x-ms-ratelimit-remaining-subscription-{limit.name[4:]}", ""))
+        if limit.name.startswith("graph/"):
+            note(limit, headers.get("x-ms-user-quota-remaining", ""))
     # "Microsoft.Compute/<policy>;<count>", several of them separated by commas or as repeated headers.
     for entry in headers.get("x-ms-ratelimit-remaining-resource", "").split(","):
         policy, _, count = entry.partition(";")

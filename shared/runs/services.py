@@ -51,4 +51,3 @@ class Services:
     def costs(self) -> Costs:
         """What Azure has cost since this was last asked."""
         return self.meter.since(self.azure.stats)
-import shared.azure.shim  # noqa

@@ -196,7 +196,7 @@ async def test_no_endpoint_and_no_credential(bench: BenchFactory, tmp_path: Path
 async def test_a_started_command_is_waited_for_and_not_started_again(bench: BenchFactory) -> None:
     async with bench(one_pool("compliant_default")) as b:
         (cluster,) = await b.services.azure.clusters("5f1d6c1e-8a4b-4d0e-9a53-3c2b7f60a9d1")
-        (node,), _ = await b.services.azure.nodes(cluster)
+        (node,), _ = await b.services.azure.list_nodes(cluster)
         results = [
             await collecting.run_script(b.services, "run", node, "step", "echo $$ $(date +%N)") for _ in range(2)
         ]
@@ -207,7 +207,7 @@ async def test_a_started_command_is_waited_for_and_not_started_again(bench: Benc
 async def test_two_deliveries_at_once_start_one_command(bench: BenchFactory) -> None:
     async with bench(one_pool("compliant_default")) as b:
         (cluster,) = await b.services.azure.clusters("5f1d6c1e-8a4b-4d0e-9a53-3c2b7f60a9d1")
-        (node,), _ = await b.services.azure.nodes(cluster)
+        (node,), _ = await b.services.azure.list_nodes(cluster)
         results = await asyncio.gather(
             *(collecting.run_script(b.services, "run", node, "step", "echo $$ $(date +%N)") for _ in range(3))
         )
@@ -220,7 +220,7 @@ async def test_a_claim_of_a_host_that_died_is_taken_over(bench: BenchFactory, mo
     monkeypatch.setattr(collecting, "_CLAIM_SECONDS", 1)
     async with bench(one_pool("compliant_default")) as b:
         (cluster,) = await b.services.azure.clusters("5f1d6c1e-8a4b-4d0e-9a53-3c2b7f60a9d1")
-        (node,), _ = await b.services.azure.nodes(cluster)
+        (node,), _ = await b.services.azure.list_nodes(cluster)
         await b.services.store.claim_command("run", node.key, "step", {})
         result = await collecting.run_script(b.services, "run", node, "step", "echo here")
         assert not isinstance(result, Problem)
