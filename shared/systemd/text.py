@@ -188,7 +188,14 @@ class Lines:
     __slots__ = ("_starts",)
 
     def __init__(self, text: str) -> None:
-        self._starts = [0, *(match.end() for match in _LINE_END.finditer(text))]
+        self._starts = [0]
+        if "\r" in text:
+            self._starts += (match.end() for match in _LINE_END.finditer(text))
+            return
+        at = text.find("\n")
+        while at >= 0:
+            self._starts.append(at + 1)
+            at = text.find("\n", at + 1)
 
     def at(self, offset: int) -> int:
         """The 1-based line."""
