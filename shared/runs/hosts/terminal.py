@@ -162,7 +162,7 @@ async def resume_fix_here(services: Services, run_id: str, on_begun: OnBegun = _
     run = replace(before, state=RunState.RUNNING, finished=None, summary=None, error="", epoch=before.epoch + 1)
 
     async def work() -> Run:
-        services.on_found(left.nodes)
+        services.tell_found(left.nodes)
         return await _driven(services, run, on_begun)
 
     return await alone(services, run, work)

@@ -42,7 +42,7 @@ async def find_nodes(services: Services, message: FindNodes) -> Found:
     tally = await record_places(services, standing, gathering.problems)
     found = Found(batches=tuple(gathering.batches), tally=tally)
     await documents.save(store, run_id, place, documents.FOUND, found)
-    services.on_found(gathering.found)
+    services.tell_found(gathering.found)
     if gathering.found:
         share = services.settings.budget_percent / 100
         seconds = pace.last_start(gathering.regions, share) + services.settings.command_seconds * 1.5

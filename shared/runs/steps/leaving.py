@@ -111,7 +111,7 @@ async def record_places(services: Services, standing: Standing, places: Sequence
     if not made:
         return Tally()
     await services.store.save_findings(made)
-    services.on_findings(made)
+    services.tell_findings(made)
     tally = batches.Batch("", 0, ()).counted(made).tally
     for place in places[:1]:
         name = f"places/{place.subscription}/{place.cluster}/{place.node_pool}/{len(made)}"

@@ -143,7 +143,7 @@ class _Taking:
         tally = self._left.tally
         made = Gathered(pools=tuple(self.counts), digest=digest, nodes=self._nodes, tally=tally, ask=ask)
         await documents.save(self.services.store, self.run_id, keys.GATHERED, documents.GATHERED, made)
-        self.services.on_found(self._nodes)
+        self.services.tell_found(self._nodes)
         left = sum(tally.outcomes.values())
         row = Progress(found=self._nodes, done=left, statuses=dict(tally.statuses), outcomes=dict(tally.outcomes))
         await save_counts(self.services, self.run_id, keys.GATHERED, row)
