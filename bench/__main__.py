@@ -1,4 +1,4 @@
-"""`python -m bench`: measure the table's cases, one after another, and keep the results as JSON (see docs/performance.md)."""
+"""`python -m bench`: measure the table's cases, one after another, and keep the results (docs/performance.md)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def main() -> int:
     parser.add_argument("--nodes", type=int, action="append", help="only this many nodes, for us")
     parser.add_argument("--subscriptions", type=int, default=1, help="with --nodes: in so many subscriptions")
     parser.add_argument("--who", default="us", choices=["us", "one by one", "all at once"])
-    parser.add_argument("--scale", type=float, default=_SCALE, help="how many times as fast as the world's the clock is")
+    parser.add_argument(
+        "--scale", type=float, default=_SCALE, help="how many times as fast as the world's the clock is"
+    )
     parser.add_argument("--no-dead-agents", action="store_true", help="every node answers")
     parser.add_argument("--out", type=Path, help="add the results to this JSON file")
     parser.add_argument("--docs", action="store_true", help="write the table and the plot of all results into docs/")
@@ -45,9 +47,7 @@ def main() -> int:
     if given.nodes:
         one_by_one = _PEERS_ONE_BY_ONE if given.who == "one by one" else None
         dead = 0 if given.no_dead_agents else Case("us", 1).dead_every
-        chosen = [
-            Case(given.who, nodes, given.subscriptions, given.scale, one_by_one, dead) for nodes in given.nodes
-        ]
+        chosen = [Case(given.who, nodes, given.subscriptions, given.scale, one_by_one, dead) for nodes in given.nodes]
     failed = False
     print(report.head(), flush=True)
     for case in chosen:

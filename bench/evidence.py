@@ -55,7 +55,7 @@ class Template:
 
         It was started before `epoch` (seconds since 1970), and the same arguments give the same.
         """
-        chance = random.Random(number)  # noqa: S311 - numbers, not secrets
+        chance = random.Random(number)
         up = chance.randrange(80, 90) * _SECOND + chance.randrange(_SECOND) // 1000 * 1000
         age = chance.randrange(1, 60) * 86_400 * _SECOND + chance.randrange(86_400 * _SECOND)
         start = (int(epoch) * _SECOND - age) // 1000 * 1000
@@ -133,5 +133,3 @@ async def _collected(states: list[str]) -> Mapping[str, Template]:
             parts = frames.parse_streams(streams.stdout, streams.stderr, _NONCE)
             found[member.state] = template(frames.unpack(parts))
     return found
-
-

@@ -1,4 +1,4 @@
-"""Fleets of any size in the sandbox's terms, and the least time that Azure's limits allow for an audit of one (pure)."""
+"""Fleets of any size in the sandbox's terms, and the least time that Azure's limits allow for one (pure)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from sandbox.fleet import Cluster, Fleet, Member, Nodes, Pool, Subscription
+from sandbox.throttle import ARM_WRITES, UPDATE_VM
 
 REGION = "westeurope"
 VERSION = "1.33.5"
@@ -25,7 +26,7 @@ def fleet(nodes: int, subscriptions: int) -> Fleet:
     owners = []
     for number in range(subscriptions):
         left = nodes // subscriptions + (number < nodes % subscriptions)
-        clusters = []
+        clusters: list[Cluster] = []
         while left > 0:
             size = min(left, _CLUSTER_NODES)
             clusters.append(_cluster(number, len(clusters), size))
@@ -48,14 +49,14 @@ def _pool(number: int, count: int, kind: str) -> Pool:
     return Pool(f"np{number}", tuple(runs), mode="User" if number else "System")
 
 
-def bound(members: Sequence[Member], reads: float) -> float:
+def bound(members: Sequence[Member]) -> float:
     """The seconds before which the last of these nodes cannot be started, however many machines ask (FACTS, 4).
 
-    Every node is one write; `reads` are the calls of the other kind that a node costs. In the wider of the two limits
-    of its subscription; several subscriptions go side by side.
+    Every node is one write to Resource Manager and one update to Compute, whichever takes longer; the reads of a run
+    take less as long as a node costs two of them. Subscriptions go side by side.
     """
     owners = Counter(member.subscription.id for member in members)
     places = Counter((member.subscription.id, member.cluster.location) for member in members)
-    arm = (max((n - 200) / 10, (reads * n - 250) / 25) for n in owners.values())
-    compute = ((n - 1500) / (500 / 60) for n in places.values())
-    return max(0.0, *arm, *compute)
+    arm = ((n - ARM_WRITES.capacity) / ARM_WRITES.refill for n in owners.values())
+    updates = UPDATE_VM.subscription
+    return max(0.0, *arm, *((n - updates.capacity) / updates.refill for n in places.values()))

@@ -1,4 +1,4 @@
-"""How long a run command takes (FACTS, section 3: about 20 s at least), by a seed, a node and how often it was asked."""
+"""How long a run command takes (about 20 s at least), by a seed, a node and how often it was asked (pure)."""
 
 from __future__ import annotations
 
@@ -29,6 +29,6 @@ class Latency:
         """How long this node's command number `time` takes."""
         if self.dead(node):
             return self.dead_seconds
-        chance = random.Random(f"{self.seed}/{node}/{time}")  # noqa: S311 - a distribution, not a secret
+        chance = random.Random(f"{self.seed}/{node}/{time}")
         tail = self.middle * chance.lognormvariate(0.0, self.spread)
         return min(self.most, self.least + tail)

@@ -31,7 +31,7 @@ _PATIENCE = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is measured: `who` is `us`, `one by one` or `all at once`. `only` nodes are asked, and the rest extrapolated."""
+    """What is measured: `who` is `us`, `one by one` or `all at once`; with `only`, so many nodes stand for all."""
 
     who: str
     nodes: int
@@ -147,9 +147,7 @@ def run(command: Sequence[str], environment: Mapping[str, str], out: Path, patie
                 raise TimeoutError(f"{command} took longer than {patience:.0f} s")
             time.sleep(0.05)
     process.returncode = os.waitstatus_to_exitcode(status)
-    return Ended(
-        process.returncode, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, time.monotonic() - began
-    )
+    return Ended(process.returncode, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, time.monotonic() - began)
 
 
 def environment(variables: Mapping[str, str], case: Case) -> dict[str, str]:
@@ -175,7 +173,7 @@ def _measure(case: Case, directory: Path) -> Result:
         given = environment(variables, case)
         fast = [sys.executable, "-m", "bench.faster", repr(case.scale), repr(clock.epoch)]
         # A hung command ends by the client's own deadline; beyond that, a client has this long.
-        patience = _PATIENCE + (8 * bound(members, 2.5) + case.deadline + 300) / case.scale
+        patience = _PATIENCE + (8 * bound(members) + case.deadline + 300) / case.scale
         ended = run([*fast, *_command(case, directory)], given, directory / "out", patience)
         over = clock.since()
         log = log_of(variables)
@@ -197,7 +195,7 @@ def _measure(case: Case, directory: Path) -> Result:
         subscriptions=case.subscriptions,
         scale=case.scale,
         extrapolated=case.only is not None,
-        bound=bound(members, 2.5),
+        bound=bound(members),
         last_start=(starts[-1] - zero) * factor if starts else 0.0,
         end=end * factor,
         slowest=max(log["slowest"], case.deadline if dead and case.who == "us" else 0.0),
@@ -249,5 +247,3 @@ def _curve(starts: Sequence[float], points: int = 200) -> list[float]:
         return [round(start, 2) for start in starts]
     step = (len(starts) - 1) / (points - 1)
     return [round(starts[round(number * step)], 2) for number in range(points)]
-
-

@@ -1,7 +1,7 @@
 """`python -m bench.server` plays a fleet of any size with Azure's published limits, without running anything on a node.
 
-Bodies, limits and tokens are the sandbox's; what is different is that nothing here takes time of a processor that is
-not a call: a command is a moment at which it will have ended, its answer is packed when it is fetched. What the table is
+Bodies, limits and tokens are the sandbox's; what is different is that nothing here takes a processor's time that is not
+a call: a command is a moment at which it will have ended, its answer is packed when it is fetched. What the table is
 made of (`GET /bench/log`) is noted on the way.
 """
 
@@ -244,9 +244,7 @@ class Bench:
         urls = {name: self._url(key, operation, version, form) for name, form in _FORMS.items()}
         return 202, None, urls
 
-    def _look(
-        self, key: str, query: Mapping[str, str], now: float
-    ) -> tuple[int, Body | None, Mapping[str, str]]:
+    def _look(self, key: str, query: Mapping[str, str], now: float) -> tuple[int, Body | None, Mapping[str, str]]:
         operation = self.operations.get(key)
         if operation is None or query.get("s") != operation.signature:
             raise Refused(404, "NotFound", f"The entity was not found: operation '{key}'.")
@@ -285,9 +283,7 @@ class Bench:
         place = f"{place}/locations/{member.cluster.location}/operations/{key}"
         return f"{self.endpoint}{place}?p={key}{form}&api-version={version}&s={operation.signature}"
 
-    def _page(
-        self, path: str, query: Mapping[str, str], items: list[Body]
-    ) -> tuple[int, Body, Mapping[str, str]]:
+    def _page(self, path: str, query: Mapping[str, str], items: list[Body]) -> tuple[int, Body, Mapping[str, str]]:
         start = int(query.get("$skiptoken", "0"))
         return 200, arm.page(items[start : start + self.fleet.page_size], self._next(path, query, len(items))), {}
 
@@ -353,13 +349,18 @@ def _result(text: str) -> Body:
     return {**code, "message": text}
 
 
-async def _serve(bench: Bench, directory: Path) -> None:
+def _tls(directory: Path) -> ssl.SSLContext:
+    """A certificate for localhost; what is to be trusted for it is written into the directory."""
     authority = trustme.CA()
     own = authority.cert_pem.bytes()
     trusted = ssl.get_default_verify_paths().cafile
     (directory / "trust.pem").write_bytes(own + (Path(trusted).read_bytes() if trusted else b""))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost", HOST).configure_cert(context)
+    return context
+
+
+async def _serve(bench: Bench, context: ssl.SSLContext, trusted: Path) -> None:
     identity = web.Application()
     identity.router.add_get("/msi/token", bench.identity.answer)
     front = web.ServerRunner(web.Server(bench.answer, access_log=None))
@@ -376,8 +377,8 @@ async def _serve(bench: Bench, directory: Path) -> None:
         "GUARD_ARM_ENDPOINT": bench.endpoint,
         "IDENTITY_ENDPOINT": f"http://{HOST}:{side.addresses[0][1]}/msi/token",
         "IDENTITY_HEADER": bench.identity.header,
-        "SSL_CERT_FILE": str(directory / "trust.pem"),
-        "REQUESTS_CA_BUNDLE": str(directory / "trust.pem"),
+        "SSL_CERT_FILE": str(trusted),
+        "REQUESTS_CA_BUNDLE": str(trusted),
     }
     print(json.dumps(ready), flush=True)
     await stop.wait()
@@ -398,7 +399,8 @@ def main() -> int:
     fleet = make_fleet(given.nodes, given.subscriptions)
     templates = collected(member.state for member in fleet_members(fleet))
     clock = Clock(given.scale, given.epoch)
-    asyncio.run(_serve(Bench(fleet, clock, Latency(dead_every=given.dead_every), templates), given.dir))
+    bench = Bench(fleet, clock, Latency(dead_every=given.dead_every), templates)
+    asyncio.run(_serve(bench, _tls(given.dir), given.dir / "trust.pem"))
     return 0
 
 
