@@ -32,7 +32,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--nodes", type=int, action="append", help="only this many nodes, for us")
     parser.add_argument("--subscriptions", type=int, default=1, help="with --nodes: in so many subscriptions")
-    parser.add_argument("--who", default="us", choices=["us", "one by one", "all at once"])
+    parser.add_argument("--who", default="us", choices=["us", "app", "one by one", "all at once"])
     parser.add_argument(
         "--scale", type=float, default=_SCALE, help="how many times as fast as the world's the clock is"
     )

@@ -49,7 +49,7 @@ def hasten(scale: float, epoch: float, ahead: float = 0.0) -> None:
         """`now` is the fast clock's; everything it makes is a plain datetime."""
 
         def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-            return _real_datetime(*args, **kwargs)
+            return _real_datetime.__new__(_real_datetime if cls is Faster else cls, *args, **kwargs)
 
         @classmethod
         def now(cls, tz: datetime.tzinfo | None = None) -> Any:

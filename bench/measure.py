@@ -31,7 +31,7 @@ _PATIENCE = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is measured: `who` is `us`, `one by one` or `all at once`; with `only`, so many nodes stand for all."""
+    """What is measured: `who` is `us`, `app`, `one by one` or `all at once`; `only` so many nodes stand for all."""
 
     who: str
     nodes: int
@@ -71,6 +71,7 @@ class Result:
     curve: Sequence[float] = field(default_factory=tuple)
     dead_every: int = 0
     load: float = 0.0
+    app: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def allowed(self) -> float:
@@ -198,7 +199,7 @@ def _measure(case: Case, directory: Path) -> Result:
         bound=bound(members),
         last_start=(starts[-1] - zero) * factor if starts else 0.0,
         end=end * factor,
-        slowest=max(log["slowest"], case.deadline if dead and case.who == "us" else 0.0),
+        slowest=max(log["slowest"], case.deadline if dead and case.who in ("us", "app") else 0.0),
         calls=int(sum(log["calls"].values()) * factor),
         calls_by_kind={kind: int(count * factor) for kind, count in log["calls"].items()},
         refused=int(sum(log["refused"].values()) * factor),
@@ -214,11 +215,14 @@ def _measure(case: Case, directory: Path) -> Result:
         wrong=wrong,
         curve=_curve([start - zero for start in starts]),
         dead_every=case.dead_every,
+        app=_of_the_app(text) if case.who == "app" else {},
         load=round(os.getloadavg()[0], 2),
     )
 
 
 def _command(case: Case, directory: Path) -> list[str]:
+    if case.who == "app":
+        return ["bench.app"]
     if case.who == "us":
         return ["shared", "audit", "--store", str(directory / "runs.db"), "--output", "json"]
     ways = {"one by one": "sequential", "all at once": "gather"}
@@ -229,7 +233,9 @@ def _command(case: Case, directory: Path) -> list[str]:
 def _judged(case: Case, text: str, expected: Sequence[str]) -> tuple[dict[str, int], int]:
     """The findings by status, how many nodes have no verdict or another than the fleet's."""
     found = json.loads(text)
-    if case.who != "us":
+    if case.who == "app":
+        found = found["findings"]
+    elif case.who != "us":
         wrong = (case.only or case.nodes) - found["answered"]
         return {"answered": found["answered"], **found["errors"]}, wrong
     statuses = Counter(finding["status"] for finding in found)
@@ -239,6 +245,11 @@ def _judged(case: Case, text: str, expected: Sequence[str]) -> tuple[dict[str, i
     nodes = Counter(finding["node"] for finding in found)
     wrong = max(wrong, len(expected) - len(nodes), sum(count > 1 for count in nodes.values()))
     return dict(statuses), wrong
+
+
+def _of_the_app(text: str) -> dict[str, Any]:
+    """What only the app's host can tell."""
+    return {name: value for name, value in json.loads(text).items() if name != "findings"}
 
 
 def _curve(starts: Sequence[float], points: int = 200) -> list[float]:

@@ -63,6 +63,18 @@ def row(result: Result) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def app_line(result: Result) -> str:
+    """What a run in the serverless app cost besides, as an item of a list."""
+    activities, transactions = result.app["activities"], result.app["transactions"]
+    named = ", ".join(f"{count} {name}" for name, count in sorted(activities.items(), key=lambda item: -item[1]))
+    return (
+        f"- The app, {result.nodes:,} nodes: {sum(result.app['orchestrations'].values())} orchestrations in"
+        f" {result.app['episodes']:,} episodes, the largest history {result.app['largest_history_characters'] / 1024:,.1f}"
+        f" KB; {sum(activities.values()):,} activities ({named});"
+        f" {sum(transactions.values()) / result.nodes:.2f} table transactions a node."
+    )
+
+
 def load(path: Path) -> list[Result]:
     """The results in a file; none where there is no file."""
     return _ALL.validate_json(path.read_bytes()) if path.exists() else []
@@ -88,9 +100,12 @@ def write_docs() -> None:
         begin, end = _MARK.format(path.stem), _MARK.format(f"end of {path.stem}")
         if begin not in text:
             continue
-        results = sorted(load(path), key=lambda item: (item.who != "us", item.who, item.nodes, item.subscriptions))
+        results = sorted(
+            load(path), key=lambda item: (item.who not in ("us", "app"), item.who, item.nodes, item.subscriptions)
+        )
         measured = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-        table = "\n".join([f"Measured on {measured:%d %B %Y}.", "", head(), *map(row, results)])
+        apps = [app_line(item) for item in results if item.app]
+        table = "\n".join([f"Measured on {measured:%d %B %Y}.", "", head(), *map(row, results), "", *apps])
         before, _, rest = text.partition(begin)
         text = f"{before}{begin}\n{table}\n{end}{rest.partition(end)[2]}"
     page.write_text(text, "utf-8")
