@@ -40,7 +40,7 @@ def _count_transactions(table: str) -> Counter[str]:
             counted["batch" if parts.path.endswith("$batch") else request.method] += 1
         return await send(self, request, **options)
 
-    AioHttpTransport.send = counting  # type: ignore[method-assign]
+    AioHttpTransport.send = counting
     return counted
 
 
