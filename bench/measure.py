@@ -189,6 +189,10 @@ def _measure(case: Case, directory: Path) -> Result:
     end = log["last"] - zero + (over - log["last"]) / case.scale
     asked = case.only or case.nodes
     factor = case.nodes / asked
+    cpu = ended.cpu
+    if case.only:
+        first = float(json.loads(text)["cpu_first"])
+        cpu = first + (ended.cpu - first) / (case.only - 1) * (case.nodes - 1)
     dead = any(Latency(dead_every=case.dead_every).dead(number) for number in range(asked))
     return Result(
         who=case.who,
@@ -197,7 +201,7 @@ def _measure(case: Case, directory: Path) -> Result:
         scale=case.scale,
         extrapolated=case.only is not None,
         bound=bound(members),
-        last_start=(starts[-1] - zero) * factor if starts else 0.0,
+        last_start=(starts[-1] - zero) * (case.nodes - 1) / (asked - 1) if starts else 0.0,
         end=end * factor,
         slowest=max(log["slowest"], case.deadline if dead and case.who in ("us", "app") else 0.0),
         calls=int(sum(log["calls"].values()) * factor),
@@ -207,7 +211,7 @@ def _measure(case: Case, directory: Path) -> Result:
         starts=int(len(starts) * factor),
         looks=log["looks"],
         seconds_unseen=log["longest_unseen"],
-        cpu=ended.cpu * factor,
+        cpu=cpu,
         server_cpu=log["server_cpu_seconds"],
         peak_mb=ended.peak_mb,
         real_seconds=ended.seconds,

@@ -67,10 +67,11 @@ def app_line(result: Result) -> str:
     """What a run in the serverless app cost besides, as an item of a list."""
     activities, transactions = result.app["activities"], result.app["transactions"]
     named = ", ".join(f"{count} {name}" for name, count in sorted(activities.items(), key=lambda item: -item[1]))
-    orchestrations, largest = sum(result.app["orchestrations"].values()), result.app["largest_history_characters"]
+    orchestrations = sum(result.app["orchestrations"].values())
+    largest = result.app["largest_history_characters"]
     return (
-        f"- The app, {result.nodes:,} nodes: {orchestrations} orchestrations in {result.app['episodes']:,} episodes, the"
-        f" largest history {largest / 1024:,.1f} KB; {sum(activities.values()):,} activities ({named});"
+        f"- The app, {result.nodes:,} nodes: {orchestrations} orchestrations in {result.app['episodes']:,} episodes,"
+        f" the largest history {largest / 1024:,.1f} KB; {sum(activities.values()):,} activities ({named});"
         f" {sum(transactions.values()) / result.nodes:.2f} table transactions a node."
     )
 

@@ -40,7 +40,7 @@ _KINDS = (
 def storm(seed: int, seconds: float, paths: Sequence[str]) -> list[Strike]:
     """The faults of this seed within so many seconds; `paths` are the instances', one of which may vanish."""
     chance = random.Random(f"storm {seed}")
-    strikes = [_strike(chance, seconds, paths) for _ in range(chance.randint(8, 40))]
+    strikes = [_strike(chance, seconds, paths) for _ in range(chance.randint(20, 80))]
     return sorted(strikes, key=lambda strike: strike.after)
 
 
@@ -49,10 +49,12 @@ def _strike(chance: random.Random, seconds: float, paths: Sequence[str]) -> Stri
     # Most of a run is looks: what befalls the beginning is asked for at its beginning.
     after = 0.0 if chance.random() < 0.3 else chance.uniform(0, seconds)
     some = chance.randint(1, 4)
-    kind = chance.choices((_POLL, _START, _LIST, _ANY), weights=(10, 6, 2, 1))[0]
+    kind = chance.choices((_POLL, _START, _LIST, _ANY), weights=(12, 6, 1, 1))[0]
+    if kind == _ANY:
+        after = max(after, 2.0)  # a run whose first calls fail is over before it began
     match name:
         case "429 storm":
-            fault = Fault(kind=kind, count=3 * some, status=429, code="TooManyRequests", headers={"Retry-After": "1"})
+            fault = Fault(kind=kind, count=5 * some, status=429, code="TooManyRequests", headers={"Retry-After": "1"})
         case "5xx":
             fault = Fault(kind=kind, count=some, status=chance.choice((500, 502, 503, 504)))
         case "cut before":

@@ -83,6 +83,7 @@ class _World:
     members: Sequence[Member]
     store: Path
     trial: Trial
+    excused: Counter[str] = field(default_factory=Counter)
     nonces: Counter[tuple[str, str]] = field(default_factory=Counter)
     at_once: list[str] = field(default_factory=list)
     fixed_at_once: list[str] = field(default_factory=list)
@@ -176,10 +177,31 @@ def _watch(world: _World) -> None:
         fault = take(kind, path)
         if fault is not None:
             world.trial.faults[_name(fault)] += 1
+            if _may_cost_a_verdict(kind, fault):
+                world.excused[_node_of(world, kind, path)] += 1
         return fault
 
     Compute.run_command = watched  # type: ignore[method-assign, assignment] # a trial has a process of its own
     faults.take = taken  # type: ignore[method-assign]
+
+
+def _may_cost_a_verdict(kind: str, fault: sandbox.Fault) -> bool:
+    """Whether a fault may leave its node without a verdict: where Azure may have taken a command without saying so, or
+    says that it, or the node, is not there, or brings something else than its result. All others only delay."""
+    status = fault.status or 0
+    if kind == "runCommand":
+        return fault.drop is not None or status >= 500 or status == 404
+    return kind == "operations.get" and (bool(fault.fields) or status in (200, 401, 404))
+
+
+def _node_of(world: _World, kind: str, path: str) -> str:
+    """The node that a call is about."""
+    if kind == "operations.get":
+        operation = world.box.compute.operations.get(path.rstrip("/").rpartition("/")[2].lower())
+        return "" if operation is None else operation.member.name
+    named = path.rpartition("/runCommand")[0].lower()
+    instance = world.box.compute.instances.get(named)
+    return "" if instance is None else instance.member.name
 
 
 def _changes(body: Any) -> bool:
@@ -374,6 +396,9 @@ def _check_verdicts(world: _World, findings: Sequence[Finding]) -> None:
             world.trial.broken.append(f"{member.name} ({member.state}) is said to {item.status}")
         if item.status is Status.ERROR and expected in ("pass", "fail"):
             world.trial.lost += 1
+            if not world.excused[member.name]:
+                text = f"{member.name} ({member.state}) lost its verdict to nothing that may cost it"
+                world.trial.broken.append(f"{text}: {item.code}: {item.reason}")
 
 
 def _check_fixed(world: _World, run: Run, findings: Sequence[Finding], failing: set[str]) -> None:
