@@ -1,7 +1,7 @@
 """One trial of the soak: a fleet, a run of the product's terminal command, faults, and what must hold afterwards.
 
 Everything follows from the seed but for what the machine's speed decides. The product runs as people run it, by its
-command line, in a thread or in a process that is killed.
+command line, in a thread or in a process that is killed, or as the app in a host that dies.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import Any
 import sandbox
 import shared.store
 from bench.flaky import Weather, flaky
+from bench.lives import live
 from bench.storms import Strike, outages, storm
 from sandbox import arm, service
 from sandbox.compute import Compute, Operation
@@ -36,9 +37,11 @@ from sandbox.states import STATES, Command, Quirk
 from shared import cli
 from shared.models import Finding, Outcome, Run, RunKind, Status
 from shared.store import FindingQuery, open_store
+from tests.support import azurite
 
 HOW = ("audit", "audit, store away", "audit, killed", "plan", "fix", "fix, store away", "fix, killed", "fix, one key")
-_WEIGHTS = (30, 15, 8, 7, 18, 8, 8, 6)
+HOW_APP = ("audit, app dies", "fix, app dies")
+_WEIGHTS = (26, 13, 7, 6, 14, 7, 7, 4, 10, 6)
 
 # States that wait for a deadline or a broken restart say nothing about faults and take long.
 _LEFT_OUT = {Command.HANG, Command.BUSY_STUCK, Command.HOSTILE}
@@ -81,7 +84,7 @@ class _World:
 
     box: sandbox.Sandbox
     members: Sequence[Member]
-    store: Path
+    store: str
     trial: Trial
     excused: Counter[str] = field(default_factory=Counter)
     nonces: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -98,21 +101,27 @@ def trial(seed: int) -> Trial:
 
 async def _trial(seed: int) -> Trial:
     chance = random.Random(f"trial {seed}")
-    result = Trial(seed, chance.choices(HOW, _WEIGHTS)[0])
+    result = Trial(seed, chance.choices((*HOW, *HOW_APP), _WEIGHTS)[0])
     began = time.monotonic()
     fleet = sandbox.parse(_fleet(chance, fixing=result.how.startswith("fix")))
     members = [member for member in fleet_members(fleet) if member.pool.os == "Linux"]
     result.nodes = len(members)
     with tempfile.TemporaryDirectory(prefix="kubelet-guard-soak-") as directory:
         async with sandbox.serve(fleet) as box:
-            world = _World(box, members, Path(directory) / "runs.db", result)
+            world = _World(box, members, str(Path(directory) / "runs.db"), result)
             _watch(world)
             before = {member.name: _digest(world, member) for member in members}
             well = {member.name: _well(world, member) for member in members}
             _enter(box.environ, seed)
-            await _carry_out(world, chance)
+            if result.how in HOW_APP:
+                with azurite.running() as storage:
+                    world.store = storage.account()
+                    await _in_the_app(world)
+                    await _check_store(world)
+            else:
+                await _carry_out(world, chance)
+                await _check_store(world)
             _check_nodes(world, before, well)
-            await _check_store(world)
     result.seconds = time.monotonic() - began
     return result
 
@@ -220,14 +229,13 @@ async def _carry_out(world: _World, chance: random.Random) -> None:
         os.environ["GUARD_ALLOW_FIX"] = "true"
     words: dict[str, list[str]] = {
         "audit": ["audit", "--output", "json"],
-        "plan": ["plan", "--out", str(world.store.with_name("plan.json"))],
+        "plan": ["plan", "--out", str(Path(world.store).with_name("plan.json"))],
     }
     command = words.get(how.partition(",")[0], ["fix", "--yes", "--pause", "0", "--output", "json"])
-    command = [*command, "--store", str(world.store)]
-    paths = [f"/{member.scale_set}/virtualMachines/{member.instance_id}/" for member in world.members]
+    command = [*command, "--store", world.store]
     weather = Weather(seed, outages(seed) if "store away" in how else {})
     async with contextlib.AsyncExitStack() as stack:
-        await stack.enter_async_context(_striking(world, storm(seed, _STORM_SECONDS, paths)))
+        await stack.enter_async_context(_striking(world, storm(seed, _STORM_SECONDS, _paths(world))))
         if "killed" in how:
             await _killed(world, command, chance.uniform(1.2, 6.0))
             # Whoever comes back finds the dead process's lease run out.
@@ -240,6 +248,25 @@ async def _carry_out(world: _World, chance: random.Random) -> None:
     allowed = (64,) if how == "fix, one key" else (0, 1, 2)
     if status not in allowed:
         world.trial.broken.append(f"{command[0]} ended with the exit status {status}")
+
+
+async def _in_the_app(world: _World) -> None:
+    """The run in the app, whose workers and hosts die meanwhile."""
+    os.environ["AzureWebJobsStorage"] = world.store  # noqa: SIM112 - the host's own name
+    os.environ["GUARD_SCHEDULE"] = "0 0 2 * * *"
+    seed, path, body = world.trial.seed, "/api/audits", {}
+    if world.trial.how.startswith("fix"):
+        os.environ["GUARD_ALLOW_FIX"] = "true"
+        path, body = "/api/fixes", {"approval": "auto", "pause_seconds": 0}
+    async with _striking(world, storm(seed, _STORM_SECONDS, _paths(world))):
+        try:
+            await live(seed, path, body, world.trial.faults)
+        except (TimeoutError, RuntimeError) as error:
+            world.trial.broken.append(f"{type(error).__name__}: {error or 'the run was not over in time'}")
+
+
+def _paths(world: _World) -> list[str]:
+    return [f"/{member.scale_set}/virtualMachines/{member.instance_id}/" for member in world.members]
 
 
 def _here(command: Sequence[str], weather: Weather) -> int:
@@ -280,13 +307,13 @@ async def _process(command: Sequence[str], after: float | None) -> int:
 
 async def _again(world: _World, command: Sequence[str]) -> Sequence[str]:
     """What a person types after a process died: a fix that was recorded is gone on with, all else is begun anew."""
-    if command[0] != "fix" or not world.store.exists():
+    if command[0] != "fix":
         return command
-    async with open_store(str(world.store)) as store:
+    async with open_store(world.store) as store:
         runs = (await store.runs(10)).runs
     for run in runs:
         if run.kind is RunKind.FIX and not run.state.final:
-            return ["fix", "--resume", run.id, "--yes", "--output", "json", "--store", str(world.store)]
+            return ["fix", "--resume", run.id, "--yes", "--output", "json", "--store", world.store]
     return command
 
 
@@ -324,7 +351,7 @@ def _check_nodes(world: _World, before: Mapping[str, str], well: Mapping[str, bo
         broken.append(f"two commands at once on {sorted(set(world.at_once))}")
     if world.fixed_at_once:
         broken.append(f"more than one node of a pool was changed at once: {sorted(set(world.fixed_at_once))}")
-    if "killed" not in world.trial.how:
+    if "killed" not in world.trial.how and "dies" not in world.trial.how:
         twice = sorted({node for (node, _), count in world.nonces.items() if count > 1})
         if twice:
             broken.append(f"the same request was sent twice to {twice}")
@@ -343,7 +370,7 @@ async def _check_store(world: _World) -> None:
     how, broken = world.trial.how, world.trial.broken
     if how == "fix, one key":
         return
-    async with open_store(str(world.store)) as store:
+    async with open_store(world.store) as store:
         runs = [run async for run in _all_runs(store)]
         going = [run for run in runs if not run.state.final]
         # The run of a process that was killed is told as going until somebody else looks (a day for audits).
