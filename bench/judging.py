@@ -102,8 +102,8 @@ def another(payload: Payload, number: int, kind: str) -> Payload:
         for old in (b"--max-pods=110", b'"maxPods": 110', b"maxPods: 110"):
             raw = raw.replace(old, old[:-3] + own)
         raw = raw.replace(b"10.0.0.10", b"10.0.%d.1%d" % (number % 10, number // 10 % 10))
-        raw = raw.replace(b"# A terminated kubelet exits", b"# %s terminated kubelet exits" % own[:1])
-        raw = raw.replace(b"Description=Kubelet", b"Description=%06d " % number)
+        # In the unit itself; its comments and its description are masked on the node.
+        raw = raw.replace(b"/etc/kubernetes/volumeplugins", b"/etc/kubernetes/volume%07d" % number)
     return Payload(raw, payload.wall, payload.uptime)
 
 
