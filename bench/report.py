@@ -109,17 +109,8 @@ def write_docs() -> None:
         measured = max(item.measured for item in results)
         loads = [item.load for item in results]
         apps = [app_line(item) for item in results if item.app]
-        said = f"Measured on {measured}, on {os.cpu_count()} cores under a load of {min(loads):.0f} to {max(loads):.0f}."
+        said = f"Measured on {measured}, on {os.cpu_count()} cores, their load {min(loads):.0f} to {max(loads):.0f}."
         table = "\n".join([said, "", head(), *map(row, results), "", *apps])
-            [
-                f"Measured on {measured} on {os.cpu_count()} cores under a load of {min(loads):.0f} to {max(loads):.0f}.",
-                "",
-                head(),
-                *map(row, results),
-                "",
-                *apps,
-            ]
-        )
         before, _, rest = text.partition(begin)
         text = f"{before}{begin}\n{table}\n{end}{rest.partition(end)[2]}"
     page.write_text(text, "utf-8")
