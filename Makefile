@@ -47,9 +47,8 @@ test-slow: $(READY)
 	$(PYTEST) -m slow $(TESTS)
 
 bench: $(READY)
-	$(BIN)/python -m bench --scale $(SCALE) --out bench/results/after.json \
+	$(BIN)/python -m bench --scale $(SCALE) --out bench/results/after.json --docs \
 	    $(if $(NODES),--nodes $(NODES) --subscriptions $(SUBSCRIPTIONS))
-	$(BIN)/python -m bench --docs
 
 soak: $(READY)
 	$(BIN)/python -m bench.soak --runs $(RUNS) --seed $(SEED)

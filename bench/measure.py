@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,7 @@ class Result:
     curve: Sequence[float] = field(default_factory=tuple)
     dead_every: int = 0
     load: float = 0.0
+    measured: str = ""
     app: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -221,6 +223,7 @@ def _measure(case: Case, directory: Path) -> Result:
         dead_every=case.dead_every,
         app=_of_the_app(text) if case.who == "app" else {},
         load=round(os.getloadavg()[0], 2),
+        measured=datetime.now(UTC).date().isoformat(),
     )
 
 

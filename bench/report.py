@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -21,6 +21,7 @@ _COLUMNS = (
     "who",
     "nodes",
     "subscriptions",
+    "clock",
     "bound s",
     "last start s",
     "of bound",
@@ -48,6 +49,7 @@ def row(result: Result) -> str:
         result.who,
         f"{result.nodes:,}",
         str(result.subscriptions),
+        f"×{result.scale:g}",
         f"{result.bound:,.0f}",
         f"{about}{result.last_start:,.0f}",
         f"{about}{ratio}",
@@ -99,14 +101,16 @@ def write_docs() -> None:
     text = page.read_text("utf-8")
     for path in sorted(RESULTS.glob("*.json")):
         begin, end = _MARK.format(path.stem), _MARK.format(f"end of {path.stem}")
-        if begin not in text:
+        if begin not in text or not load(path):
             continue
         results = sorted(
             load(path), key=lambda item: (item.who not in ("us", "app"), item.who, item.nodes, item.subscriptions)
         )
-        measured = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        measured = max(item.measured for item in results)
+        loads = [item.load for item in results]
         apps = [app_line(item) for item in results if item.app]
-        table = "\n".join([f"Measured on {measured:%d %B %Y}.", "", head(), *map(row, results), "", *apps])
+        said = f"Measured on {measured}, on {os.cpu_count()} cores, their load {min(loads):.0f} to {max(loads):.0f}."
+        table = "\n".join([said, "", head(), *map(row, results), "", *apps])
         before, _, rest = text.partition(begin)
         text = f"{before}{begin}\n{table}\n{end}{rest.partition(end)[2]}"
     page.write_text(text, "utf-8")

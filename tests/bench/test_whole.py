@@ -23,7 +23,7 @@ def test_a_measurement(who: str) -> None:
     assert result.cpu > 0
     assert result.peak_mb > 10
     assert len(result.curve) == 24
-    assert report.row(result).startswith(f"| {who} | 24 | 2 | 0 |")
+    assert report.row(result).startswith(f"| {who} | 24 | 2 | ×20 | 0 |")
 
 
 def test_every_way_of_a_trial_is_named() -> None:
