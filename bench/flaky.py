@@ -61,7 +61,7 @@ class Flaky:
             if self._weather.too_late():
                 await real(*args, **kwargs)  # it is done, but nobody hears of it
             error = StoreError("the soak's store is away")
-            error.transient = True  # type: ignore[attr-defined]
+            error.transient = True
             raise error
 
         return call
