@@ -199,9 +199,7 @@ async def _broken_off(services: Services, run_id: str) -> _Left:
 def _new(kind: RunKind, request: RunRequest) -> Run:
     started = datetime.now(UTC)
     asked = request.model_dump(mode="json")
-    return Run(
-        new_run_id(started), kind, RunState.RUNNING, started, request=asked, by=Starter.TERMINAL, engine=ENGINE
-    )
+    return Run(new_run_id(started), kind, RunState.RUNNING, started, request=asked, by=Starter.TERMINAL, engine=ENGINE)
 
 
 def _patient(services: Services) -> Services:

@@ -119,9 +119,7 @@ class _Turn:
 
     def _set(self, changed: Sequence[OpenNode]) -> None:
         by_key = {node.node.key: node for node in changed}
-        self.batch = replace(
-            self.batch, nodes=tuple(by_key.get(node.node.key, node) for node in self.batch.nodes)
-        )
+        self.batch = replace(self.batch, nodes=tuple(by_key.get(node.node.key, node) for node in self.batch.nodes))
 
     # Looking
 
@@ -201,9 +199,7 @@ class _Turn:
 
     async def _start(self, sends: Sequence[tuple[OpenNode, str]]) -> None:
         now = datetime.now(UTC)
-        marked = [
-            replace(node, sending=now, doubtful=node.doubtful or node.sending is not None) for node, _ in sends
-        ]
+        marked = [replace(node, sending=now, doubtful=node.doubtful or node.sending is not None) for node, _ in sends]
         self._set(marked)
         await self._write()
         scripts = [script for _, script in sends]

@@ -238,5 +238,7 @@ async def _leave_fix(services: Services, standing: Standing, reason: str) -> Non
     gathered = await documents.find(services.store, standing.run.id, keys.GATHERED, documents.GATHERED)
     for pool, nodes in enumerate(gathered.pools if gathered is not None else ()):
         ref = {"run_id": standing.run.id, "epoch": standing.run.epoch}
-        whole = LeavePool.model_validate({**ref, "pool": pool, "first": 0, "count": nodes, "reason": reason, "lost": True})
+        whole = LeavePool.model_validate(
+            {**ref, "pool": pool, "first": 0, "count": nodes, "reason": reason, "lost": True}
+        )
         await leave_pool(services, whole)
