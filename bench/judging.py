@@ -84,7 +84,7 @@ def collected(state: str, directory: Path) -> Payload:
 
 def another(payload: Payload, number: int, kind: str) -> Payload:
     """The same payload from another node of the pool."""
-    chance = random.Random(number)  # noqa: S311 - no secret
+    chance = random.Random(number)
     step = chance.randrange(1, 9) * 86_400_000_000_000 + chance.randrange(1_000_000)
     head = rb"(?m)^(file \d+ \d+ \d+ \d+ |link |directory )(\d{19})(?= )"
     raw = re.sub(head, lambda match: match[1] + str(int(match[2]) - step).encode(), payload.raw)
@@ -221,7 +221,7 @@ def main() -> None:
         _passes(evidence.read(payload.raw, payload.wall, payload.uptime))  # the data files are read once
         for kind in ("same", "alike", "unalike"):
             costs = "  ".join(f"{name} {cost:.3f}" for name, cost in table(payload, kind, count))
-            print(f"{state:18} {kind:8} {costs}", flush=True)  # noqa: T201
+            print(f"{state:18} {kind:8} {costs}", flush=True)
 
 
 if __name__ == "__main__":

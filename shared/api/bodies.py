@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from shared.models import Finding, RunKind, RunState, Status, Starter
+from shared.models import Finding, RunKind, RunState, Starter, Status
 from shared.runs.model.request import FixRequest, RunRequest
 
 Continuation = Annotated[str, Field(max_length=2048, description="Where the page before ended, as it said itself.")]

@@ -46,10 +46,10 @@ from shared.plain import plain
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
 
+    from shared.runs.hosts.starting import Orchestrations
     from shared.runs.model.request import RunRequest
     from shared.runs.services import Services
     from shared.store import Hold
-    from shared.runs.hosts.starting import Orchestrations
 
 RETRY_AFTER = {"Retry-After": "10"}
 _HEALTH_SECONDS = 20

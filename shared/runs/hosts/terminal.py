@@ -26,8 +26,8 @@ from shared.runs.orchestrators import ORCHESTRATORS, RUN
 from shared.runs.services import Services
 from shared.runs.steps import STEPS, pages
 from shared.runs.steps.pools import index, put_plans
-from shared.runs.steps.records import finish
 from shared.runs.steps.recording import past
+from shared.runs.steps.records import finish
 from shared.store import new_run_id, patient
 
 OnBegun = Callable[[Run], None]

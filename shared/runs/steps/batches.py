@@ -160,7 +160,7 @@ class _Turn:
             except Exception as error:
                 # Nothing that one node does may stop the others; what happened is in the finding and the log.
                 log.exception("working on %s failed", node.node.id)
-                step = Done(self._failed(node, error, plans.get(node.plan)))
+                step = Done(self._failed(error, plans.get(node.plan)))
             if isinstance(step, Done):
                 done.append(_Ready(node, step.value))
             else:
@@ -190,7 +190,7 @@ class _Turn:
                 return Done(problem)
         return resume(collect(run_id, node.node.key), node.answers)
 
-    def _failed(self, node: OpenNode, error: Exception, plan: NodePlan | None) -> Problem | Judged:
+    def _failed(self, error: Exception, plan: NodePlan | None) -> Problem | Judged:
         if plan is None:
             return internal(error)
         return Judged(plan.node, lost(self.standing.run.id, plan, error))
