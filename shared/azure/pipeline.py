@@ -148,17 +148,22 @@ class _Throttled(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
         if held := await self._throttle.take(call, request.context.get(MOST_WAIT)):
             raise HeldBackError(held)
         sent = time.monotonic()
+        learned = False
         try:
             # The transport's own limit is on each read alone: an answer that drips would hold a call for ever.
             async with asyncio.timeout(_WHOLE_SECONDS):
                 response = await self.next.send(request)
+            answer = response.http_response
+            if answer.status_code != 429 or await _over_a_limit(answer):
+                learned = True
+                seconds = time.monotonic() - sent
+                self._throttle.answered(call, answer.status_code, lower(answer.headers), seconds)
         except TimeoutError:
             text = f"the answer was not whole after {_WHOLE_SECONDS:g} s"
             raise ServiceResponseTimeoutError(text) from None
-        answer = response.http_response
-        if answer.status_code == 429 and not await _over_a_limit(answer):
-            return response
-        self._throttle.answered(call, answer.status_code, lower(answer.headers), time.monotonic() - sent)
+        finally:
+            if not learned:
+                self._throttle.unanswered(call)
         return response
 
 
