@@ -44,7 +44,7 @@ def head() -> str:
 def row(result: Result) -> str:
     """One row. A figure that follows from fewer nodes begins with ≈."""
     about = "≈ " if result.extrapolated else ""
-    ratio = f"{result.last_start / result.bound:.2f}" if result.bound else "-"
+    ratio = f"{result.last_start / result.bound:.2f}" if result.bound and result.who != "fix" else "-"
     cells = (
         result.who,
         f"{result.nodes:,}",
@@ -104,7 +104,8 @@ def write_docs() -> None:
         if begin not in text or not load(path):
             continue
         results = sorted(
-            load(path), key=lambda item: (item.who not in ("us", "app"), item.who, item.nodes, item.subscriptions)
+            load(path),
+            key=lambda item: (item.who not in ("us", "fix", "app"), item.who, item.nodes, item.subscriptions),
         )
         measured = max(item.measured for item in results)
         loads = [item.load for item in results]
