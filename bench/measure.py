@@ -78,6 +78,7 @@ class Result:
     curve: Sequence[float] = field(default_factory=tuple)
     dead_every: int = 0
     load: float = 0.0
+    waited: float = 0.0
     measured: str = ""
     app: Mapping[str, Any] = field(default_factory=dict)
 
@@ -133,30 +134,43 @@ def log_of(variables: Mapping[str, str]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A process that is over: its exit status, processor seconds, peak memory (MB), and real seconds."""
+    """A process that is over: its exit status, processor seconds, peak memory (MB), real seconds, and for how many of
+    those it could have gone on, but other processes had the processors."""
 
     status: int
     cpu: float
     peak_mb: float
     seconds: float
+    waited: float
 
 
 def run(command: Sequence[str], environment: Mapping[str, str], out: Path, patience: float) -> Ended:
     """Run a command to its end, its stdout into a file. Raises TimeoutError where it hangs; it is killed then."""
-    began = time.monotonic()
+    began, waited = time.monotonic(), 0.0
     with out.open("wb") as stdout, out.with_suffix(".err").open("wb") as stderr:
         process = subprocess.Popen(command, env=dict(environment), stdout=stdout, stderr=stderr)
         while True:
             pid, status, usage = os.wait4(process.pid, os.WNOHANG)
             if pid:
                 break
+            waited = _waited(process.pid, waited)
             if time.monotonic() - began > patience:
                 process.kill()
                 os.wait4(process.pid, 0)
                 raise TimeoutError(f"{command} took longer than {patience:.0f} s")
             time.sleep(0.05)
     process.returncode = os.waitstatus_to_exitcode(status)
-    return Ended(process.returncode, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, time.monotonic() - began)
+    return Ended(
+        process.returncode, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, time.monotonic() - began, waited
+    )
+
+
+def _waited(pid: int, known: float) -> float:
+    """Seconds that a process's first thread has waited for a processor; `known` where it is over or nothing tells."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return known
 
 
 def environment(variables: Mapping[str, str], case: Case) -> dict[str, str]:
@@ -233,6 +247,7 @@ def _measure(case: Case, directory: Path) -> Result:
         dead_every=case.dead_every,
         app=_of_the_app(text) if case.who == "app" else {},
         load=round(os.getloadavg()[0], 2),
+        waited=round(ended.waited / ended.seconds, 3),
         measured=datetime.now(UTC).date().isoformat(),
     )
 

@@ -32,6 +32,7 @@ _COLUMNS = (
     "429 %",
     "CPU ms a node",
     "peak MB",
+    "held up %",
     "no or wrong verdict",
 )
 
@@ -60,6 +61,7 @@ def row(result: Result) -> str:
         f"{100 * result.refused / max(1, result.calls):.1f}",
         f"{about}{result.cpu_ms:.1f}",
         f"{result.peak_mb:,.0f}",
+        f"{100 * result.waited:.0f}" if result.measured else "",
         f"{result.wrong:,}",
     )
     return f"| {' | '.join(cells)} |"
