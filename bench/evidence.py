@@ -28,6 +28,7 @@ from sandbox.runcommand import Runner
 from shared.node import frames
 
 _SECOND = 1_000_000_000
+_STEPS = "step replaced /etc/default/kubeletconfig.json\nstep restarted kubelet\n"
 _NONCE = "0123456789abcdef"
 # Every number that is a time, and every fact of one process or boot.
 _SLOTS = re.compile(
@@ -111,6 +112,12 @@ def frame(payload: bytes, nonce: str, part: int, now: float, up_since: int) -> t
         return f"{cut}\n{head}\n" if cut else ""
 
     return one(part), one(part + 1)
+
+
+def report(nonce: str) -> str:
+    """What a fix that went well prints to stderr (`shared.node.fixing`)."""
+    digest = hashlib.sha256(_STEPS.encode()).hexdigest()
+    return f"{_STEPS}KGR2 applied {len(_STEPS)} {nonce} {digest}\n"
 
 
 def collected(states: Iterable[str]) -> Mapping[str, Template]:

@@ -28,11 +28,12 @@ from sandbox.states import STATES
 
 # What a client may take after the last command that can end (real seconds), before it is taken for hung.
 _PATIENCE = 600.0
+_OURS = ("us", "fix", "app")
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is measured: `who` is `us`, `app`, `one by one` or `all at once`; `only` so many nodes stand for all."""
+    """What is measured: `who` is `us`, `fix`, `app`, `one by one` or `all at once`; `only` stand for all."""
 
     who: str
     nodes: int
@@ -41,6 +42,11 @@ class Case:
     only: int | None = None
     dead_every: int = Latency().dead_every
     deadline: float = 600.0
+
+    @property
+    def state(self) -> str:
+        """The state that every node is in; empty for a mixture."""
+        return "false_file" if self.who == "fix" else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,7 @@ class Result:
     curve: Sequence[float] = field(default_factory=tuple)
     dead_every: int = 0
     load: float = 0.0
+    waited: float = 0.0
     measured: str = ""
     app: Mapping[str, Any] = field(default_factory=dict)
 
@@ -102,7 +109,7 @@ def serving(case: Case, clock: Clock, directory: Path) -> Iterator[dict[str, str
     """A bench server for as long as the block lasts; gives the variables that turn a client to it."""
     command = [sys.executable, "-m", "bench.server", "--nodes", str(case.nodes)]
     command += ["--subscriptions", str(case.subscriptions), "--scale", str(case.scale), "--epoch", repr(clock.epoch)]
-    command += ["--dead-every", str(case.dead_every), "--dir", str(directory)]
+    command += ["--dead-every", str(case.dead_every), "--state", case.state, "--dir", str(directory)]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
@@ -127,36 +134,53 @@ def log_of(variables: Mapping[str, str]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A process that is over: its exit status, processor seconds, peak memory (MB), and real seconds."""
+    """A process that is over: its exit status, processor seconds, peak memory (MB), real seconds, and for how many of
+    those it could have gone on, but other processes had the processors."""
 
     status: int
     cpu: float
     peak_mb: float
     seconds: float
+    waited: float
 
 
 def run(command: Sequence[str], environment: Mapping[str, str], out: Path, patience: float) -> Ended:
     """Run a command to its end, its stdout into a file. Raises TimeoutError where it hangs; it is killed then."""
-    began = time.monotonic()
+    began, waited = time.monotonic(), 0.0
     with out.open("wb") as stdout, out.with_suffix(".err").open("wb") as stderr:
         process = subprocess.Popen(command, env=dict(environment), stdout=stdout, stderr=stderr)
         while True:
             pid, status, usage = os.wait4(process.pid, os.WNOHANG)
             if pid:
                 break
+            waited = _waited(process.pid, waited)
             if time.monotonic() - began > patience:
                 process.kill()
                 os.wait4(process.pid, 0)
                 raise TimeoutError(f"{command} took longer than {patience:.0f} s")
             time.sleep(0.05)
     process.returncode = os.waitstatus_to_exitcode(status)
-    return Ended(process.returncode, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, time.monotonic() - began)
+    return Ended(
+        process.returncode, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, time.monotonic() - began, waited
+    )
+
+
+def _waited(pid: int, known: float) -> float:
+    """Seconds that a process's first thread has waited for a processor; `known` where it is over or nothing tells."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return known
 
 
 def environment(variables: Mapping[str, str], case: Case) -> dict[str, str]:
     """A client's environment: the server's variables, a full budget, nothing of a real Azure."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("GUARD_", "AZURE_"))}
-    ours = {"GUARD_BUDGET_PERCENT": "100", "GUARD_COMMAND_DEADLINE_SECONDS": f"{case.deadline:g}"}
+    ours = {
+        "GUARD_BUDGET_PERCENT": "100",
+        "GUARD_ALLOW_FIX": "true",
+        "GUARD_COMMAND_DEADLINE_SECONDS": f"{case.deadline:g}",
+    }
     return {**kept, **variables, **ours}
 
 
@@ -170,7 +194,7 @@ def measure(case: Case) -> Result:
 
 
 def _measure(case: Case, directory: Path) -> Result:
-    members = list(fleet_members(fleet(case.nodes, case.subscriptions)))
+    members = list(fleet_members(fleet(case.nodes, case.subscriptions, case.state)))
     clock = Clock.from_now(case.scale)
     with serving(case, clock, directory) as variables:
         given = environment(variables, case)
@@ -205,7 +229,7 @@ def _measure(case: Case, directory: Path) -> Result:
         bound=bound(members),
         last_start=(starts[-1] - zero) * (case.nodes - 1) / (asked - 1) if starts else 0.0,
         end=end * factor,
-        slowest=max(log["slowest"], case.deadline if dead and case.who in ("us", "app") else 0.0),
+        slowest=max(log["slowest"], case.deadline if dead and case.who in _OURS else 0.0),
         calls=int(sum(log["calls"].values()) * factor),
         calls_by_kind={kind: int(count * factor) for kind, count in log["calls"].items()},
         refused=int(sum(log["refused"].values()) * factor),
@@ -223,6 +247,7 @@ def _measure(case: Case, directory: Path) -> Result:
         dead_every=case.dead_every,
         app=_of_the_app(text) if case.who == "app" else {},
         load=round(os.getloadavg()[0], 2),
+        waited=round(ended.waited / ended.seconds, 3),
         measured=datetime.now(UTC).date().isoformat(),
     )
 
@@ -230,6 +255,9 @@ def _measure(case: Case, directory: Path) -> Result:
 def _command(case: Case, directory: Path) -> list[str]:
     if case.who == "app":
         return ["bench.app"]
+    if case.who == "fix":
+        how = ["--yes", "--pause", "0", "--max-unavailable", "10%"]
+        return ["shared", "fix", *how, "--store", str(directory / "runs.db"), "--output", "json"]
     if case.who == "us":
         return ["shared", "audit", "--store", str(directory / "runs.db"), "--output", "json"]
     ways = {"one by one": "sequential", "all at once": "gather"}
@@ -242,9 +270,11 @@ def _judged(case: Case, text: str, expected: Sequence[str]) -> tuple[dict[str, i
     found = json.loads(text)
     if case.who == "app":
         found = found["findings"]
-    elif case.who != "us":
+    elif case.who not in _OURS:
         wrong = (case.only or case.nodes) - found["answered"]
         return {"answered": found["answered"], **found["errors"]}, wrong
+    if case.who == "fix":
+        expected = ["pass"] * len(expected)
     statuses = Counter(finding["status"] for finding in found)
     latency = Latency(dead_every=case.dead_every)
     wanted = Counter("error" if latency.dead(number) else word for number, word in enumerate(expected))

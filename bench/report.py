@@ -32,6 +32,7 @@ _COLUMNS = (
     "429 %",
     "CPU ms a node",
     "peak MB",
+    "held up %",
     "no or wrong verdict",
 )
 
@@ -44,7 +45,7 @@ def head() -> str:
 def row(result: Result) -> str:
     """One row. A figure that follows from fewer nodes begins with ≈."""
     about = "≈ " if result.extrapolated else ""
-    ratio = f"{result.last_start / result.bound:.2f}" if result.bound else "-"
+    ratio = f"{result.last_start / result.bound:.2f}" if result.bound and result.who != "fix" else "-"
     cells = (
         result.who,
         f"{result.nodes:,}",
@@ -60,6 +61,7 @@ def row(result: Result) -> str:
         f"{100 * result.refused / max(1, result.calls):.1f}",
         f"{about}{result.cpu_ms:.1f}",
         f"{result.peak_mb:,.0f}",
+        f"{100 * result.waited:.0f}" if result.measured else "",
         f"{result.wrong:,}",
     )
     return f"| {' | '.join(cells)} |"
@@ -104,7 +106,8 @@ def write_docs() -> None:
         if begin not in text or not load(path):
             continue
         results = sorted(
-            load(path), key=lambda item: (item.who not in ("us", "app"), item.who, item.nodes, item.subscriptions)
+            load(path),
+            key=lambda item: (item.who not in ("us", "fix", "app"), item.who, item.nodes, item.subscriptions),
         )
         measured = max(item.measured for item in results)
         loads = [item.load for item in results]
