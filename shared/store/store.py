@@ -32,7 +32,7 @@ _HEAD = "head"
 META = "meta"
 _HOLD = "hold"
 # What a request names where it does not mean everything.
-_SCOPE = ("subscriptions", "clusters", "node_pools", "controls")
+_SCOPE = ("management_group", "subscriptions", "clusters", "node_pools", "controls")
 _DOCUMENT_READS = 3
 # Table Storage gives at most 4 MiB a page anyway.
 _WORK_PAGE = 10
