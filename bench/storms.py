@@ -66,7 +66,8 @@ def _strike(chance: random.Random, seconds: float, paths: Sequence[str]) -> Stri
         case "flipping poll":
             status = chance.choice((404, 202, 200))
             body = {"status": "InProgress"} if status == 200 else None
-            fault = Fault(kind=_POLL, status=status, body=body, code="NotFound")
+            text = "" if status == 202 else None
+            fault = Fault(kind=_POLL, status=status, body=body, text=text, code="NotFound")
         case "expired token":
             fault = Fault(kind=kind, count=1, status=401, code="ExpiredAuthenticationToken", headers=_TOKEN)
         case "truncated frame":

@@ -199,7 +199,7 @@ def _may_cost_a_verdict(kind: str, fault: sandbox.Fault) -> bool:
     says that it, or the node, is not there, or brings something else than its result. All others only delay."""
     status = fault.status or 0
     if kind == "runCommand":
-        return fault.drop is not None or status >= 500 or status == 404
+        return fault.drop is not None or status >= 500 or status in (401, 404)
     return kind == "operations.get" and (bool(fault.fields) or status in (200, 401, 404))
 
 
