@@ -51,7 +51,7 @@ _STATES = tuple(
     if state.command not in _LEFT_OUT and state.kubelet.quirk is Quirk.NONE and name != "no_kubelet"
 )
 _COMMON = ("compliant_default", "compliant_file", "false_file", "false_flag", "compliant_flag", "false_dropin")
-_STORM_SECONDS = 6.0
+_STORM_SECONDS = 4.0
 _LEASE_SECONDS = 240
 _NONCE = re.compile(r"^nonce=([0-9a-f]{16})$", re.MULTILINE)
 
