@@ -50,8 +50,6 @@ def _strike(chance: random.Random, seconds: float, paths: Sequence[str]) -> Stri
     after = 0.0 if chance.random() < 0.3 else chance.uniform(0, seconds)
     some = chance.randint(1, 4)
     kind = chance.choices((_POLL, _START, _LIST, _ANY), weights=(12, 6, 1, 1))[0]
-    if kind == _ANY:
-        after = max(after, 2.0)  # a run whose first calls fail is over before it began
     match name:
         case "429 storm":
             fault = Fault(kind=kind, count=5 * some, status=429, code="TooManyRequests", headers={"Retry-After": "1"})
