@@ -57,7 +57,7 @@ def row(result: Result) -> str:
         f"{about}{result.last_start:,.0f}",
         f"{about}{ratio}",
         f"{about}{result.end:,.0f}",
-        f"{about}{round(result.lag):,}",
+        "-" if result.who == "fix" else f"{about}{round(result.lag):,}",
         f"{result.calls / result.nodes:.2f}",
         f"{result.looks_each:.2f}",
         f"{100 * result.refused / max(1, result.calls):.1f}",
