@@ -84,7 +84,7 @@ def collected(state: str, directory: Path) -> Payload:
 
 def another(payload: Payload, number: int, kind: str) -> Payload:
     """The same payload from another node of the pool."""
-    chance = random.Random(number)  # noqa: S311 - no secret
+    chance = random.Random(number)
     step = chance.randrange(1, 9) * 86_400_000_000_000 + chance.randrange(1_000_000)
     head = rb"(?m)^(file \d+ \d+ \d+ \d+ |link |directory )(\d{19})(?= )"
     raw = re.sub(head, lambda match: match[1] + str(int(match[2]) - step).encode(), payload.raw)
@@ -102,8 +102,8 @@ def another(payload: Payload, number: int, kind: str) -> Payload:
         for old in (b"--max-pods=110", b'"maxPods": 110', b"maxPods: 110"):
             raw = raw.replace(old, old[:-3] + own)
         raw = raw.replace(b"10.0.0.10", b"10.0.%d.1%d" % (number % 10, number // 10 % 10))
-        raw = raw.replace(b"# A terminated kubelet exits", b"# %s terminated kubelet exits" % own[:1])
-        raw = raw.replace(b"Description=Kubelet", b"Description=%06d " % number)
+        # In the unit itself; its comments and its description are masked on the node.
+        raw = raw.replace(b"/etc/kubernetes/volumeplugins", b"/etc/kubernetes/volume%07d" % number)
     return Payload(raw, payload.wall, payload.uptime)
 
 
@@ -221,7 +221,7 @@ def main() -> None:
         _passes(evidence.read(payload.raw, payload.wall, payload.uptime))  # the data files are read once
         for kind in ("same", "alike", "unalike"):
             costs = "  ".join(f"{name} {cost:.3f}" for name, cost in table(payload, kind, count))
-            print(f"{state:18} {kind:8} {costs}", flush=True)  # noqa: T201
+            print(f"{state:18} {kind:8} {costs}", flush=True)
 
 
 if __name__ == "__main__":

@@ -281,8 +281,8 @@ async def plan_command(arguments: argparse.Namespace, settings: Settings) -> int
     from shared import render
     from shared.models import RunKind
     from shared.runs.hosts.terminal import plans_of, survey_here
-    from shared.runs.model.request import FixRequest
     from shared.runs.model.plans import PlanFile, digest
+    from shared.runs.model.request import FixRequest
 
     request = _request(FixRequest, arguments)
     async with _services(arguments, settings) as (services, begun):
@@ -312,9 +312,9 @@ async def fix_command(arguments: argparse.Namespace, settings: Settings) -> int:
     from shared import render
     from shared.models import RunKind
     from shared.runs.hosts.terminal import fix_here, plans_in_file, plans_of, survey_here
-    from shared.runs.model.request import FixRequest
     from shared.runs.model.findings import key_of
     from shared.runs.model.plans import read_plan_file
+    from shared.runs.model.request import FixRequest
 
     _refuse_together(arguments)
     if not settings.allow_fix:
@@ -425,9 +425,9 @@ async def hold_command(arguments: argparse.Namespace, settings: Settings) -> int
 async def _latest_audit(store: Store) -> Run:
     """The audit that is meant where none is named; says which one. Raises UsageError where there is none."""
     from shared.runs.model import names
-    from shared.runs.latest import latest_audit, scope_of
+    from shared.runs.model.scope import scope_of
 
-    run = await latest_audit(store)
+    run = await store.latest_audit()
     if run is None:
         other = await store.latest_run()
         show = f"; of the {other.kind} {other.id}: kubelet-guard findings --run {other.id}" if other else ""

@@ -75,4 +75,3 @@ def _tell(listener: Callable[[Any], None], what: Any) -> None:
         listener(what)
     except Exception:
         log.exception("what was recorded could not be told")
-import shared.azure.shim  # noqa

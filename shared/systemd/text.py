@@ -90,6 +90,8 @@ class Written:
 
     def cut(self, start: int, stop: int) -> Written:
         """The characters from `start` up to `stop`."""
+        if start == 0 and stop >= len(self.text):
+            return self
         return Written(self.text[start:stop], self.path, self.starts[start:stop], self.ends[start:stop], self.variable)
 
     def strip(self) -> Written:
@@ -269,6 +271,8 @@ def read_word(
     text = source.text
     end = len(text)
     plain = _plain_until(separators)
+    if (match := plain.match(text, pos)) and (match.end() == end or text[match.end()] in separators):
+        return source.cut(pos, match.end()), match.end()  # no quotes and no escapes, as nearly every word
     out = Composer(source.path, source.variable)
     quote = ""
     while pos < end:

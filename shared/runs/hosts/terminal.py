@@ -13,7 +13,7 @@ from typing import Any
 from shared.errors import GuardError, UsageError
 from shared.models import Run, RunKind, RunState, Starter
 from shared.plain import plain
-from shared.runs import documents
+from shared.runs import documents, words
 from shared.runs.hosts.carrying import carry_out
 from shared.runs.hosts.exclusive import alone
 from shared.runs.hosts.local import LocalHost
@@ -26,8 +26,8 @@ from shared.runs.orchestrators import ORCHESTRATORS, RUN
 from shared.runs.services import Services
 from shared.runs.steps import STEPS, pages
 from shared.runs.steps.pools import index, put_plans
-from shared.runs.steps.records import finish
 from shared.runs.steps.recording import past
+from shared.runs.steps.records import finish
 from shared.store import new_run_id, patient
 
 OnBegun = Callable[[Run], None]
@@ -162,6 +162,7 @@ async def resume_fix_here(services: Services, run_id: str, on_begun: OnBegun = _
     run = replace(before, state=RunState.RUNNING, finished=None, summary=None, error="", epoch=before.epoch + 1)
 
     async def work() -> Run:
+        await words.go_on(services.store, run)
         services.tell_found(left.nodes)
         return await _driven(services, run, on_begun)
 

@@ -119,9 +119,7 @@ class _Turn:
 
     def _set(self, changed: Sequence[OpenNode]) -> None:
         by_key = {node.node.key: node for node in changed}
-        self.batch = replace(
-            self.batch, nodes=tuple(by_key.get(node.node.key, node) for node in self.batch.nodes)
-        )
+        self.batch = replace(self.batch, nodes=tuple(by_key.get(node.node.key, node) for node in self.batch.nodes))
 
     # Looking
 
@@ -162,7 +160,7 @@ class _Turn:
             except Exception as error:
                 # Nothing that one node does may stop the others; what happened is in the finding and the log.
                 log.exception("working on %s failed", node.node.id)
-                step = Done(self._failed(node, error, plans.get(node.plan)))
+                step = Done(self._failed(error, plans.get(node.plan)))
             if isinstance(step, Done):
                 done.append(_Ready(node, step.value))
             else:
@@ -192,7 +190,7 @@ class _Turn:
                 return Done(problem)
         return resume(collect(run_id, node.node.key), node.answers)
 
-    def _failed(self, node: OpenNode, error: Exception, plan: NodePlan | None) -> Problem | Judged:
+    def _failed(self, error: Exception, plan: NodePlan | None) -> Problem | Judged:
         if plan is None:
             return internal(error)
         return Judged(plan.node, lost(self.standing.run.id, plan, error))
@@ -201,9 +199,7 @@ class _Turn:
 
     async def _start(self, sends: Sequence[tuple[OpenNode, str]]) -> None:
         now = datetime.now(UTC)
-        marked = [
-            replace(node, sending=now, doubtful=node.doubtful or node.sending is not None) for node, _ in sends
-        ]
+        marked = [replace(node, sending=now, doubtful=node.doubtful or node.sending is not None) for node, _ in sends]
         self._set(marked)
         await self._write()
         scripts = [script for _, script in sends]

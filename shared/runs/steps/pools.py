@@ -88,7 +88,9 @@ def _too_much(services: Services, nodes: int, plan: PlanIndex) -> str:
     return ""
 
 
-async def put_plans(services: Services, run_id: str, plans: Sequence[NodePlan], digest: str, *, retry: bool) -> Gathered:
+async def put_plans(
+    services: Services, run_id: str, plans: Sequence[NodePlan], digest: str, *, retry: bool
+) -> Gathered:
     """Give a fix these plans; as `gather`."""
     taking = _Taking(services, run_id, retry=retry)
     await taking.take(plans)

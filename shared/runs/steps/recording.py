@@ -63,9 +63,7 @@ async def _save_alone(
 
 
 def _marked(judged: Judged, known: Past) -> Judged:
-    made = [
-        history.with_history(finding, known.get((judged.node.key, finding.control))) for finding in judged.findings
-    ]
+    made = [history.with_history(finding, known.get((judged.node.key, finding.control))) for finding in judged.findings]
     return Judged(judged.node, made, judged.proofs)
 
 
