@@ -139,7 +139,7 @@ async def _schedule(
     if any(not run.state.final or run.state is not RunState.FAILED or _found(run) for run in since):
         return "", False
     overdue = now - due >= _LATE
-    if overdue and await services.store.claim(f"overdue/{due.isoformat()}", "told", 30 * 86_400.0):
+    if overdue and await services.store.claim(f"overdue/{due.isoformat()}", now.isoformat(), 30 * 86_400.0):
         telemetry.tell_overdue(due, since[0].error if since else "")
     if len(since) >= _RETRIES:
         return "", overdue
