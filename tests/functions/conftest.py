@@ -40,5 +40,5 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shared.runs.orchestrators.hand._LONGEST_PAUSE", 0.1)
     monkeypatch.setattr("shared.runs.model.batch.SENDING", timedelta(seconds=1.5))
     monkeypatch.setattr("shared.runs.hosts.starting.BIRTH", timedelta(0))
-    monkeypatch.setattr("shared.runs.hosts.leases.LEASE_SECONDS", 3.0)
+    monkeypatch.setattr("shared.runs.hosts.leases.LEASE_SECONDS", 6.0)
     monkeypatch.setattr("shared.runs.hosts.leases._RENEW_SECONDS", 0.3)

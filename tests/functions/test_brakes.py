@@ -67,9 +67,10 @@ async def test_a_rule_that_newly_fails_a_large_part_of_a_fleet_waits(cloud: Clou
         audit = await start(host)
         await host.finish(audit)
         name = sorted(c.box.stats()["commands"])[0]
-        folder = c.box.folders[name]
-        script = "sed -i 's/^KUBELET_FLAGS=/&--make-iptables-util-chains=false /' /etc/default/kubelet; systemctl restart kubelet"
-        print(await c.box.compute.runner.run(folder, ["#!/bin/sh", script]))
+        default = c.box.node_dir(name) / "etc/default/kubelet"
+        assert "KUBELET_FLAGS=" in default.read_text()
+        default.write_text(default.read_text().replace("KUBELET_FLAGS=", "KUBELET_FLAGS=--make-iptables-util-chains=false "))
+        await c.box.compute.runner.run(c.box.folders[name], ["#!/bin/sh", "systemctl restart kubelet"])
         run_id = await scheduled_fix(host)
         shown = await awaiting(host, run_id)
         assert shown["state"] == "awaiting_approval", shown
