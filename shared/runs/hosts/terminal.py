@@ -224,18 +224,23 @@ async def _driven(services: Services, run: Run, on_begun: OnBegun) -> Run:
         usage = job["end"]["usage"]
         return await activity("finish", job)
 
-    async with _recorded_end(services, run):
-        activities = {name: partial(activity, name) for name in STEPS}
-        ref = Ref(run_id=run.id, epoch=run.epoch).model_dump(mode="json")
-        Finished.model_validate(await _drive({**activities, "finish": finishing}, ref, run.id))
+    try:
+        async with _recorded_end(services, run):
+            activities = {name: partial(activity, name) for name in STEPS}
+            ref = Ref(run_id=run.id, epoch=run.epoch).model_dump(mode="json")
+            Finished.model_validate(await _drive({**activities, "finish": finishing}, ref, run.id))
+    except GuardError as error:
+        raise _failed(run, str(error)) from None
     ended = await services.store.run(run.id)
     assert ended is not None  # its end was recorded just now
     if ended.state is RunState.FAILED:
-        if usage:
-            raise UsageError(ended.error)
-        more = f"; go on with: kubelet-guard fix --resume {run.id}" if run.kind is RunKind.FIX else ""
-        raise GuardError(f"the {run.kind} {run.id} failed: {ended.error}{more}")
+        raise UsageError(ended.error) if usage else _failed(run, ended.error)
     return ended
+
+
+def _failed(run: Run, why: str) -> GuardError:
+    more = f"; go on with: kubelet-guard fix --resume {run.id}" if run.kind is RunKind.FIX else ""
+    return GuardError(f"the {run.kind} {run.id} failed: {why}{more}")
 
 
 async def _drive(activities: dict[str, Callable[[Any], Any]], ref: Any, run_id: str) -> Any:
@@ -267,5 +272,6 @@ async def _recorded_end(services: Services, run: Run) -> AsyncIterator[None]:
         await finish(services, run, End(ended="it was interrupted"), resumable=True)
         raise
     except Exception as error:
-        await finish(services, run, End(error=f"{type(error).__name__}: {error}"), resumable=True)
+        why = str(error) if isinstance(error, GuardError) else f"{type(error).__name__}: {error}"
+        await finish(services, run, End(error=why), resumable=True)
         raise

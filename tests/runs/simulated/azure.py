@@ -179,8 +179,11 @@ class SmallAzure:
         member.going_until = ends
         url = f"https://op/{len(self.operations)}"
         self.operations[url] = Operation(member, script, ends)
+        # It is taken; the answer is on its way.
+        taken = now()
+        await asyncio.sleep(self.call_seconds(self.source))
         self.trouble("started")
-        return Pending(now() + timedelta(seconds=first_look), since, url, now())
+        return Pending(now() + timedelta(seconds=first_look), since, url, taken)
 
     async def look(self, asked: Node, pending: Pending) -> Pending | CommandResult | Problem:
         await self._call("look")

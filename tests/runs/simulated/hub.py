@@ -109,7 +109,7 @@ class Hub:
 
     async def until_over(self, instance_id: str) -> Instance:
         """Wait until an orchestration has ended, and give it."""
-        while not self.instances[instance_id].over:  # noqa: ASYNC110 - in virtual time
+        while not self.instances[instance_id].over:
             await asyncio.sleep(1)
             if self.fault is not None:
                 raise self.fault
@@ -117,7 +117,7 @@ class Hub:
 
     async def until_quiet(self) -> None:
         """Wait until nothing goes any more, children that nobody waits for included."""
-        while self.in_hand or any(not instance.over for instance in self.instances.values()):  # noqa: ASYNC110
+        while self.in_hand or any(not instance.over for instance in self.instances.values()):
             await asyncio.sleep(1)
             if self.fault is not None:
                 raise self.fault
@@ -220,13 +220,7 @@ class Hub:
             self.deaths += 1
             await asyncio.sleep(source.uniform(2, 7))
         else:
-            life, at = Life(), source.randrange(60) if source.random() < chances.dies else -1
-
-            def suspended(count: int) -> None:
-                if count == at:
-                    life.kill()
-
-            task = life.spawn(self._carried(asked), suspended)
+            task, life = self._spawned(asked, dies=source.random() < chances.dies)
             await asyncio.wait([task])
             if life.dead:
                 self.deaths += 1
@@ -236,6 +230,21 @@ class Hub:
             else:
                 outcome = _outcome(number, task)
         self._deliver(instance, execution, outcome)
+
+    def _spawned(self, asked: Asked, *, dies: bool) -> tuple[asyncio.Task[Json], Life]:
+        """An activity in a worker of its own, which dies between two of its steps or at some time."""
+        life, source = Life(), self.source
+        at = int(2 ** source.uniform(0, 9)) if dies and source.random() < 0.5 else 0
+
+        def suspended(count: int) -> None:
+            if count == at:
+                life.kill()
+
+        task = life.spawn(self._carried(asked), suspended)
+        if dies and not at:
+            killing = asyncio.get_running_loop().call_later(source.uniform(0, 1.2), life.kill)
+            task.add_done_callback(lambda _: killing.cancel())
+        return task, life
 
     async def _carried(self, asked: Asked) -> Json:
         return await self.carry_out(asked.name, asked.input)

@@ -26,7 +26,7 @@ class _Inline(Executor):
         return future
 
 
-class _Memory(SqliteBackend):
+class Memory(SqliteBackend):
     """`trouble` is told the name of every call, before it and after it, and may raise; calls take `seconds`."""
 
     def __init__(self) -> None:
@@ -48,9 +48,9 @@ class _Memory(SqliteBackend):
         return answer
 
 
-def memory_store() -> tuple[Store, _Memory]:
+def memory_store() -> tuple[Store, Memory]:
     """A store, and its backend."""
-    backend = _Memory()
+    backend = Memory()
     return Store(backend), backend
 
 
