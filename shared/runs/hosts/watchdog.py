@@ -127,9 +127,7 @@ async def _wake(services: Services, orchestrations: Orchestrations, run: Run) ->
     return "woken"
 
 
-async def _schedule(
-    services: Services, orchestrations: Orchestrations, now: datetime
-) -> tuple[str, bool]:
+async def _schedule(services: Services, orchestrations: Orchestrations, now: datetime) -> tuple[str, bool]:
     """Try the scheduled run again that could not start or found nothing, and say where one is overdue."""
     due = last_due(services.settings.schedule, now)
     if due is None or now - due < _PATIENCE:
