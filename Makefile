@@ -2,6 +2,8 @@
 # make test   all tests but the slow ones; a test that needs a tool that is not here skips and says which
 # make test-fast   what boots nothing, serves nothing and runs no node's scripts: under a minute
 # make test-slow   power cuts, kill sweeps, soak and fuzz
+# make bench  what a run costs, beside what people write (docs/performance.md); NODES=50000 for one size, at most 30 minutes else
+# make soak   seeded faults over whole runs; RUNS=100 SEED=1
 # make host   the serverless app in the real Functions host (Core Tools, Azurite)
 # make check  ruff, mypy, shellcheck; bicep where it is installed
 
@@ -11,9 +13,15 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Further words for pytest, such as TESTS=tests/kubelet or TESTS="-k frames -x".
 TESTS ?=
+# For make bench: one size alone, and how many times as fast as the world's its clock goes. For make soak: how many, from where.
+NODES ?=
+SUBSCRIPTIONS ?= 1
+SCALE ?= 5
+RUNS ?= 100
+SEED ?= 1
 PYTEST := $(BIN)/python -m pytest --numprocesses 4 --dist worksteal
 
-.PHONY: demo host test test-fast test-slow check clean
+.PHONY: demo host test test-fast test-slow bench soak check clean
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml requirements.txt
@@ -37,6 +45,13 @@ test-fast: $(READY)
 
 test-slow: $(READY)
 	$(PYTEST) -m slow $(TESTS)
+
+bench: $(READY)
+	$(BIN)/python -m bench --scale $(SCALE) --out bench/results/after.json --docs \
+	    $(if $(NODES),--nodes $(NODES) --subscriptions $(SUBSCRIPTIONS))
+
+soak: $(READY)
+	$(BIN)/python -m bench.soak --runs $(RUNS) --seed $(SEED)
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -62,6 +62,25 @@ param allowFix bool = false
 @description('Ids of the subscriptions that a run covers when its request names none. Empty: every subscription that the identity can see.')
 param subscriptions string[] = []
 
+@description('Further settings of the app, by name, such as {"GUARD_BUDGET_PERCENT": "50"}: docs/settings.md has them all with their limits. What is set on the app by other means is gone after the next deployment.')
+@sealed()
+@secure()
+param settings {
+  GUARD_APPROVAL_HOURS: string?
+  GUARD_BUDGET_PERCENT: string?
+  GUARD_BUSY_WAIT_SECONDS: string?
+  GUARD_COMMAND_DEADLINE_SECONDS: string?
+  GUARD_COMMAND_SECONDS: string?
+  GUARD_FIX_MOST: string?
+  GUARD_FIX_NEW_PERCENT: string?
+  GUARD_KEEP_DAYS: string?
+  GUARD_KEEP_WORK_DAYS: string?
+  GUARD_MANAGEMENT_GROUP: string?
+  GUARD_RESTART_SECONDS: string?
+  GUARD_SETTLE_SECONDS: string?
+  GUARD_STORE: string?
+} = {}
+
 @description('Ids of subscriptions in which this deployment also creates the custom role and gives it to the app. It takes Owner or User Access Administrator there. Empty: use access-subscription.bicep or access-management-group.bicep afterwards.')
 param grantAccessTo string[] = []
 
@@ -199,6 +218,7 @@ module app 'modules/app.bicep' = {
     mode: mode
     allowFix: allowFix
     subscriptions: subscriptions
+    settings: settings
   }
 }
 

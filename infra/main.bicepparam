@@ -13,6 +13,9 @@ param schedule = readEnvironmentVariable('GUARD_SCHEDULE', '0 0 2 * * *')
 param mode = readEnvironmentVariable('GUARD_MODE', 'audit')
 param allowFix = bool(readEnvironmentVariable('GUARD_ALLOW_FIX', 'false'))
 
+// Further settings of the app as JSON, such as {"GUARD_BUDGET_PERCENT": "50"}.
+param settings = json(readEnvironmentVariable('GUARD_SETTINGS', '{}'))
+
 param network = readEnvironmentVariable('GUARD_NETWORK', 'public')
 param alertEmails = empty(readEnvironmentVariable('GUARD_ALERT_EMAILS', '')) ? [] : split(readEnvironmentVariable('GUARD_ALERT_EMAILS', ''), ',')
 

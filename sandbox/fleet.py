@@ -61,6 +61,7 @@ PoolName = Annotated[
 Region = Annotated[str, _matching(r"[a-z0-9]+", "a region such as westeurope")]
 Version = Annotated[str, _matching(r"1\.\d+\.\d+", "a Kubernetes version such as 1.33.2")]
 Power = Literal["Running", "Stopped"]
+GroupId = Annotated[str, _matching(r"[-\w.()]{0,89}[-\w()]", "a management group's id")]
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
@@ -95,7 +96,10 @@ class Pool:
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class Cluster:
-    """A managed cluster. `lockdown` sets the node resource group's restrictionLevel to ReadOnly."""
+    """A managed cluster. `lockdown` sets the node resource group's restrictionLevel to ReadOnly.
+
+    `age` is how many seconds old it is when the sandbox starts, which Resource Graph's lag counts against.
+    """
 
     name: ClusterName
     resource_group: GroupName
@@ -106,6 +110,7 @@ class Cluster:
     power: Power = "Running"
     provisioning: str = "Succeeded"
     lockdown: bool = False
+    age: Annotated[float, Field(ge=0)] = 86400.0
 
     @property
     def node_group(self) -> str:
@@ -115,29 +120,51 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class Subscription:
-    """A subscription. `forbidden`: it is listed, but the identity may read nothing in it."""
+    """A subscription. `forbidden`: it is listed, but the identity may read nothing in it.
+
+    `in_graph` false: Resource Graph leaves it out, in silence, although the identity may read it.
+    """
 
     id: Guid
     name: str
     clusters: tuple[Cluster, ...] = ()
     forbidden: bool = False
+    in_graph: bool = True
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class ManagementGroup:
+    """A management group with the ids of the subscriptions below it. `forbidden`: the identity may not read it."""
+
+    id: GroupId
+    subscriptions: tuple[Guid, ...] = ()
+    forbidden: bool = False
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class Timing:
-    """How long things take, in seconds. A run command takes between the two ends of `latency`."""
+    """How long things take, in seconds. A run command takes between the two ends of `latency`.
+
+    A cluster that is younger than `graph_lag` is not in Resource Graph yet.
+    """
 
     latency: tuple[Seconds, Seconds] = (2.0, 2.0)
     busy_seconds: Seconds = 6.0
     slow_seconds: Seconds = 8.0
     retry_after: Annotated[int, Field(ge=1, le=600)] | None = None
+    graph_lag: Seconds = 0.0
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class Fleet:
-    """Everything that the sandbox plays. `page_size` is how many entries one page of any list holds."""
+    """Everything that the sandbox plays. `page_size` is how many entries one page of any list holds.
+
+    `operation_results` gives out addresses of operations in their other form, `…/operationResults/ID`.
+    """
 
     subscriptions: tuple[Subscription, ...]
+    management_groups: tuple[ManagementGroup, ...] = ()
+    operation_results: bool = False
     timing: Timing = Timing()
     throttle: bool = True
     page_size: Annotated[int, Field(ge=1, le=1000)] = 50

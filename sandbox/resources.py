@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sandbox import arm, compute, node
+from sandbox import arm, compute, graph, node
 from sandbox.arm import Body
 from sandbox.compute import Compute, Instance, Operation, Refused
 from sandbox.faults import Fault, Faults
@@ -60,6 +60,7 @@ class Sandbox:
 
     def __init__(self, fleet: Fleet, directory: Path, folders: Mapping[str, node.Folder]) -> None:
         self.fleet = fleet
+        self.began = time.monotonic()
         self.directory = directory
         self.identity = Identity()
         self.throttle = Throttle(fleet.throttle)
@@ -267,7 +268,22 @@ def _operation_url(box: Sandbox, operation: Operation, version: str, *, monitor:
     place = f"/subscriptions/{member.subscription.id}/providers/Microsoft.Compute/locations/{member.cluster.location}"
     signed = f"t={int(operation.started.timestamp())}&c=MIIHpTCCBo2gAwIBAgITOg&s={operation.signature}&h=Qm9vc3Q"
     form = "&monitor=true" if monitor else ""
-    return f"{box.endpoint}{place}/operations/{operation.id}?p={operation.id}{form}&api-version={version}&{signed}"
+    results = "operationResults" if box.fleet.operation_results else "operations"
+    return f"{box.endpoint}{place}/{results}/{operation.id}?p={operation.id}{form}&api-version={version}&{signed}"
+
+
+def _query_graph(box: Sandbox, request: Request) -> Answer:
+    return Answer(200, graph.answer(box.fleet, request.body, time.monotonic() - box.began))
+
+
+def _list_descendants(box: Sandbox, request: Request) -> Answer:
+    wanted = request.parts["management_group"].lower()
+    found = next((item for item in box.fleet.management_groups if item.id.lower() == wanted), None)
+    scope = f"/providers/Microsoft.Management/managementGroups/{request.parts['management_group']}"
+    # Azure does not tell a group that is not there from one that may not be read.
+    if found is None or found.forbidden:
+        raise compute.forbidden("Microsoft.Management/managementGroups/descendants/read", scope)
+    return box.page(request, graph.descendants(box.fleet, found))
 
 
 def _retry_after(box: Sandbox) -> dict[str, str]:
@@ -291,6 +307,8 @@ _GROUP = "/subscriptions/{subscription}/resourceGroups/{group}/providers"
 _SETS = f"{_GROUP}/Microsoft.Compute/virtualMachineScaleSets"
 _CLUSTERS = "Microsoft.ContainerService/managedClusters"
 _OPERATIONS = "/subscriptions/{subscription}/providers/Microsoft.Compute/locations/{region}/operations"
+_RESULTS = "/subscriptions/{subscription}/providers/Microsoft.Compute/locations/{region}/operationResults"
+_MANAGEMENT = "/providers/Microsoft.Management/managementGroups"
 _INSTANCE = f"{_SETS}/{{set}}/virtualMachines/{{instance}}"
 ROUTES = (
     _route("GET", "subscriptions.list", "/subscriptions", _list_subscriptions),
@@ -304,6 +322,9 @@ ROUTES = (
     _route("GET", "instances.view", f"{_INSTANCE}/instanceView", _get_instance_view, GET_VM),
     _route("POST", "runCommand", f"{_INSTANCE}/runCommand", _run_command, UPDATE_VM),
     _route("GET", "operations.get", f"{_OPERATIONS}/{{operation}}", _get_operation, GET_OPERATION),
+    _route("GET", "operations.get", f"{_RESULTS}/{{operation}}", _get_operation, GET_OPERATION),
+    _route("POST", "graph.query", "/providers/Microsoft.ResourceGraph/resources", _query_graph),
+    _route("GET", "descendants.list", f"{_MANAGEMENT}/{{management_group}}/descendants", _list_descendants),
 )
 
 
@@ -317,4 +338,4 @@ def call(box: Sandbox, route: Route, request: Request) -> Call:
         clusters = (item for owner in box.fleet.subscriptions for item in owner.clusters)
         region = next((item.location for item in clusters if item.node_group.lower() == group), "")
     scope = request.parts.get("subscription", "").lower()
-    return Call(scope, route.method != "GET", region, resource, route.policy)
+    return Call(scope, route.method != "GET", region, resource, route.policy, route.kind == "graph.query")

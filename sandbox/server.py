@@ -106,6 +106,11 @@ def _throttled(call: Call, limit: str, retry_after: int) -> Body:
         text = f"Number of '{limit.removeprefix('arm-').removesuffix('s')}' requests for subscription '{call.scope}'"
         text = f"{text} exceeded. Please try again after '{retry_after}' seconds."
         return arm.error("SubscriptionRequestsThrottled", text)
+    if call.graph:
+        text = (
+            "Client application has been throttled and should not attempt to repeat the request until the quota resets."
+        )
+        return arm.error("RateLimiting", f"Please provide below info when asking for support. {text}")
     text = "The server rejected the request because too many requests have been received for this subscription."
     detail = {"code": "TooManyRequests", "target": limit.rpartition("/")[2], "message": "{}"}
     return arm.error("OperationNotAllowed", text, details=[detail])

@@ -38,18 +38,23 @@ ARM_WRITES = Limit(200, 10)
 UPDATE_VM = Policy("UpdateVMScaleSetVM", Limit(12, 4 / 60), Limit(1500, 500 / 60))
 GET_VM = Policy("GetVMScaleSetVM", Limit(36, 12 / 60), Limit(6000, 2000 / 60))
 GET_OPERATION = Policy("GetOperation", Limit(45, 15 / 60), Limit(15000, 5000 / 60))
+GRAPH_QUERIES, GRAPH_SECONDS = 15, 5.0
 GET_SCALE_SET = Policy("LowCostGetVMScaleSet", Limit(36, 12 / 60), Limit(2400, 800 / 60))
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a request is to the limits. `scope` is its subscription, empty for calls of the whole tenant."""
+    """What a request is to the limits. `scope` is its subscription, empty for calls of the whole tenant.
+
+    `graph`: a query of Resource Graph, which has a quota of its own and no other limit here.
+    """
 
     scope: str
     write: bool
     region: str = ""
     resource: str = ""
     policy: Policy | None = None
+    graph: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +82,13 @@ class Throttle:
     def __init__(self, enforced: bool) -> None:
         self._enforced = enforced
         self._buckets: dict[tuple[str, ...], _Bucket] = {}
+        self._window, self._queries = 0.0, 0
         self.refused: Counter[str] = Counter()
 
     def take(self, call: Call, now: float) -> Refusal | None:
         """Take the call's tokens at `now` (seconds, monotonic); a Refusal where a bucket is empty."""
+        if call.graph:
+            return self._take_query(now)
         buckets = self._covering(call, now)
         empty = next(((name, bucket) for name, bucket in buckets if bucket.tokens < 1), None)
         if empty is not None and self._enforced:
@@ -93,6 +101,12 @@ class Throttle:
 
     def headers(self, call: Call, now: float) -> dict[str, str]:
         """The remaining calls, as Azure says them with every answer."""
+        if call.graph:
+            left = math.ceil(max(0.0, self._window + GRAPH_SECONDS - now))
+            return {
+                "x-ms-user-quota-remaining": str(GRAPH_QUERIES - self._queries),
+                "x-ms-user-quota-resets-after": f"00:00:{left:02d}",
+            }
         remaining = [(name, int(bucket.tokens)) for name, bucket in self._covering(call, now)]
         arm, compute = remaining[0], remaining[1:]
         level = "subscription" if call.scope else "tenant"
@@ -100,6 +114,18 @@ class Throttle:
         if compute:
             found["x-ms-ratelimit-remaining-resource"] = ",".join(f"{name};{left}" for name, left in compute)
         return found
+
+    def _take_query(self, now: float) -> Refusal | None:
+        """Resource Graph counts windows: the first query opens one, and its quota is whole again when it is over."""
+        if not self._enforced:
+            return None
+        if now >= self._window + GRAPH_SECONDS:
+            self._window, self._queries = now, 0
+        if self._queries >= GRAPH_QUERIES:
+            self.refused["graph-queries"] += 1
+            return Refusal("graph-queries", max(1, math.ceil(self._window + GRAPH_SECONDS - now)))
+        self._queries += 1
+        return None
 
     def _covering(self, call: Call, now: float) -> Sequence[tuple[str, _Bucket]]:
         kind = "writes" if call.write else "reads"

@@ -99,7 +99,12 @@ def _parser() -> argparse.ArgumentParser:
     _output_options(fix)
 
     findings = _command(commands.add_parser, "findings", "show what an earlier run found", findings_command)
-    findings.add_argument("--run", metavar="ID", dest="run_id", help="the run (default: the latest)")
+    findings.add_argument(
+        "--run",
+        metavar="ID",
+        dest="run_id",
+        help="the run (default: the latest complete audit of everything, else the latest complete one)",
+    )
     findings.add_argument("--status", choices=["pass", "fail", "error", "skipped", "not_applicable"])
     for place in _PLACES:
         findings.add_argument(f"--{place.replace('_', '-')}", metavar="NAME")
@@ -276,8 +281,8 @@ async def plan_command(arguments: argparse.Namespace, settings: Settings) -> int
     from shared import render
     from shared.models import RunKind
     from shared.runs.hosts.terminal import plans_of, survey_here
-    from shared.runs.model.request import FixRequest
     from shared.runs.model.plans import PlanFile, digest
+    from shared.runs.model.request import FixRequest
 
     request = _request(FixRequest, arguments)
     async with _services(arguments, settings) as (services, begun):
@@ -307,9 +312,9 @@ async def fix_command(arguments: argparse.Namespace, settings: Settings) -> int:
     from shared import render
     from shared.models import RunKind
     from shared.runs.hosts.terminal import fix_here, plans_in_file, plans_of, survey_here
-    from shared.runs.model.request import FixRequest
     from shared.runs.model.findings import key_of
     from shared.runs.model.plans import read_plan_file
+    from shared.runs.model.request import FixRequest
 
     _refuse_together(arguments)
     if not settings.allow_fix:
@@ -365,7 +370,7 @@ async def _resume(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 async def findings_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Show the findings of an earlier run from the store.
+    """Show the findings of an earlier run from the store: of the latest complete audit where none is named.
 
     The exit status is that of the findings shown; but 2 instead of 0 where the run was not carried out to its end.
     """
@@ -373,10 +378,12 @@ async def findings_command(arguments: argparse.Namespace, settings: Settings) ->
 
     narrower = {name: getattr(arguments, name) for name in ("status", *_PLACES)}
     async with _store(arguments, settings) as store:
-        run = await store.latest_run() if arguments.run_id is None else await store.run(arguments.run_id)
-        if run is None:
-            wanted = f"run {arguments.run_id}" if arguments.run_id else "run yet; make one with: kubelet-guard audit"
-            raise UsageError(f"the store holds no {wanted}")
+        if arguments.run_id is not None:
+            run = await store.run(arguments.run_id)
+            if run is None:
+                raise UsageError(f"the store holds no run {arguments.run_id}")
+        else:
+            run = await _latest_audit(store)
         findings = await _findings(store, run.id, **narrower)
         if not findings:
             await _refuse_unknown(store, run, {name: narrower[name] for name in _PLACES})
@@ -413,6 +420,21 @@ async def hold_command(arguments: argparse.Namespace, settings: Settings) -> int
         return 0
     _say(f"fixes are held since {held.since:%Y-%m-%d %H:%M} UTC by {held.by}: {held.reason}")
     return 1 if arguments.show else 0
+
+
+async def _latest_audit(store: Store) -> Run:
+    """The audit that is meant where none is named; says which one. Raises UsageError where there is none."""
+    from shared.runs.model import names
+    from shared.runs.model.scope import scope_of
+
+    run = await store.latest_audit()
+    if run is None:
+        other = await store.latest_run()
+        show = f"; of the {other.kind} {other.id}: kubelet-guard findings --run {other.id}" if other else ""
+        raise UsageError(f"the store holds no complete audit yet; make one with: kubelet-guard audit{show}")
+    parts = [f"{name.replace('_', ' ')} {names.listed(wanted)}" for name, wanted in scope_of(run).items() if wanted]
+    _say(f"of the audit {run.id} of {'; '.join(parts) or 'everything'}")
+    return run
 
 
 async def _refuse_unknown(store: Store, run: Run, wanted: Mapping[str, str | None]) -> None:

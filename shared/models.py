@@ -432,8 +432,8 @@ class Starter(StrEnum):
 class Approval:
     """What a fix waits for before it changes a node.
 
-    `manual` says whether a person has to say yes, `why` why where it was not asked for. Once the plan is there, `digest`
-    names it, and once the run waits `expires` says until when.
+    `manual` says whether a person has to say yes, `why` why where nobody asked for that. Once the plan is there,
+    `digest` names it, and once the run waits `expires` says until when.
     """
 
     manual: bool = False

@@ -54,6 +54,10 @@ param allowFix bool
 @description('Subscriptions that a run covers when its request names none. Empty: all that the identity sees.')
 param subscriptions string[]
 
+@description('Further settings of the app, by name; main.bicep says which there are.')
+@secure()
+param settings object
+
 // The value that azure.yaml knows the service by.
 var serviceName = 'guard'
 
@@ -71,6 +75,70 @@ resource storage 'Microsoft.Storage/storageAccounts@2024-01-01' existing = {
 resource applicationInsights 'Microsoft.Insights/components@2020-02-02' existing = {
   name: applicationInsightsName
 }
+
+// Runtime, version, package and time zone are no app settings on Flex Consumption: functionAppConfig holds them.
+var ownSettings = [
+  {
+    name: 'APPLICATIONINSIGHTS_AUTHENTICATION_STRING'
+    value: 'ClientId=${identityClientId};Authorization=AAD'
+  }
+  {
+    name: 'APPLICATIONINSIGHTS_CONNECTION_STRING'
+    value: applicationInsights.properties.ConnectionString
+  }
+  {
+    name: 'AZURE_CLIENT_ID'
+    value: identityClientId
+  }
+  // Service addresses instead of the account's name: right in every Azure cloud.
+  {
+    name: 'AzureWebJobsStorage__blobServiceUri'
+    value: storage.properties.primaryEndpoints.blob
+  }
+  {
+    name: 'AzureWebJobsStorage__clientId'
+    value: identityClientId
+  }
+  {
+    name: 'AzureWebJobsStorage__credential'
+    value: 'managedidentity'
+  }
+  {
+    name: 'AzureWebJobsStorage__queueServiceUri'
+    value: storage.properties.primaryEndpoints.queue
+  }
+  {
+    name: 'AzureWebJobsStorage__tableServiceUri'
+    value: storage.properties.primaryEndpoints.table
+  }
+  {
+    name: 'GUARD_ALLOW_FIX'
+    value: allowFix ? 'true' : 'false'
+  }
+  {
+    name: 'GUARD_ARM_ENDPOINT'
+    value: environment().resourceManager
+  }
+  {
+    name: 'GUARD_MODE'
+    value: mode
+  }
+  {
+    name: 'GUARD_SCHEDULE'
+    value: schedule
+  }
+  {
+    name: 'GUARD_SUBSCRIPTIONS'
+    value: join(subscriptions, ',')
+  }
+]
+
+var furtherSettings = [
+  for entry in items(settings): {
+    name: entry.key
+    value: entry.value
+  }
+]
 
 resource plan 'Microsoft.Web/serverfarms@2024-04-01' = {
   // checkov:skip=CKV_AZURE_225:A run that a lost zone interrupts goes on where it stopped, and not every region with Flex Consumption has zones.
@@ -134,62 +202,7 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
       ftpsState: 'Disabled'
       http20Enabled: true
       minTlsVersion: '1.2'
-      // Runtime, version, package and time zone are no app settings on Flex Consumption: functionAppConfig holds them.
-      appSettings: [
-        {
-          name: 'APPLICATIONINSIGHTS_AUTHENTICATION_STRING'
-          value: 'ClientId=${identityClientId};Authorization=AAD'
-        }
-        {
-          name: 'APPLICATIONINSIGHTS_CONNECTION_STRING'
-          value: applicationInsights.properties.ConnectionString
-        }
-        {
-          name: 'AZURE_CLIENT_ID'
-          value: identityClientId
-        }
-        // Service addresses instead of the account's name: right in every Azure cloud.
-        {
-          name: 'AzureWebJobsStorage__blobServiceUri'
-          value: storage.properties.primaryEndpoints.blob
-        }
-        {
-          name: 'AzureWebJobsStorage__clientId'
-          value: identityClientId
-        }
-        {
-          name: 'AzureWebJobsStorage__credential'
-          value: 'managedidentity'
-        }
-        {
-          name: 'AzureWebJobsStorage__queueServiceUri'
-          value: storage.properties.primaryEndpoints.queue
-        }
-        {
-          name: 'AzureWebJobsStorage__tableServiceUri'
-          value: storage.properties.primaryEndpoints.table
-        }
-        {
-          name: 'GUARD_ALLOW_FIX'
-          value: allowFix ? 'true' : 'false'
-        }
-        {
-          name: 'GUARD_ARM_ENDPOINT'
-          value: environment().resourceManager
-        }
-        {
-          name: 'GUARD_MODE'
-          value: mode
-        }
-        {
-          name: 'GUARD_SCHEDULE'
-          value: schedule
-        }
-        {
-          name: 'GUARD_SUBSCRIPTIONS'
-          value: join(subscriptions, ',')
-        }
-      ]
+      appSettings: concat(ownSettings, furtherSettings)
     }
   }
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from shared.models import Finding, RunKind, RunState, Status, Starter
+from shared.models import Finding, RunKind, RunState, Starter, Status
 from shared.runs.model.request import FixRequest, RunRequest
 
 Continuation = Annotated[str, Field(max_length=2048, description="Where the page before ended, as it said itself.")]
@@ -141,9 +141,10 @@ class RunView(BaseModel):
 
 
 class RunDetail(RunView):
-    """A run with its progress; for a fix also that of its planning run, and what waits to be approved."""
+    """A run with its progress; for a fix also that of its planning run, what waits to be approved, and a hold on it."""
 
     progress: ProgressView
+    held: HeldView | None = None
     planning: ProgressView | None = None
     approval: ApprovalView | None = None
 
@@ -206,14 +207,37 @@ class Check(BaseModel):
     detail: str
 
 
+class HoldBody(BaseModel):
+    """Why fixes are held."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    reason: Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class HeldView(BaseModel):
+    """Who holds all fixes, since when, and why."""
+
+    by: str
+    since: datetime
+    reason: str
+
+
+class HoldView(BaseModel):
+    """Whether fixes are held: none starts, and none begins another wave. Null where they are not."""
+
+    held: HeldView | None
+
+
 class Health(BaseModel):
-    """The app's health. `settings` holds no secret."""
+    """The app's health. `settings` holds no secret; `held` is not null where fixes are held."""
 
     ok: bool
     version: str
     settings: dict[str, Any]
     storage: Check
     identity: Check
+    held: HeldView | None = None
 
 
 class Alive(BaseModel):

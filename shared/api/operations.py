@@ -23,6 +23,9 @@ from shared.api.bodies import (
     FindingsQuery,
     FixBody,
     Health,
+    HeldView,
+    HoldBody,
+    HoldView,
     Links,
     NodePlanView,
     PlanQuery,
@@ -43,9 +46,10 @@ from shared.plain import plain
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
 
+    from shared.runs.hosts.starting import Orchestrations
     from shared.runs.model.request import RunRequest
     from shared.runs.services import Services
-    from shared.runs.hosts.starting import Orchestrations
+    from shared.store import Hold
 
 RETRY_AFTER = {"Retry-After": "10"}
 _HEALTH_SECONDS = 20
@@ -142,7 +146,8 @@ async def get_run(caller: Caller, run_id: str) -> Answer:
     if run.state is RunState.AWAITING_APPROVAL and run.approval is not None and run.approval.expires is not None:
         asked = run.approval
         approval = ApprovalView(digest=asked.digest, expires=run.approval.expires, why=asked.why)
-    detail = RunDetail(**dict(view_of(run)), progress=progress, planning=planning, approval=approval)
+    held = _held(await store.hold()) if run.kind is RunKind.FIX and not run.state.final else None
+    detail = RunDetail(**dict(view_of(run)), progress=progress, held=held, planning=planning, approval=approval)
     return Answer(200, detail, {} if run.state.final else RETRY_AFTER)
 
 
@@ -250,12 +255,12 @@ async def list_findings(caller: Caller, query: FindingsQuery) -> Answer:
     That is the latest complete audit of everything, else the latest complete one; the answer names it with its scope.
     A run that is named may be of any kind and going. To page through, name the run that the first page named.
     """
-    from shared.runs.latest import latest_audit, scope_of
+    from shared.runs.model.scope import scope_of
     from shared.store import FindingQuery
 
     store = caller.services.store
     if query.run_id is None:
-        run = await latest_audit(store)
+        run = await store.latest_audit()
         if run is None:
             return Answer(200, FindingList(run=None, scope=None, findings=[], continuation=None))
     else:
@@ -268,6 +273,32 @@ async def list_findings(caller: Caller, query: FindingsQuery) -> Answer:
     scope = Scope.model_validate(scope_of(run))
     found = FindingList(run=run.id, scope=scope, findings=list(page.findings), continuation=page.continuation)
     return Answer(200, found)
+
+
+async def get_hold(caller: Caller) -> Answer:
+    """Say whether fixes are held."""
+    return Answer(200, HoldView(held=_held(await caller.services.store.hold())))
+
+
+async def set_hold(caller: Caller, body: HoldBody) -> Answer:
+    """Hold all fixes, here and in terminals on the same store: none starts, and none begins another wave.
+
+    What is in hand on a node comes to its end. A fix that is held waits, and goes on when the hold is released.
+    """
+    from shared.store import Hold
+
+    await caller.services.store.set_hold(Hold(by="the API", since=datetime.now(UTC), reason=plain(body.reason)))
+    return await get_hold(caller)
+
+
+async def release_hold(caller: Caller) -> Answer:
+    """Let fixes go on."""
+    await caller.services.store.release_hold()
+    return await get_hold(caller)
+
+
+def _held(hold: Hold | None) -> HeldView | None:
+    return None if hold is None else HeldView(by=hold.by, since=hold.since, reason=hold.reason)
 
 
 async def live() -> Answer:
@@ -285,7 +316,8 @@ async def health(caller: Caller) -> Answer:
     place = _place(services.settings.store.get_secret_value())
     settings = {**services.settings.model_dump(mode="json"), "store": place}
     well = storage.ok and identity.ok
-    body = Health(ok=well, version=__version__, settings=settings, storage=storage, identity=identity)
+    held = _held(await services.store.hold()) if storage.ok else None
+    body = Health(ok=well, version=__version__, settings=settings, storage=storage, identity=identity, held=held)
     return Answer(200 if well else 503, body)
 
 

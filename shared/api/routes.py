@@ -86,6 +86,9 @@ OPERATIONS: tuple[Operation, ...] = (
         query=bodies.FindingsQuery,
         refusals=(404,),
     ),
+    Operation("get_hold", "GET", "hold", operations.get_hold, bodies.HoldView),
+    Operation("hold_fixes", "POST", "hold", operations.set_hold, bodies.HoldView, body=bodies.HoldBody),
+    Operation("release_hold", "DELETE", "hold", operations.release_hold, bodies.HoldView),
     Operation("health", "GET", "health", operations.health, bodies.Health),
     Operation("live", "GET", "live", operations.live, bodies.Alive, open=True),
 )

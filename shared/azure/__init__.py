@@ -2,6 +2,7 @@
 
 from shared.azure.client import Azure
 from shared.azure.discovery import precheck
+from shared.azure.graph import GraphAnswer, ScopeError
 from shared.azure.problems import SubscriptionError
 from shared.azure.runcommand import AWAY_SECONDS, MOST_WAIT, CommandResult, Ended, Pending
 from shared.azure.throttle import Stats
@@ -12,7 +13,9 @@ __all__ = [
     "Azure",
     "CommandResult",
     "Ended",
+    "GraphAnswer",
     "Pending",
+    "ScopeError",
     "Stats",
     "SubscriptionError",
     "precheck",

@@ -10,35 +10,28 @@ Set VMs - List" (`$expand=instanceView`).
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
-from shared.azure.problems import Fault, SubscriptionError, Target, fault_of, judge, word
+from shared.azure.arm import Body, Refusal
+from shared.azure.operations import CLUSTER, CLUSTERS, INSTANCE, INSTANCES, SCALE_SETS, SUBSCRIPTIONS
+from shared.azure.problems import Fault, SubscriptionError, Target, judge, word
 from shared.azure.versions import Provider
 from shared.errors import CredentialError, EndpointError
 from shared.models import Cluster, Node, NodePool, Problem, ScopeProblem, Status, Subscription
 from shared.plain import plain
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Iterable
-    from typing import Protocol
+    from collections.abc import AsyncIterator, Collection, Iterable
 
-    from shared.azure.client import Azure
-
-    class Pages(Protocol):
-        """A paged list of the SDK."""
-
-        def by_page(self) -> AsyncIterator[AsyncIterator[object]]: ...
+    from shared.azure.arm import Arm
 
 
 log = logging.getLogger(__name__)
-
-Body = Mapping[str, object]
-"""An object of Azure's JSON as it came. The SDK's models are left aside: any field may be null, missing or odd."""
 
 # AKS tags a pool's scale set with the pool's name; older clusters have the second tag only (the Kubernetes cluster
 # autoscaler's Azure provider knows both). Tag names are case-insensitive.
@@ -59,199 +52,196 @@ _CLUSTER_ID = re.compile(r"/subscriptions/[^/]+/resourcegroups/([^/]+)/.+", re.I
 _GALLERY_IMAGE = re.compile(r".*/galleries/([^/]+)/images/([^/]+)/versions/([^/]+)", re.IGNORECASE)
 
 
-async def subscriptions(azure: Azure) -> list[Subscription]:
+async def subscriptions(arm: Arm) -> list[Subscription]:
     """All subscriptions that the identity sees. Raises CredentialError or EndpointError."""
-    listed = await _all(azure, Provider.RESOURCES, lambda version: azure.tenant(version).subscriptions.list())
-    if not isinstance(listed, Fault) and not all(_text(item.get("subscriptionId")) for item in listed):
+    listed = await _all(arm.pages(SUBSCRIPTIONS))
+    if not isinstance(listed, Fault) and not all(text_of(item.get("subscriptionId")) for item in listed):
         listed = Fault(None, "malformed", "a subscription without its id")
     if isinstance(listed, Fault):
-        target = Target("the list of subscriptions", "Microsoft.Resources/subscriptions/read", "a subscription")
-        _raise_for_run(azure, listed, target)
+        target = Target("the list of subscriptions", SUBSCRIPTIONS.action, "a subscription")
+        raise_for_run(arm, listed, target)
         raise EndpointError(judge(listed, target).reason)
-    return [Subscription(_text(item.get("subscriptionId")), _text(item.get("displayName"))) for item in listed]
+    return [Subscription(text_of(item.get("subscriptionId")), text_of(item.get("displayName"))) for item in listed]
 
 
-async def clusters(azure: Azure, subscription: str) -> list[Cluster]:
+async def clusters(arm: Arm, subscription: str) -> list[Cluster]:
     """The AKS clusters of a subscription.
 
     Raises CredentialError or EndpointError for the whole run, SubscriptionError for this subscription alone.
     """
-    target = Target(
-        f"subscription {subscription}",
-        "Microsoft.ContainerService/managedClusters/read",
-        f"/subscriptions/{subscription}",
-    )
-    listed = await _all(
-        azure,
-        Provider.CONTAINERS,
-        lambda version: azure.containers(subscription, version).managed_clusters.list(),
-    )
+    target = Target(f"subscription {subscription}", CLUSTERS.action, f"/subscriptions/{subscription}")
+    listed = await _all(arm.pages(CLUSTERS, subscription=subscription))
     if not isinstance(listed, Fault):
-        older = azure.versions.older(Provider.CONTAINERS)
+        older = arm.versions.older(Provider.CONTAINERS)
         return [cluster_of(subscription, item, older=older) for item in listed]
     # Where the provider is not registered, or cannot be, there can be no cluster.
     if word(listed) == "no_provider":
         log.info("%s has no AKS clusters (%s)", target.what, plain(listed.code))
         return []
-    _raise_for_run(azure, listed, target)
+    raise_for_run(arm, listed, target)
     raise SubscriptionError(subscription, judge(listed, target))
 
 
-def _raise_for_run(azure: Azure, fault: Fault, target: Target) -> None:
+def raise_for_run(arm: Arm, fault: Fault, target: Target) -> None:
     """Raise where the fault would meet every other call as well."""
     problem = judge(fault, target)
     match word(fault):
         case "credential" | "unauthorized":
             raise CredentialError(f"{problem.reason} {problem.hint}")
         case "unreachable" | "untrusted" | "connection_lost":
-            raise EndpointError(f"{azure.settings.arm_endpoint}: {problem.reason} {problem.hint}")
+            raise EndpointError(f"{arm.settings.arm_endpoint}: {problem.reason} {problem.hint}")
 
 
-async def nodes(azure: Azure, cluster: Cluster, pools: Collection[str] | None) -> tuple[list[Node], list[ScopeProblem]]:
-    """The nodes of a cluster's pools (of those named in `pools`, or all), and what cannot be looked at."""
+async def cluster(arm: Arm, subscription: str, resource_group: str, name: str) -> Cluster | Problem:
+    """A cluster as it is now, by one GET. One that is gone is a problem with the code `vanished`."""
+    found = await arm.get(CLUSTER, subscription=subscription, group=resource_group, cluster=name)
+    scope = f"/subscriptions/{subscription}/resourceGroups/{resource_group}"
+    if isinstance(found, Refusal):
+        return _gone(found.fault, Target(f"cluster {name}", CLUSTER.action, scope))
+    return cluster_of(subscription, found, older=arm.versions.older(Provider.CONTAINERS))
+
+
+async def node(arm: Arm, known: Node) -> Node | Problem:
+    """A node as it is now, by one GET of its instance. One that is gone is a problem with the code `vanished`."""
+    found = await arm.get(
+        INSTANCE,
+        known.location,
+        subscription=known.subscription,
+        group=known.node_resource_group,
+        set=known.scale_set,
+        instance=known.instance_id,
+    )
+    target = Target("the node", INSTANCE.action, known.id)
+    if isinstance(found, Refusal):
+        return _gone(found.fault, target)
+    if text_of(found.get("instanceId")) not in {"", known.instance_id}:
+        return judge(Fault(None, "malformed", "an answer for another instance"), target)
+    return replace(known, **_seen(found, known.name, known.os, known.node_image_version))
+
+
+def _gone(fault: Fault, target: Target) -> Problem:
+    return judge(replace(fault, code="vanished") if word(fault) == "missing" else fault, target)
+
+
+async def nodes(arm: Arm, cluster: Cluster, pools: Collection[str] | None) -> AsyncIterator[Node | ScopeProblem]:
+    """The nodes of a cluster's pools (of those named in `pools`, or all), and what cannot be looked at.
+
+    They come page by page, and no more than a page is held. A list that breaks off gives a problem of its pool after
+    the nodes that it had.
+    """
     wanted = None if pools is None else {name.lower() for name in pools}
-    problems = [] if wanted is not None else _outside_pools(cluster)
     if cluster.power.lower() == "stopped":
-        return [], [_scope(cluster, "", CLUSTER_STOPPED)]
+        yield _scope(cluster, "", CLUSTER_STOPPED)
+        return
     ready: dict[str, NodePool] = {}
+    for problem in _outside_pools(cluster) if wanted is None else ():
+        yield problem
     for pool in cluster.pools:
         if wanted is None or pool.name.lower() in wanted:
-            problem = _pool_problem(pool)
-            if problem is None:
+            if (why := _pool_problem(pool)) is None:
                 ready[pool.name.lower()] = pool
             else:
-                problems.append(_scope(cluster, pool.name, problem))
+                yield _scope(cluster, pool.name, why)
     if not cluster.pools and not cluster.hosted_system:
-        problems.append(_scope(cluster, "", _changing(cluster) or NO_POOLS))
+        yield _scope(cluster, "", _changing(cluster) or NO_POOLS)
     if not ready:
-        return [], problems
+        return
 
     if _NODE_GROUP.fullmatch(cluster.node_resource_group) is None:
         fault = Fault(None, "malformed", "its node resource group is not known")
         target = Target(f"cluster {cluster.name}", "", cluster.id)
-        return [], [*problems, _scope(cluster, "", _changing(cluster) or judge(fault, target))]
-    listed = await _all(
-        azure,
-        Provider.COMPUTE,
-        lambda version: azure.compute(cluster.subscription).virtual_machine_scale_sets.list(
-            cluster.node_resource_group, api_version=version, throttle_region=cluster.location
-        ),
-    )
+        yield _scope(cluster, "", _changing(cluster) or judge(fault, target))
+        return
+    place = {"subscription": cluster.subscription, "group": cluster.node_resource_group}
+    listed = await _all(arm.pages(SCALE_SETS, cluster.location, **place))
     if isinstance(listed, Fault):
-        return [], [*problems, _unlisted(cluster, listed)]
+        yield await _unlisted(arm, cluster, listed)
+        return
 
     matched, strays = match_pools(ready, listed)
-    problems += [
-        _scope(cluster, name, _unknown_pool(stray))
-        for name, stray in strays
-        if wanted is None and name.lower() not in {pool.name.lower() for pool in cluster.pools}
-    ]
-    problems += [
-        _scope(cluster, pool.name, problem)
-        for key, pool in ready.items()
-        if key not in matched and (problem := _without_scale_set(cluster, pool)) is not None
-    ]
-    pairs = [(ready[key], scale_set) for key, scale_sets in matched.items() for scale_set in scale_sets]
-    found = await asyncio.gather(*(_instances(azure, cluster, pool, scale_set) for pool, scale_set in pairs))
-    instances = [node for group_nodes, _ in found for node in group_nodes]
-    return instances, [*problems, *(problem for _, group_problems in found for problem in group_problems)]
+    for name, stray in strays:
+        if wanted is None and name.lower() not in {pool.name.lower() for pool in cluster.pools}:
+            yield _scope(cluster, name, _unknown_pool(stray))
+    for key, pool in ready.items():
+        if key not in matched and (why := _without_scale_set(cluster, pool)) is not None:
+            yield _scope(cluster, pool.name, why)
+        for scale_set in matched.get(key, ()):
+            async for found in _instances(arm, cluster, pool, scale_set):
+                yield found
 
 
-def _unlisted(cluster: Cluster, fault: Fault) -> ScopeProblem:
+async def _unlisted(arm: Arm, listed: Cluster, fault: Fault) -> ScopeProblem:
     """What it means that a cluster's scale sets cannot be listed."""
-    group = f"/subscriptions/{cluster.subscription}/resourceGroups/{cluster.node_resource_group}"
-    action = "Microsoft.Compute/virtualMachineScaleSets/read"
+    group = f"/subscriptions/{listed.subscription}/resourceGroups/{listed.node_resource_group}"
+    target = Target(f"node resource group {listed.node_resource_group}", SCALE_SETS.action, group)
     match word(fault):
         case "subscription_disabled":
             # It is one problem, not one of each cluster: it has the subscription's place.
-            target = Target(f"subscription {cluster.subscription}", action, f"/subscriptions/{cluster.subscription}")
-            return ScopeProblem(cluster.subscription, "", "", "", judge(fault, target))
-        case "missing" if (changing := _changing(cluster)) is not None:
-            return _scope(cluster, "", changing)
+            disabled = replace(target, what=f"subscription {listed.subscription}")
+            return ScopeProblem(listed.subscription, "", "", "", judge(fault, disabled))
+        case "missing":
+            if (changing := _changing(listed)) is not None:
+                return _scope(listed, "", changing)
+            # A list may be behind (Azure Resource Graph's always is): perhaps the cluster is gone.
+            now = await cluster(arm, listed.subscription, listed.resource_group, listed.name)
+            if isinstance(now, Problem) and now.code == "vanished":
+                return _scope(listed, "", now)
+            changing = _changing(now) if isinstance(now, Cluster) else None
+            return _scope(listed, "", changing or judge(fault, target))
         case _:
-            target = Target(f"node resource group {cluster.node_resource_group}", action, group)
-            return _scope(cluster, "", judge(fault, target))
+            return _scope(listed, "", judge(fault, target))
 
 
-async def _instances(
-    azure: Azure, cluster: Cluster, pool: NodePool, scale_set: Body
-) -> tuple[list[Node], list[ScopeProblem]]:
-    name = _text(scale_set.get("name"))
-    target = Target(
-        f"scale set {name}",
-        "Microsoft.Compute/virtualMachineScaleSets/virtualMachines/read",
-        f"/subscriptions/{cluster.subscription}/resourceGroups/{cluster.node_resource_group}",
-    )
+async def _instances(arm: Arm, cluster: Cluster, pool: NodePool, scale_set: Body) -> AsyncIterator[Node | ScopeProblem]:
+    name = text_of(scale_set.get("name"))
+    group = f"/subscriptions/{cluster.subscription}/resourceGroups/{cluster.node_resource_group}"
+    target = Target(f"scale set {name}", INSTANCES.action, group)
     if _SCALE_SET.fullmatch(name) is None:
         fault = Fault(None, "malformed", f"a scale set's name is {name!r}")
-        return [], [_scope(cluster, pool.name, judge(fault, target))]
-    if _text(_under(scale_set, "properties").get("orchestrationMode")).lower() == "flexible":
-        return [], [_scope(cluster, pool.name, FLEXIBLE)]
-    listed = await _all(
-        azure,
-        Provider.COMPUTE,
-        lambda version: azure.compute(cluster.subscription).virtual_machine_scale_set_vms.list(
-            cluster.node_resource_group,
-            name,
-            expand="instanceView",
-            api_version=version,
-            throttle_region=cluster.location,
-        ),
-    )
-    if isinstance(listed, Fault):
-        changing = (_pool_changing(pool) or _changing(cluster)) if word(listed) == "missing" else None
-        return [], [_scope(cluster, pool.name, changing or judge(listed, target))]
+        yield _scope(cluster, pool.name, judge(fault, target))
+        return
+    if text_of(_under(scale_set, "properties").get("orchestrationMode")).lower() == "flexible":
+        yield _scope(cluster, pool.name, FLEXIBLE)
+        return
+    place = {"subscription": cluster.subscription, "group": cluster.node_resource_group, "set": name}
     # By id: a list that changes between its pages can name an instance twice.
-    by_id = {_text(vm.get("instanceId")): vm for vm in listed}
-    found = [node_of(cluster, pool, name, vm) for given, vm in by_id.items() if _INSTANCE_ID.fullmatch(given)]
-    strange = [given or "(none)" for given in by_id if _INSTANCE_ID.fullmatch(given) is None]
-    problems = []
+    seen: set[str] = set()
+    strange: list[str] = []
+    async for page in arm.pages(INSTANCES, cluster.location, **place):
+        if isinstance(page, Refusal):
+            changing = (_pool_changing(pool) or _changing(cluster)) if word(page.fault) == "missing" else None
+            yield _scope(cluster, pool.name, changing or judge(page.fault, target))
+            return
+        for vm in page:
+            given = text_of(vm.get("instanceId"))
+            if given in seen:
+                continue
+            seen.add(given)
+            if _INSTANCE_ID.fullmatch(given):
+                yield node_of(cluster, pool, name, vm)
+            else:
+                strange.append(given or "(none)")
     if strange:
         fault = Fault(None, "malformed", f"instances with ids that are not numbers: {', '.join(strange)}")
-        problems.append(_scope(cluster, pool.name, judge(fault, target)))
-    elif not found and pool.count:
-        problems.append(_scope(cluster, pool.name, _empty(pool)))
-    return found, problems
+        yield _scope(cluster, pool.name, judge(fault, target))
+    elif not seen and pool.count:
+        yield _scope(cluster, pool.name, _empty(pool))
 
 
-async def _all(azure: Azure, provider: Provider, pages: Callable[[str], Pages]) -> list[Body] | Fault:
-    """All items of a paged list, or what went wrong. `pages` gives the list in a version of the provider's API.
-
-    What is not an object among the items is an empty one: it is there, and will be missed.
-    """
-    while True:
-        version = azure.versions.of(provider)
-        listed = await _items(pages(version))
-        if not isinstance(listed, Fault) or not azure.versions.another(provider, version, listed):
-            return listed
-
-
-async def _items(pages: Pages) -> list[Body] | Fault:
-    from azure.core.async_paging import AsyncPageIterator
-    from azure.core.exceptions import AzureError
-
+async def _all(pages: AsyncIterator[list[Body] | Refusal]) -> list[Body] | Fault:
+    """All items of a list that is short, or what went wrong."""
     items: list[Body] = []
-    seen: set[object] = set()
-    iterator = pages.by_page()
-    assert isinstance(iterator, AsyncPageIterator)  # which knows the address of the next page
-    try:
-        async for page in iterator:
-            if iterator.continuation_token in seen:
-                return Fault(None, "malformed", "a list whose pages lead in a circle")
-            seen.add(iterator.continuation_token)
-            items += [item if isinstance(item, Mapping) else {} async for item in page]
-    except AzureError as error:
-        return fault_of(error)
-    except (ValueError, AttributeError, TypeError) as error:
-        # What the SDK raises for an address that it cannot make a request of.
-        return Fault(None, "malformed", str(error))
+    async for page in pages:
+        if isinstance(page, Refusal):
+            return page.fault
+        items += page
     return items
 
 
 def cluster_of(subscription: str, item: Body, *, older: bool = False) -> Cluster:
     """A cluster as the list gives it. What an `older` API version does not tell is None."""
     properties = _under(item, "properties")
-    resource_id = _text(item.get("id"))
+    resource_id = text_of(item.get("id"))
     parts = _CLUSTER_ID.fullmatch(resource_id)
     pools = properties.get("agentPoolProfiles")
     addons = _lowered(_under(properties, "addonProfiles"))
@@ -259,24 +249,24 @@ def cluster_of(subscription: str, item: Body, *, older: bool = False) -> Cluster
     def told(name: str, field: str, value: str) -> bool | None:
         if older and properties.get(name) is None:
             return None
-        return _text(_under(properties, name).get(field)).lower() == value
+        return text_of(_under(properties, name).get(field)).lower() == value
 
     return Cluster(
         id=resource_id,
         subscription=subscription,
         resource_group=parts[1] if parts is not None else "",
-        name=_text(item.get("name")),
-        location=_text(item.get("location")),
-        power=_text(_under(properties, "powerState").get("code")) or "Running",
-        provisioning=_text(properties.get("provisioningState")),
-        node_resource_group=_text(properties.get("nodeResourceGroup")),
+        name=text_of(item.get("name")),
+        location=text_of(item.get("location")),
+        power=text_of(_under(properties, "powerState").get("code")) or "Running",
+        provisioning=text_of(properties.get("provisioningState")),
+        node_resource_group=text_of(properties.get("nodeResourceGroup")),
         locked=told("nodeResourceGroupProfile", "restrictionLevel", "readonly"),
         kubernetes_version=_either(properties, "currentKubernetesVersion", "kubernetesVersion"),
         pools=tuple(pool_of(pool if isinstance(pool, Mapping) else {}) for pool in pools)
         if isinstance(pools, list)
         else (),
         auto_provisioned=told("nodeProvisioningProfile", "mode", "auto"),
-        virtual_nodes=_text(_under(addons, "aciconnectorlinux").get("enabled")).lower() == "true",
+        virtual_nodes=text_of(_under(addons, "aciconnectorlinux").get("enabled")).lower() == "true",
         hosted_system=told("hostedSystemProfile", "enabled", "true"),
     )
 
@@ -285,15 +275,15 @@ def pool_of(item: Body) -> NodePool:
     """A pool as the cluster's `agentPoolProfiles` gives it."""
     count = item.get("count")
     return NodePool(
-        name=_text(item.get("name")),
-        kind=_text(item.get("type")),
-        os=_text(item.get("osType")) or "Linux",
-        power=_text(_under(item, "powerState").get("code")) or "Running",
-        provisioning=_text(item.get("provisioningState")),
+        name=text_of(item.get("name")),
+        kind=text_of(item.get("type")),
+        os=text_of(item.get("osType")) or "Linux",
+        power=text_of(_under(item, "powerState").get("code")) or "Running",
+        provisioning=text_of(item.get("provisioningState")),
         kubernetes_version=_either(item, "currentOrchestratorVersion", "orchestratorVersion"),
-        node_image_version=_text(item.get("nodeImageVersion")) or None,
+        node_image_version=text_of(item.get("nodeImageVersion")) or None,
         count=count if isinstance(count, int) else None,
-        mode=_text(item.get("mode")),
+        mode=text_of(item.get("mode")),
     )
 
 
@@ -308,26 +298,18 @@ def match_pools(
     strays: list[tuple[str, str]] = []
     for scale_set in scale_sets:
         tags = _lowered(_under(scale_set, "tags"))
-        name = next((_text(tags[tag]) for tag in _POOL_TAGS if tag in tags), None)
+        name = next((text_of(tags[tag]) for tag in _POOL_TAGS if tag in tags), None)
         if name is None:
             continue
         if name.lower() in pools:
             matched.setdefault(name.lower(), []).append(scale_set)
         else:
-            strays.append((name, _text(scale_set.get("name"))))
+            strays.append((name, text_of(scale_set.get("name"))))
     return matched, strays
 
 
 def node_of(cluster: Cluster, pool: NodePool, scale_set: str, vm: Body) -> Node:
     """A node as the list of a scale set's instances gives it (with `$expand=instanceView`)."""
-    properties = _under(vm, "properties")
-    storage = _under(properties, "storageProfile")
-    statuses = _under(properties, "instanceView").get("statuses")
-    codes = [
-        _text(status.get("code"))
-        for status in (statuses if isinstance(statuses, list) else [])
-        if isinstance(status, Mapping)
-    ]
     return Node(
         subscription=cluster.subscription,
         resource_group=cluster.resource_group,
@@ -336,23 +318,49 @@ def node_of(cluster: Cluster, pool: NodePool, scale_set: str, vm: Body) -> Node:
         node_pool=pool.name,
         node_resource_group=cluster.node_resource_group,
         scale_set=scale_set,
-        instance_id=_text(vm.get("instanceId")),
-        name=_text(_under(properties, "osProfile").get("computerName")) or _text(vm.get("name")),
-        os=_text(_under(storage, "osDisk").get("osType")) or pool.os,
-        power=next((code[len("PowerState/") :] for code in codes if code.lower().startswith("powerstate/")), ""),
-        provisioning=_text(properties.get("provisioningState")),
+        instance_id=text_of(vm.get("instanceId")),
         kubernetes_version=pool.kubernetes_version,
-        node_image_version=_image_version(_under(storage, "imageReference")) or pool.node_image_version,
-        created=moment(properties.get("timeCreated")),
         cluster_provisioning=cluster.provisioning,
         pool_provisioning=pool.provisioning,
         locked=cluster.locked,
+        **_seen(vm, text_of(vm.get("name")), pool.os, pool.node_image_version),
     )
+
+
+class _Seen(TypedDict):
+    """What an instance itself shows of a node."""
+
+    name: str
+    os: str
+    power: str
+    provisioning: str
+    node_image_version: str | None
+    created: datetime | None
+
+
+def _seen(vm: Body, name: str, system: str, image: str | None) -> _Seen:
+    """What an instance shows; the last three are for what it does not say."""
+    properties = _under(vm, "properties")
+    storage = _under(properties, "storageProfile")
+    statuses = _under(properties, "instanceView").get("statuses")
+    codes = [
+        text_of(status.get("code"))
+        for status in (statuses if isinstance(statuses, list) else [])
+        if isinstance(status, Mapping)
+    ]
+    return {
+        "name": text_of(_under(properties, "osProfile").get("computerName")) or name,
+        "os": text_of(_under(storage, "osDisk").get("osType")) or system,
+        "power": next((code[len("PowerState/") :] for code in codes if code.lower().startswith("powerstate/")), ""),
+        "provisioning": text_of(properties.get("provisioningState")),
+        "node_image_version": _image_version(_under(storage, "imageReference")) or image,
+        "created": moment(properties.get("timeCreated")),
+    }
 
 
 def _image_version(reference: Body) -> str | None:
     """An instance's own image as AKS writes image versions (gallery-image-version): its pool may be newer already."""
-    found = _GALLERY_IMAGE.fullmatch(_text(reference.get("id")))
+    found = _GALLERY_IMAGE.fullmatch(text_of(reference.get("id")))
     return "-".join(found.groups()) if found is not None else None
 
 
@@ -367,7 +375,7 @@ def moment(value: object) -> datetime | None:
         return None
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
     """A text, number or truth value of Azure's as text that can be shown; empty for anything else."""
     return plain(str(value)) if isinstance(value, str | int | float) else ""
 
@@ -384,7 +392,7 @@ def _lowered(body: Body) -> Body:
 
 
 def _either(body: Body, first: str, second: str) -> str | None:
-    return _text(body.get(first)) or _text(body.get(second)) or None
+    return text_of(body.get(first)) or text_of(body.get(second)) or None
 
 
 def precheck(node: Node) -> Problem | None:

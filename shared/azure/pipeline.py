@@ -1,4 +1,4 @@
-"""The one HTTP pipeline under all of the SDK's clients: one token, one connection pool, one throttle.
+"""The one HTTP pipeline, of the SDK's parts: one token, one connection pool, one throttle.
 
 It leaves out four of the SDK's usual policies on purpose: redirects (Resource Manager's calls have none, and a token
 must not follow one), automatic registration of resource providers (an audit changes nothing in a subscription),
@@ -7,18 +7,25 @@ and both logging policies (addresses of results are signed).
 
 from __future__ import annotations
 
-import json
-import math
+import asyncio
 import ssl
 import time
-import zlib
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-from azure.core.exceptions import AzureError, StreamClosedError, StreamConsumedError
+from azure.core.exceptions import (
+    AzureError,
+    HttpResponseError,
+    ServiceRequestError,
+    ServiceRequestTimeoutError,
+    ServiceResponseError,
+    ServiceResponseTimeoutError,
+    StreamClosedError,
+    StreamConsumedError,
+)
 from azure.core.pipeline import AsyncPipeline, PipelineRequest, PipelineResponse
 from azure.core.pipeline.policies import (
     AsyncHTTPPolicy,
@@ -28,12 +35,11 @@ from azure.core.pipeline.policies import (
     UserAgentPolicy,
 )
 from azure.core.pipeline.transport import AioHttpTransport
-from azure.core.polling import AsyncPollingMethod
 from azure.core.rest import AsyncHttpResponse, HttpRequest
 from azure.mgmt.core.policies import AsyncARMChallengeAuthenticationPolicy
 
 from shared.azure.problems import Fault, response_fault, word
-from shared.azure.throttle import DEFAULT_PAUSE, LONGEST_PAUSE, Call, Throttle, classify, retry_after
+from shared.azure.throttle import LONGEST_PAUSE, Call, Throttle, classify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,11 +50,10 @@ if TYPE_CHECKING:
 REGION = "throttle_region"
 # The option of a call that waits for its turn under the rate limits at most so many seconds.
 MOST_WAIT = "throttle_most_wait"
-# The option of a call whose answers with an error status are wanted as they are.
-AS_IT_IS = "as_it_is"
 
 _CONNECT_SECONDS = 15
 _READ_SECONDS = 60
+_WHOLE_SECONDS = 180.0
 
 _Request = PipelineRequest[HttpRequest]
 _Response = PipelineResponse[HttpRequest, AsyncHttpResponse]
@@ -64,15 +69,6 @@ class HeldBackError(AzureError):
     def __init__(self, seconds: float) -> None:
         super().__init__("held back by our own limits")
         self.seconds = seconds
-
-
-class RefusedError(AzureError):
-    """An answer that is not what was asked for, judged before the SDK's models see it. `asked`: seconds to wait."""
-
-    def __init__(self, fault: Fault, asked: float = 0.0) -> None:
-        super().__init__(fault.message)
-        self.fault = fault
-        self.asked = asked
 
 
 async def content_of(response: AsyncHttpResponse) -> bytes:
@@ -92,54 +88,6 @@ def same_service(url: str, endpoint: str) -> bool:
     except ValueError:
         return False
     return same_port and (target.hostname == home.hostname or target.hostname.endswith("." + home.hostname))
-
-
-class _Refusals(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
-    """Raises RefusedError for an error status, and for a list that is none.
-
-    The SDK would try its own error model on whatever body there is (and log a traceback where that fails), and would
-    take a page without `value` for an empty one.
-    """
-
-    async def send(self, request: _Request) -> _Response:
-        as_it_is = request.context.options.pop(AS_IT_IS, False)
-        a_list = request.http_request.method == "GET"
-        try:
-            response = await self.next.send(request)
-            answer = response.http_response
-            refused = not 200 <= answer.status_code < 300
-            # What is left to the SDK is left unread, too: it cannot read an empty body a second time.
-            content = await content_of(answer) if refused or a_list else b""
-        except zlib.error as error:
-            raise RefusedError(Fault(None, "malformed", f"a body that cannot be unpacked: {error}")) from None
-        if as_it_is:
-            return response
-        if refused:
-            asked = retry_after(_lower(answer.headers), datetime.now(UTC))
-            fault = response_fault(answer.status_code, content.decode("utf-8", "replace"))
-            raise RefusedError(fault, min(DEFAULT_PAUSE if asked is None else asked, LONGEST_PAUSE))
-        if answer.status_code not in ({200} if a_list else {200, 202}):
-            text = f"HTTP {answer.status_code}, which is no answer to this call"
-            raise RefusedError(Fault(answer.status_code, "malformed", text))
-        if a_list:
-            _check_page(content)
-        elif "Retry-After" in answer.headers:
-            # The SDK takes a number of seconds and fails for a date, which is allowed, although the call was accepted.
-            seconds = retry_after(_lower(answer.headers), datetime.now(UTC))
-            answer.headers["Retry-After"] = str(math.ceil(min(seconds or 0, LONGEST_PAUSE)))
-        return response
-
-
-def _check_page(content: bytes) -> None:
-    """Raises RefusedError where an answer is not a page of a list."""
-    try:
-        page: object = json.loads(content)
-    except (ValueError, RecursionError):
-        raise RefusedError(Fault(None, "malformed", f"{len(content)} bytes that are not JSON")) from None
-    if not isinstance(page, dict) or not isinstance(page.get("value"), list):
-        raise RefusedError(Fault(None, "malformed", "a list without its value"))
-    if not isinstance(page.get("nextLink"), str | None):
-        raise RefusedError(Fault(None, "malformed", "a list whose next page has no address"))
 
 
 class _FreshToken(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
@@ -174,7 +122,7 @@ class _Retry(AsyncRetryPolicy[HttpRequest, AsyncHttpResponse]):
         return None if asked is None else min(asked, LONGEST_PAUSE)
 
 
-def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+def lower(headers: Mapping[str, str]) -> dict[str, str]:
     """Headers with lower-case names; repeated ones joined by commas."""
     joined: dict[str, str] = {}
     for name, value in headers.items():
@@ -200,11 +148,22 @@ class _Throttled(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
         if held := await self._throttle.take(call, request.context.get(MOST_WAIT)):
             raise HeldBackError(held)
         sent = time.monotonic()
-        response = await self.next.send(request)
-        answer = response.http_response
-        if answer.status_code == 429 and not await _over_a_limit(answer):
-            return response
-        self._throttle.answered(call, answer.status_code, _lower(answer.headers), time.monotonic() - sent)
+        learned = False
+        try:
+            # The transport's own limit is on each read alone: an answer that drips would hold a call for ever.
+            async with asyncio.timeout(_WHOLE_SECONDS):
+                response = await self.next.send(request)
+            answer = response.http_response
+            if answer.status_code != 429 or await _over_a_limit(answer):
+                learned = True
+                seconds = time.monotonic() - sent
+                self._throttle.answered(call, answer.status_code, lower(answer.headers), seconds)
+        except TimeoutError:
+            text = f"the answer was not whole after {_WHOLE_SECONDS:g} s"
+            raise ServiceResponseTimeoutError(text) from None
+        finally:
+            if not learned:
+                self._throttle.unanswered(call)
         return response
 
 
@@ -214,22 +173,53 @@ async def _over_a_limit(answer: AsyncHttpResponse) -> bool:
     return word(fault) == "throttled"
 
 
-class FirstAnswer(AsyncPollingMethod[None]):
-    """A polling method that does not poll: it keeps the answer that accepted the operation."""
+def fault_of(error: AzureError) -> Fault:
+    """The fault behind an exception of the SDK or of this pipeline."""
+    match error:
+        # An answer of Resource Manager is none, whatever it says: this is the token's service.
+        case HttpResponseError():
+            return Fault(None, "credential", error.message.partition("\n")[0])
+        case ServiceRequestTimeoutError():
+            return Fault(None, "unreachable", error.message)
+        case ServiceRequestError(inner_exception=aiohttp.ClientConnectorCertificateError()):
+            return Fault(None, "untrusted", error.message)
+        case ServiceRequestError(inner_exception=aiohttp.ClientConnectorError()):
+            return Fault(None, "unreachable", error.message)
+        # The transport calls a connection that broke in the middle a request error too: it may have arrived.
+        case ServiceRequestError() | ServiceResponseError():
+            return Fault(None, "connection_lost", error.message or "no answer in time")
+        case ForeignHostError():
+            return Fault(None, "foreign_host", error.message)
+        case _:
+            return Fault(None, "other", error.message)
 
-    def __init__(self) -> None:
-        self.status_code = 0
-        self.headers: Mapping[str, str] = {}
-        self.content = b""
 
-    def initialize(
-        self,
-        client: Any,  # noqa: ARG002 - the SDK names the arguments
-        initial_response: Any,
-        deserialization_callback: Any,  # noqa: ARG002
-    ) -> None:
-        answer = initial_response.http_response
-        self.status_code, self.headers, self.content = answer.status_code, answer.headers, answer.content
+class _Transport(AioHttpTransport):  # type: ignore[misc]  # the SDK exports it without its type
+    """The SDK's, with the environment's proxies read once: aiohttp would read them, and `.netrc`, at every call, which
+    costs 0.5 ms and two threads' work."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        super().__init__(
+            session=session,
+            session_owner=False,
+            connection_timeout=_CONNECT_SECONDS,
+            read_timeout=_READ_SECONDS,
+            use_env_settings=False,
+        )
+        self._proxies = getproxies()
+        self._known: dict[tuple[str, str], str | None] = {}
+
+    async def send(self, request: Any, *, stream: bool = False, proxies: Any = None, **config: Any) -> Any:
+        """Send a request, by the proxy that the environment names for its host. As the SDK's."""
+        parts = urlsplit(request.url)
+        place = (parts.scheme, parts.netloc)
+        if place not in self._known:
+            # The port counts in no_proxy; credentials in an address do not.
+            by_itself = proxy_bypass(parts.netloc.rpartition("@")[2])
+            self._known[place] = None if by_itself else self._proxies.get(parts.scheme)
+        if proxies is None and (proxy := self._known[place]) is not None:
+            config["proxy"] = proxy
+        return await super().send(request, stream=stream, proxies=proxies, **config)
 
 
 def open_transport() -> AioHttpTransport:
@@ -240,24 +230,20 @@ def open_transport() -> AioHttpTransport:
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(ssl=ssl.create_default_context()),
         cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=True,
         auto_decompress=False,
     )
-    return AioHttpTransport(
-        session=session, session_owner=False, connection_timeout=_CONNECT_SECONDS, read_timeout=_READ_SECONDS
-    )
+    return _Transport(session)
 
 
 def build(
     transport: AioHttpTransport, credential: AsyncTokenCredential, endpoint: str, scope: str, throttle: Throttle
 ) -> AsyncPipeline[HttpRequest, AsyncHttpResponse]:
-    """The pipeline: refusals, host check, bounded retries of reads, one fresh token, throttle, token, transport."""
+    """The pipeline: host check, bounded retries of reads, one fresh token, throttle, token, transport."""
     return AsyncPipeline(
         transport,
         [
             RequestIdPolicy(),
             UserAgentPolicy("aks-kubelet-guard"),
-            _Refusals(),
             _OnlyResourceManager(endpoint),
             _Retry(retry_total=4, retry_backoff_max=30),
             _FreshToken(),

@@ -9,15 +9,11 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from shared.azure.refusals import CODES, SENTENCES
 from shared.errors import GuardError
 from shared.models import Problem, Status
 from shared.plain import plain
-
-if TYPE_CHECKING:
-    from azure.core.exceptions import AzureError
 
 _LONGEST_MESSAGE = 400
 # Azure's longest messages list API versions and locations.
@@ -403,39 +399,3 @@ def response_fault(status: int, text: str) -> Fault:
         return Fault(status, "", f"HTTP {status}: {words}" if words else f"HTTP {status}")
     code, message = body_error(body) or ("", "")
     return Fault(status, code, message or f"HTTP {status}")
-
-
-def fault_of(error: AzureError) -> Fault:
-    """The fault behind an exception of the SDK or of our pipeline."""
-    from aiohttp import ClientConnectorCertificateError, ClientConnectorError
-    from azure.core.exceptions import (
-        DecodeError,
-        HttpResponseError,
-        ServiceRequestError,
-        ServiceRequestTimeoutError,
-        ServiceResponseError,
-    )
-
-    from shared.azure.pipeline import ForeignHostError, RefusedError
-
-    match error:
-        case RefusedError():
-            return error.fault
-        case DecodeError():
-            return Fault(None, "malformed", error.message)
-        # Resource Manager's own refusals never become exceptions of the SDK: this is the token's service.
-        case HttpResponseError():
-            return Fault(None, "credential", error.message.partition("\n")[0])
-        case ServiceRequestTimeoutError():
-            return Fault(None, "unreachable", error.message)
-        case ServiceRequestError(inner_exception=ClientConnectorCertificateError()):
-            return Fault(None, "untrusted", error.message)
-        case ServiceRequestError(inner_exception=ClientConnectorError()):
-            return Fault(None, "unreachable", error.message)
-        # The transport calls a connection that broke in the middle a request error too: it may have arrived.
-        case ServiceRequestError() | ServiceResponseError():
-            return Fault(None, "connection_lost", error.message or "no answer in time")
-        case ForeignHostError():
-            return Fault(None, "foreign_host", error.message)
-        case _:
-            return Fault(None, "other", error.message)

@@ -9,29 +9,26 @@ from __future__ import annotations
 import base64
 import json
 import random
-import zlib
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from shared.azure.problems import Fault, Target, body_error, fault_of, judge, passing, response_fault, word
+from shared.azure.arm import HeldBack, Refusal, Reply, refusal_of
+from shared.azure.operations import POLL_ACTION, RUN_COMMAND
+from shared.azure.problems import Fault, Target, body_error, judge, passing, response_fault, word
 from shared.azure.refusals import WAITED_FOR
-from shared.azure.throttle import LONGEST_PAUSE, retry_after
-from shared.azure.versions import Provider
 from shared.models import Node, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from shared.azure.client import Azure
+    from shared.azure.arm import Arm
+    from shared.settings import Settings
 
 # The extension's limit on the script, counted on its base64 text.
 SCRIPT_LIMIT = 256 * 1024
 # What the extension returns of each stream at most: its last bytes.
 STREAM_LIMIT = 4096
-
-_ACTION = "Microsoft.Compute/virtualMachineScaleSets/virtualMachines/runCommand/action"
-_POLL_ACTION = "Microsoft.Compute/locations/operations/read"
 
 # A result is 8 KiB of output, each byte of which JSON may write as six, in some more JSON; nothing bigger is read.
 _LONGEST_ANSWER = 1 << 17
@@ -83,17 +80,23 @@ Ended = CommandResult | Problem
 """How a command ends."""
 
 
-async def start(azure: Azure, node: Node, script: str, before: Pending | None, first_look: float) -> Pending | Ended:
+async def start(
+    arm: Arm, node: Node, script: str, before: Pending | None, first_look: float, *, harmless: bool = False
+) -> Pending | Ended:
     """Try once to start `script` on `node`; `before` is what the last try gave.
 
     A command that Azure took comes with its `url`, due `first_look` seconds after (later where Azure asks for it). One
-    without was certainly not taken (the node is busy or coming up, over a rate limit, no connection, no token) and may
-    be tried again when it is due: a busy node for `busy_wait_seconds`, Azure that is away for AWAY_SECONDS. Raises
-    ValueError where the script is too long for the extension, which would drop it silently.
+    without was not taken (the node is busy or coming up, over a rate limit, no connection, no token) and may be tried
+    again when it is due: a busy node for `busy_wait_seconds`, Azure that is away for AWAY_SECONDS.
+
+    Where no answer says whether Azure took it (5xx, a connection that broke, an answer that cannot be read), that is an
+    end: a problem that `may_have_run`. Not so for a script that is `harmless` to run twice: then it is Azure that is
+    away, and a first one that was taken after all makes the node busy, which is waited for. Raises ValueError where the
+    script is too long for the extension, which would drop it silently.
     """
     if len(base64.b64encode(script.encode())) > SCRIPT_LIMIT:
         raise ValueError(f"the script has {len(script.encode())} bytes; its base64 text may have {SCRIPT_LIMIT}")
-    outcome = await _post(azure, node, script)
+    outcome = await _post(arm, node, script)
     now = datetime.now(UTC)
     match outcome:
         case CommandResult():
@@ -101,14 +104,16 @@ async def start(azure: Azure, node: Node, script: str, before: Pending | None, f
         case _Accepted():
             due = now + timedelta(seconds=max(first_look, outcome.look_after))
             return Pending(due, before.since if before is not None else now, outcome.url, now)
-        case _HeldBack():
+        case HeldBack():
             return replace(before or Pending(now, now), due=now + timedelta(seconds=outcome.seconds))
-    target = Target("the node", _ACTION, node.id)
-    return _untaken(azure, before, outcome, now) or _start_problem(outcome, target)
+    target = Target("the node", RUN_COMMAND.action, node.id)
+    return _untaken(arm.settings, before, outcome, now, harmless) or _start_problem(outcome, target)
 
 
-def _untaken(azure: Azure, before: Pending | None, refused: _Refusal, now: datetime) -> Pending | None:
-    """When to try again what Azure has not taken; None where that is no use (any more)."""
+def _untaken(
+    settings: Settings, before: Pending | None, refused: Refusal, now: datetime, harmless: bool
+) -> Pending | None:
+    """When to try again what Azure has not taken, or what may be sent twice; None where that is no use (any more)."""
     met = word(refused.fault)
     tries = before.tries + 1 if before is not None else 1
     # Jitter: waiters must not march in step.
@@ -116,17 +121,21 @@ def _untaken(azure: Azure, before: Pending | None, refused: _Refusal, now: datet
     if met in WAITED_FOR:
         was_busy = before is not None and before.tries > 0 and before.away_since is None
         since = before.since if before is not None and was_busy else now
-        left = azure.settings.busy_wait_seconds - (now - since).total_seconds()
-        step = min(max(azure.settings.command_seconds / 2, 0.1) * 1.5 ** min(tries - 1, 20), 30.0) * jitter
+        left = settings.busy_wait_seconds - (now - since).total_seconds()
+        step = min(max(settings.command_seconds / 2, 0.1) * 1.5 ** min(tries - 1, 20), 30.0) * jitter
         return Pending(now + timedelta(seconds=min(left, step)), since, tries=tries) if left > 0 else None
-    if met in {"throttled", "unreachable", "credential"}:
+    if met == "unauthorized":
+        refusals = before.refusals + 1 if before is not None else 1
+        due = now + timedelta(seconds=jitter)
+        return Pending(due, now, tries=tries, refusals=refusals) if refusals < _PATIENCE else None
+    # A 5xx whose code is none of Azure's own troubles is an answer about the node.
+    unknown = met == "malformed" or passing(refused.fault)
+    if met in {"throttled", "unreachable", "credential"} or (harmless and unknown):
         away = before.away_since if before is not None and before.away_since is not None else now
         if (now - away).total_seconds() >= AWAY_SECONDS:
             return None
-        step = refused.asked if met == "throttled" else _pause(now - away) * jitter
+        step = refused.asked if met == "throttled" else max(refused.asked, _pause(now - away) * jitter)
         return Pending(now + timedelta(seconds=step), now, tries=tries, away_since=away)
-    if met == "unauthorized" and (refusals := before.refusals + 1 if before is not None else 1) < _PATIENCE:
-        return Pending(now + timedelta(seconds=jitter), now, tries=tries, refusals=refusals)
     return None
 
 
@@ -135,7 +144,7 @@ def _pause(away: timedelta) -> float:
     return min(max(away.total_seconds() / 3, 1.0), 30.0)
 
 
-def _start_problem(refused: _Refusal, target: Target) -> Problem:
+def _start_problem(refused: Refusal, target: Target) -> Problem:
     """Judge a refused start; say so where the command may have been started although no answer says it."""
     fault = refused.fault
     met = word(fault)
@@ -157,73 +166,37 @@ class _Accepted:
     look_after: float
 
 
-@dataclass(frozen=True, slots=True)
-class _HeldBack:
-    """Nothing was sent: our own limits give no turn in time."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Refusal:
-    """A fault, and the seconds that Azure asks to wait."""
-
-    fault: Fault
-    asked: float = 0.0
-
-
-async def _post(azure: Azure, node: Node, script: str) -> _Accepted | CommandResult | _HeldBack | _Refusal:
-    """One POST; another at once only where this cloud does not know the API version, which it did not take."""
-    while True:
-        version = azure.versions.of(Provider.COMPUTE)
-        outcome = await _post_as(azure, node, script, version)
-        if not isinstance(outcome, _Refusal) or not azure.versions.another(Provider.COMPUTE, version, outcome.fault):
-            return outcome
-
-
-async def _post_as(
-    azure: Azure, node: Node, script: str, version: str
-) -> _Accepted | CommandResult | _HeldBack | _Refusal:
-    from azure.core.exceptions import AzureError
-    from azure.mgmt.compute.models import RunCommandInput
-
-    from shared.azure.pipeline import FirstAnswer, HeldBackError, RefusedError
-
-    first = FirstAnswer()
-    try:
-        await azure.compute(node.subscription).virtual_machine_scale_set_vms.begin_run_command(
-            node.node_resource_group,
-            node.scale_set,
-            node.instance_id,
-            RunCommandInput(command_id="RunShellScript", script=[script]),
-            polling=first,
-            api_version=version,
-            throttle_region=node.location,
-            throttle_most_wait=MOST_WAIT,
-        )
-    except HeldBackError as error:
-        return _HeldBack(error.seconds)
-    except RefusedError as error:
-        return _Refusal(error.fault, error.asked)
-    except AzureError as error:
-        return _Refusal(fault_of(error))
-    except zlib.error as error:
-        return _Refusal(Fault(None, "malformed", f"a body that cannot be unpacked: {error}"))
-    headers = {name.lower(): value for name, value in first.headers.items()}
+async def _post(arm: Arm, node: Node, script: str) -> _Accepted | CommandResult | HeldBack | Refusal:
+    reply = await arm.post(
+        RUN_COMMAND,
+        {"commandId": "RunShellScript", "script": [script]},
+        node.location,
+        MOST_WAIT,
+        subscription=node.subscription,
+        group=node.node_resource_group,
+        set=node.scale_set,
+        instance=node.instance_id,
+    )
+    if not isinstance(reply, Reply):
+        return reply
+    if (refused := refusal_of(reply)) is not None:
+        return refused
+    if reply.status not in {200, 202}:
+        return Refusal(Fault(reply.status, "malformed", f"HTTP {reply.status}, which is no answer to this call"))
     # `Location` ends as the result itself; the other address would need a second read for it.
-    if url := headers.get("location") or headers.get("azure-asyncoperation"):
-        return _Accepted(url, min(retry_after(headers, datetime.now(UTC)) or 0.0, LONGEST_PAUSE))
+    if url := reply.headers.get("location") or reply.headers.get("azure-asyncoperation"):
+        return _Accepted(url, reply.asked)
     # The specification allows the result at once.
-    answer = read_answer(first.status_code, first.content)
+    answer = read_answer(reply.status, reply.content)
     if isinstance(answer, CommandResult):
         return answer
     if answer is None or answer.code == "malformed":
         text = "the command was accepted without its result or an address to ask for it"
-        return _Refusal(Fault(None, "malformed", text))
-    return _Refusal(replace(answer, status=first.status_code))
+        return Refusal(Fault(None, "malformed", text))
+    return Refusal(replace(answer, status=reply.status))
 
 
-async def look(azure: Azure, node: Node, pending: Pending) -> Pending | Ended:
+async def look(arm: Arm, node: Node, pending: Pending) -> Pending | Ended:
     """Look once at a started command: its result, its problem, or when to look again.
 
     Our own deadline (counted from its start) ends it only where Azure says at or after it that it is still going. Azure
@@ -233,20 +206,22 @@ async def look(azure: Azure, node: Node, pending: Pending) -> Pending | Ended:
     """
     if pending.started is None or not pending.url:
         raise ValueError("a command that was not started cannot be looked at")
-    answer, asked = await _look(azure, pending.url)
+    reply = await arm.look(pending.url, MOST_WAIT)
     now = datetime.now(UTC)
+    if isinstance(reply, HeldBack):
+        return replace(pending, due=now + timedelta(seconds=reply.seconds))
+    answer = read_answer(reply.status, reply.content) if isinstance(reply, Reply) else reply.fault
     if isinstance(answer, CommandResult):
         return answer
-    if isinstance(answer, _HeldBack):
-        return replace(pending, due=now + timedelta(seconds=answer.seconds))
-    settings = azure.settings
+    asked = reply.asked
+    settings = arm.settings
     end = pending.started + timedelta(seconds=settings.command_deadline_seconds)
     step = _step(settings.command_seconds, now - pending.started, pending.looks)
     due = now + timedelta(seconds=max(step, asked))
     if now < end:  # a last look comes at the deadline, and not much later
         due = min(due, max(end, now + timedelta(seconds=asked)))
     looked = replace(pending, due=due, looks=pending.looks + 1, refusals=0, away_since=None)
-    target = Target("the node", _POLL_ACTION, f"/subscriptions/{node.subscription}")
+    target = Target("the node", POLL_ACTION, f"/subscriptions/{node.subscription}")
     limit = f"it took longer than {settings.command_deadline_seconds:g} s"
     if answer is None:
         return looked if now < end else _look_problem(Fault(None, "deadline", f"{limit}."), target)
@@ -271,24 +246,6 @@ def _step(command_seconds: float, age: timedelta, looks: int) -> float:
 
 def _look_problem(fault: Fault, target: Target) -> Problem:
     return replace(judge(fault, target), may_have_run=True)
-
-
-async def _look(azure: Azure, url: str) -> tuple[CommandResult | Fault | _HeldBack | None, float]:
-    """One look: the result, a fault or None (still going), and the seconds that Azure asks to wait."""
-    from azure.core.exceptions import AzureError
-
-    from shared.azure.pipeline import HeldBackError, content_of
-
-    try:
-        response = await azure.get_as_it_is(url, MOST_WAIT)
-        content = await content_of(response)
-    except HeldBackError as error:
-        return _HeldBack(error.seconds), 0.0
-    except AzureError as error:
-        return fault_of(error), 0.0
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    asked = min(retry_after(headers, datetime.now(UTC)) or 0.0, LONGEST_PAUSE)
-    return read_answer(response.status_code, content), asked
 
 
 def read_answer(status: int, body: bytes) -> CommandResult | Fault | None:
@@ -378,4 +335,4 @@ def split_message(message: str) -> CommandResult | None:
 
 def _fits(stream: str) -> bool:
     # A tail may begin inside a character, which arrives as one or more replacement characters for single bytes.
-    return sum(1 if letter == "\ufffd" else len(letter.encode("utf-8", "replace")) for letter in stream) <= STREAM_LIMIT
+    return len(stream.encode("utf-8", "replace")) - 2 * stream.count("\ufffd") <= STREAM_LIMIT

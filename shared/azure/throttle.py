@@ -27,6 +27,16 @@ LONGEST_PAUSE = 300.0
 # More buckets than this, and the full ones (nothing to remember) are dropped: they are made anew when needed.
 _KEEP_BUCKETS = 20_000
 
+# What part of a new bucket is given before Azure has said what is left, and how many times as much must be left as is
+# on its way before that is believed.
+_FIRST = 0.25
+_FEW = 10
+
+# Who is sent away before the first calls are answered comes again after this many seconds.
+_FIRST_ANSWERS = 2.0
+# Who is sent away comes so much sooner than its turn is expected, so that somebody is there when there is room.
+_CROWD = 0.9
+
 # Who is sent away comes again after this many seconds at the soonest.
 _LEAST_AWAY = 0.05
 
@@ -47,7 +57,10 @@ RATES: Mapping[str, Rate] = {
     "compute/get-operation": Rate(15_000, 5_000 / 60),
     "compute/high-cost-get": Rate(1_080, 360 / 60),
     "resource/update-vms": Rate(12, 4 / 60),
+    "resource/get-vms": Rate(36, 12 / 60),
     "resource/get-operation": Rate(45, 15 / 60),
+    # Resource Graph counts windows (15 queries in 5 seconds): no window has more than these.
+    "graph/queries": Rate(5, 2),
 }
 
 
@@ -57,25 +70,31 @@ def share_of(rate: Rate, share: float) -> Rate:
 
 
 class Bucket:
-    """A token bucket. Pure: the caller says what time it is, in seconds of any clock that never runs backwards."""
+    """A token bucket. Pure: the caller says what time it is, in seconds of any clock that never runs backwards.
 
-    __slots__ = ("_level", "_rate", "_stamp")
+    It is full when it is made, but of what it holds only the part `first` is given before `trust` says that Azure has
+    the rest as well: another process, which knows as little, may just be using it up.
+    """
 
-    def __init__(self, rate: Rate, now: float) -> None:
+    __slots__ = ("_level", "_rate", "_stamp", "_unproved")
+
+    def __init__(self, rate: Rate, now: float, first: float = 1.0) -> None:
         self._rate = rate
-        self._level = rate.capacity
+        self._level = max(1.0, rate.capacity * first)
+        self._unproved = rate.capacity - self._level
         self._stamp = now
 
     def _refill(self, now: float) -> None:
         # A stamp in the future is a pause: nothing flows in until then.
         if now > self._stamp:
-            self._level = min(self._rate.capacity, self._level + (now - self._stamp) * self._rate.per_second)
+            most = self._rate.capacity - self._unproved
+            self._level = min(most, self._level + (now - self._stamp) * self._rate.per_second)
             self._stamp = now
 
     def level(self, now: float) -> float:
         """The tokens that are there now; none during a pause."""
         self._refill(now)
-        return self._level if self._stamp <= now else 0.0
+        return max(0.0, self._level) if self._stamp <= now else 0.0
 
     def delay(self, now: float, tokens: float = 1.0) -> float:
         """Seconds until so many tokens are there; 0 when they are."""
@@ -97,9 +116,19 @@ class Bucket:
         self._level -= 1
 
     def lower(self, now: float, remaining: float) -> None:
-        """Believe Azure where it says that fewer calls remain than the bucket holds."""
+        """Believe Azure where it says that fewer calls remain for us than the bucket holds.
+
+        Below zero others are taking what was kept back for them: then nothing is given until as much has flowed in.
+        """
         self._refill(now)
-        self._level = min(self._level, max(0.0, remaining))
+        self._level = min(self._level, remaining)
+
+    def trust(self, now: float, level: float) -> None:
+        """Fill up to `level`, as far as it is with what was there from the first and was not given yet."""
+        self._refill(now)
+        more = min(self._unproved, max(0.0, level - self._level))
+        self._level += more
+        self._unproved -= more
 
     def pause(self, now: float, seconds: float) -> None:
         """Give nothing for `seconds`, then one token, and from then on what flows in."""
@@ -138,8 +167,18 @@ _KINDS: tuple[tuple[str, str, re.Pattern[str]], ...] = (
         "clusters",
         re.compile(rf"/subscriptions/{_GUID}/providers/microsoft\.containerservice/managedclusters"),
     ),
+    (
+        "GET",
+        "cluster",
+        re.compile(
+            rf"/subscriptions/{_GUID}/resourcegroups/[^/]+/providers/microsoft\.containerservice/managedclusters/[^/]+"
+        ),
+    ),
+    ("POST", "graph", re.compile(r"/providers/microsoft\.resourcegraph/resources")),
+    ("GET", "descendants", re.compile(r"/providers/microsoft\.management/managementgroups/[^/]+/descendants")),
     ("GET", "scale_sets", re.compile(_SCALE_SETS)),
     ("GET", "instances", re.compile(rf"{_SCALE_SETS}/[^/]+/virtualmachines")),
+    ("GET", "instance", re.compile(rf"{_SCALE_SETS}/[^/]+/virtualmachines/[^/]+")),
     ("POST", "run_command", re.compile(rf"{_SCALE_SETS}/[^/]+/virtualmachines/[^/]+/runcommand")),
     (
         "GET",
@@ -158,6 +197,7 @@ _SUBSCRIPTION = re.compile(rf"/subscriptions/{_GUID}(?:/|$)")
 _COMPUTE = {
     "scale_sets": ("compute/high-cost-get", None),
     "instances": ("compute/get-vms", None),
+    "instance": ("compute/get-vms", "resource/get-vms"),
     "run_command": ("compute/update-vms", "resource/update-vms"),
     "poll": ("compute/get-operation", "resource/get-operation"),
 }
@@ -173,6 +213,8 @@ def classify(method: str, url: str, region: str) -> Call:
     kind, match = found if found is not None else ("other", _SUBSCRIPTION.match(path))
     groups = match.groupdict() if match is not None else {}
     subscription = groups.get("subscription") or ""
+    if kind == "graph":
+        return Call(kind, (Limit("graph/queries", ""),))
     arm = Limit("arm/reads" if method in {"GET", "HEAD"} else "arm/writes", subscription)
     if kind not in _COMPUTE:
         return Call(kind, (arm,))
@@ -219,6 +261,8 @@ def _remaining(headers: Mapping[str, str], call: Call) -> dict[Limit, int]:
     for limit in call.limits:
         if limit.name.startswith("arm/"):
             note(limit, headers.get(f"x-ms-ratelimit-remaining-subscription-{limit.name[4:]}", ""))
+        if limit.name.startswith("graph/"):
+            note(limit, headers.get("x-ms-user-quota-remaining", ""))
     # "Microsoft.Compute/<policy>;<count>", several of them separated by commas or as repeated headers.
     for entry in headers.get("x-ms-ratelimit-remaining-resource", "").split(","):
         policy, _, count = entry.partition(";")
@@ -242,11 +286,18 @@ class Stats:
 
 @dataclass(slots=True)
 class _Gate:
-    """A bucket, whose turn it is, how many wait for it, and until when its tokens are promised to who was sent away."""
+    """A bucket, and who stands before it.
+
+    Of the calls `waiting` have no token yet, `sent` no answer yet, `heard` were answered. `most_left` is the most that
+    Azure said was left, `promised` the time until which the tokens are promised to those who were sent away.
+    """
 
     bucket: Bucket
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     waiting: int = 0
+    sent: int = 0
+    heard: int = 0
+    most_left: int = 0
     promised: float = 0.0
 
 
@@ -299,9 +350,13 @@ class Throttle:
             now = self._clock()
             if narrow and len(self._narrow) >= _KEEP_BUCKETS:
                 self._narrow = {
-                    key: kept for key, kept in self._narrow.items() if kept.waiting or not kept.bucket.full(now)
+                    key: kept
+                    for key, kept in self._narrow.items()
+                    if kept.waiting or kept.sent or not kept.bucket.full(now)
                 }
-            gate = _Gate(Bucket(share_of(RATES[limit.name], self._share), now))
+            # No other process calls for the same node.
+            first = 1.0 if narrow else _FIRST
+            gate = _Gate(Bucket(share_of(RATES[limit.name], self._share), now, first))
             (self._narrow if narrow else self._gates)[limit] = gate
         return gate
 
@@ -333,6 +388,8 @@ class Throttle:
                 for gate in gates:
                     gate.waiting -= 1
                 self._held_back(self._clock() - now)
+        for gate in gates:
+            gate.sent += 1
         self._calls[call.kind] += 1
         return 0.0
 
@@ -357,8 +414,10 @@ class Throttle:
     def _sent_away(self, gates: Sequence[_Gate], now: float) -> float:
         """Seconds after which one who does not queue may come again. It is a hint: no token is held for it."""
         slowest = max(gates, key=lambda gate: gate.bucket.delay(now, 1.0 + gate.waiting))
+        if slowest.sent > slowest.heard:
+            return _FIRST_ANSWERS  # soon it is known how many more there are
         at = max(slowest.promised, now + slowest.bucket.delay(now, 1.0 + slowest.waiting))
-        slowest.promised = at + slowest.bucket.seconds_each
+        slowest.promised = at + slowest.bucket.seconds_each * _CROWD
         seconds = max(at - now, _LEAST_AWAY)
         self._held_back(seconds)
         return seconds
@@ -368,17 +427,34 @@ class Throttle:
             self._waits += 1
             self._wait_seconds += seconds
 
+    def unanswered(self, call: Call) -> None:
+        """A call that was sent has ended without an answer, or with none to learn from."""
+        for limit in call.limits:
+            gate = self._gate(limit)
+            gate.sent = max(0, gate.sent - 1)
+
     def answered(self, call: Call, status: int, headers: Mapping[str, str], seconds: float = 0.0) -> None:
         """Learn from an answer: `headers` has lower-case names, repeated ones joined by commas.
 
         `seconds` is how long ago the call was sent: what has flowed in since Azure counted is no reason to slow down.
         """
+        self.unanswered(call)
         now = self._clock()
         left = _remaining(headers, call)
-        for limit, count in left.items():
-            rate = RATES[limit.name]
-            kept_back = (1 - self._share) * rate.capacity
-            self._gate(limit).bucket.lower(now, count - kept_back + seconds * rate.per_second * self._share)
+        for limit in call.limits:
+            gate, rate = self._gate(limit), RATES[limit.name]
+            gate.heard += 1
+            if limit not in left:
+                gate.bucket.trust(now, rate.capacity)
+                continue
+            # A limit that Azure counts smaller than it is published must not look used up for ever.
+            gate.most_left = max(gate.most_left, left[limit])
+            kept_back = (1 - self._share) * min(rate.capacity, gate.most_left)
+            count = left[limit] - kept_back
+            gate.bucket.lower(now, count + seconds * rate.per_second * self._share)
+            # An early answer to a burst does not count the rest of it. Half: others see the same tokens.
+            if gate.sent * _FEW <= count - gate.sent:
+                gate.bucket.trust(now, (count - gate.sent) / 2)
         if status != 429:
             return
         self._refused += 1

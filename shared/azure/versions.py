@@ -25,12 +25,16 @@ class Provider(StrEnum):
     RESOURCES = "Microsoft.Resources"
     CONTAINERS = "Microsoft.ContainerService"
     COMPUTE = "Microsoft.Compute"
+    GRAPH = "Microsoft.ResourceGraph"
+    MANAGEMENT = "Microsoft.Management"
 
 
 PINNED = {
     Provider.RESOURCES: "2022-12-01",
     Provider.CONTAINERS: "2026-08-01",
     Provider.COMPUTE: "2026-04-01",
+    Provider.GRAPH: "2024-04-01",
+    Provider.MANAGEMENT: "2020-05-01",
 }
 """What the code was written and tested against."""
 

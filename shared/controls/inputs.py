@@ -6,13 +6,13 @@ import posixpath
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 from shared.controls.codes import Code
 from shared.controls.paths import absolute, absolute_directory
 from shared.controls.verdict import Trouble
-from shared.kubelet import Resolution, Source, config_paths, resolve
+from shared.kubelet import ConfigPaths, Resolution, Source, config_paths, resolve
 from shared.models import Evidence, File, Process
+from shared.remembered import Remembered
 
 # What the collector reads of one file.
 _MOST_BYTES = 65_536
@@ -24,6 +24,9 @@ _KUBELET_OF_ANY_NAME = re.compile(r"(kubelet|hyperkube)([-_.0-9].*)?", re.DOTALL
 
 DELETED = " (deleted)"
 """How the kernel ends the name of an executable that is no longer there (proc_pid_exe(5))."""
+
+_NODE_IP = re.compile(r"(--node-ip=)[0-9A-Fa-f.:,]{1,100}")
+_LABELS = ("--node-labels", "--node_labels")
 
 _RESTORE = "Restore what the command line names before anything restarts the kubelet."
 _REPORT = "Report this case, with the kubelet's command line."
@@ -59,7 +62,7 @@ def runs_kubelet(process: Process) -> bool:
 
 def inputs(argv: Sequence[str], evidence: Evidence, directory: str) -> Inputs | Trouble:
     """The files that a kubelet with this command line and working directory reads, all of them there in whole."""
-    named = config_paths(argv)
+    named = _NAMED.get(tuple(canonical(argv)), lambda: config_paths(argv), lambda _: 1_000 + sum(map(_size, argv)))
     config = absolute(named.config, directory) if named.config else ""
     if config and (trouble := _unread(config, "config file", evidence)):
         return trouble
@@ -105,6 +108,24 @@ def _not_whole(file: File) -> Trouble:
     return Trouble(Code.CONFIG_UNREADABLE, f"{file.path} is not text: it has NUL bytes", "Look at it on the node.")
 
 
+def canonical(argv: Sequence[str]) -> list[str]:
+    """The arguments with the address in `--node-ip=` blanked, where a kubelet makes the same of them.
+
+    AKS gives every node that flag with its own address (since Kubernetes 1.29), so that no two nodes of a pool have the
+    same arguments. It is the kubelet's own flag, whose text no setting depends on, and none of the kubelet's refusals.
+    It stays what it is where it may be something else: another flag's value, or no flag because of a `--` before it.
+    Its length, which counts for a limit, stays too.
+    """
+    arguments = list(argv)
+    for index in [index for index, argument in enumerate(argv) if argument.startswith("--node-ip=")]:
+        match = _NODE_IP.fullmatch(argv[index])
+        before = argv[index - 1] if index else ""
+        complete = not before.startswith("-") or (before.startswith("--") and "=" in before)
+        if index and match is not None and complete and "--" not in argv:
+            arguments[index] = match[1] + "0" * (match.end() - match.end(1))
+    return arguments
+
+
 def resolved(
     argv: Sequence[str], read: Inputs, evidence: Evidence, version: str | None, directory: str, *, starts: bool = False
 ) -> Resolution | Trouble:
@@ -114,15 +135,18 @@ def resolved(
     the running one it is known to have been. Label values are masked in evidence, and a masked one stands for a valid
     one: the kubelet runs with it.
     """
-    arguments = list(argv)
+    arguments = canonical(argv)
     for index, argument in enumerate(arguments):
+        if not argument.startswith(_LABELS):
+            continue
         name, has_value, _ = argument.partition("=")
         if name.replace("_", "-") == "--node-labels":
             at = index if has_value else index + 1
             arguments[at : at + 1] = [value.replace("*", "x") for value in arguments[at : at + 1]]
     files = tuple((path, evidence.files[path].text) for path in read.paths)
     absent = frozenset(path for path, there in evidence.exists.items() if starts and not there)
-    made, asked = _resolve(tuple(arguments), files, version, directory, read.dropins, absent)
+    key = (tuple(arguments), files, version, directory, read.dropins, absent)
+    made, asked = _RESOLVED.get(key, lambda: _resolve(*key), lambda found: _weight(key, found))
     if made.limit:
         return Trouble(Code.TOO_LARGE, made.limit, "Make the file simpler, or report this case.")
     unknown = [path for path in asked if path not in evidence.exists and path not in evidence.files]
@@ -131,7 +155,25 @@ def resolved(
     return made
 
 
-@lru_cache(maxsize=4)
+_Key = tuple[tuple[str, ...], tuple[tuple[str, str], ...], str | None, str, tuple[str, ...], frozenset[str]]
+
+# One look asks the same of every control, mostly of the running kubelet and of a restart; one pool of all its nodes.
+_RESOLVED: Remembered[_Key, tuple[Resolution, tuple[str, ...]]] = Remembered(entries=1024, weight=48 * 1024 * 1024)
+_NAMED: Remembered[tuple[str, ...], ConfigPaths] = Remembered(entries=1024, weight=8 * 1024 * 1024)
+
+
+def _size(text: str) -> int:
+    """Bytes of a text in memory, about."""
+    return 80 + (1 if text.isascii() else 4) * len(text)
+
+
+def _weight(key: _Key, made: tuple[Resolution, tuple[str, ...]]) -> int:
+    """Bytes, about: measured are 9,000 for a resolution of few flags, and up to 550 for each value of a file."""
+    arguments, files, _, _, dropins, absent = key
+    texts = (*arguments, *(text for _, text in files), *dropins, *absent, *made[1])
+    return 16_000 + 2 * sum(map(_size, texts)) + 600 * made[0].values_read
+
+
 def _resolve(
     argv: tuple[str, ...],
     files: tuple[tuple[str, str], ...],
@@ -140,10 +182,7 @@ def _resolve(
     dropins: tuple[str, ...],
     absent: frozenset[str],
 ) -> tuple[Resolution, tuple[str, ...]]:
-    """The resolution, and the files whose being there it depends on.
-
-    Remembered, since one look asks the same of every control, and mostly of the running kubelet and of a restart.
-    """
+    """The resolution, and the files whose being there it depends on."""
     asked: list[str] = []
 
     def exists(path: str) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from shared.models import Link
 
+# Of these, the ways are remembered; a node's own are shorter by far.
+_LONGEST_REMEMBERED = 128
 # Linux follows as many links in one path (path_resolution(7)).
 _MOST_LINKS = 40
 
@@ -37,6 +40,30 @@ def absolute_directory(path: str, directory: str = "/") -> str:
 
 def way(path: str, links: Mapping[str, Link]) -> Way:
     """The way of an absolute path through these links. A slash at its end makes the last component a directory."""
+    if len(path) <= _LONGEST_REMEMBERED:
+        straight, places = _without_links(path)
+        if links.keys().isdisjoint(places):
+            return straight
+    return _walked(path, links)
+
+
+@lru_cache(maxsize=1024)
+def _without_links(path: str) -> tuple[Way, frozenset[str]]:
+    """The way where no link is on it, and the places where none must be."""
+    found = _walked(path, {})
+    assert found.end is not None  # there are no links
+    return found, frozenset({*found.directories, found.end, *_passed(path)})
+
+
+def _passed(path: str) -> Iterator[str]:
+    """Every place at which the walk looks for a link; what `..` leaves again is one, too."""
+    here = "/"
+    for name in reversed(_components(path)):
+        here = posixpath.dirname(here) if name == ".." else posixpath.join(here, name)
+        yield here
+
+
+def _walked(path: str, links: Mapping[str, Link]) -> Way:
     ahead = _components(path)
     here = "/"
     met: list[str] = []

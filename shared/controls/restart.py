@@ -20,6 +20,7 @@ from shared.controls.running import unknown_version
 from shared.controls.verdict import Trouble
 from shared.kubelet import Resolution
 from shared.models import Condition, Evidence
+from shared.remembered import Remembered
 from shared.systemd import (
     MissingEnvironmentFile,
     ServiceRules,
@@ -73,7 +74,7 @@ def on_disk(evidence: Evidence, version: str | None) -> OnDisk | Trouble:
         rules = service_rules(fragment, dropins, unit_texts(evidence), systemd_version=evidence.systemd_version)
     except UnitError as error:
         return _refused(error)
-    argv = [argument.text for argument in command.argv]
+    argv = command.texts
     directory = working_directory(rules)
     read = inputs(argv, evidence, directory)
     if isinstance(read, Trouble):
@@ -89,11 +90,12 @@ def start(evidence: Evidence) -> StartCommand | Trouble:
     if not evidence.units:
         return Trouble(Code.UNPROVED, "systemd names no unit file for the kubelet")
     texts = unit_texts(evidence)
+    environments = sorted(_environment_files(evidence))
     missing = [path for path in evidence.units if path not in texts]
-    missing += [path for path in _environment_files(evidence) if path not in {*texts, *evidence.gone}]
+    missing += [path for path in environments if path not in texts and path not in evidence.gone]
     if missing:
         return Trouble(Code.UNPROVED, f"{missing[0]} was not collected")
-    for path in (*evidence.units, *_environment_files(evidence)):
+    for path in (*evidence.units, *environments):
         if path in evidence.files and not evidence.files[path].whole:
             return Trouble(Code.UNPROVED, f"{path} was not collected whole")
     fragment, *dropins = evidence.units
@@ -153,10 +155,19 @@ def _unsure(trouble: Trouble) -> Trouble:
     return Trouble(Code.UNPROVED, f"the unit was not changed since it started this kubelet, and yet: {trouble.reason}")
 
 
-def _environment_files(evidence: Evidence) -> set[str]:
+def _environment_files(evidence: Evidence) -> frozenset[str]:
     """The plain paths that the units name as environment files; a superset of what systemd reads does no harm."""
-    texts = [evidence.files[path].text for path in evidence.units if path in evidence.files]
-    return {path for text in texts for path in _ENVIRONMENT_FILE.findall(text)}
+    texts = tuple(evidence.files[path].text for path in evidence.units if path in evidence.files)
+    if not texts:
+        return frozenset()
+    return _NAMED.get(
+        texts,
+        lambda: frozenset(path for text in texts for path in _ENVIRONMENT_FILE.findall(text)),
+        lambda found: 500 + sum(80 + 4 * len(text) for text in (*texts, *found)),
+    )
+
+
+_NAMED: Remembered[tuple[str, ...], frozenset[str]] = Remembered(entries=256, weight=8 * 1024 * 1024)
 
 
 def _changed(evidence: Evidence) -> bool:
@@ -188,12 +199,12 @@ def _surprises(evidence: Evidence, made: OnDisk, version: str | None, changed: b
         return
     if process.executable.endswith(DELETED):
         yield f"{process.executable.removesuffix(DELETED)} was replaced since the kubelet started"
-    program = made.command.argv[0].text
+    program = made.command.texts[0]
     if program != re.sub("/+", "/", process.argv[0]):
         yield f"the unit starts {program}, and {process.argv[0]} runs"
     if posixpath.normpath(made.directory) != process.directory and _relative(made):
         yield f"the kubelet would start in {made.directory}, and runs in {process.directory}"
-    given = [argument.text for argument in made.command.argv[1:]]
+    given = made.command.texts[1:]
     if not changed and _comparable(given) != _comparable(process.argv[1:]):
         yield "the unit was not changed since the kubelet started, and gives other arguments than it runs with"
 
@@ -230,7 +241,7 @@ def _unmet(conditions: list[Condition]) -> Iterator[str]:
 
 def _comparable(arguments: Sequence[str]) -> list[str]:
     """Arguments as they can be compared where values were masked: by how many characters may differ with quoting."""
-    return [re.sub(r"\*+", "*", argument) for argument in arguments]
+    return [re.sub(r"\*+", "*", argument) if "**" in argument else argument for argument in arguments]
 
 
 def named_files(evidence: Evidence, made: OnDisk) -> Mapping[str, str]:

@@ -89,11 +89,14 @@ class Resolution:
     files_read: tuple[str, ...]
     modelled: bool
     limit: str
+    values_read: int
+    """How many values the files hold, those behind an alias each time they count."""
     _rules: Minor = field(repr=False)
     _config: Struct = field(repr=False)
     _origins: Origins = field(repr=False)
     _documents: tuple[tuple[Document, bool], ...] = field(repr=False)
     _flags: tuple[GivenFlag, ...] = field(repr=False)
+    _assignments: dict[str, tuple[Assignment, ...]] = field(default_factory=dict, repr=False, compare=False)
 
     def value(self, path: str) -> object:
         """The effective value: bool, int, float, str (a duration as Go prints it), list, dict, or None.
@@ -120,6 +123,12 @@ class Resolution:
         as files and flags could be read. A file's value that is not of the setting's type is given as it is, a null
         as None. Raises KeyError for a path that KubeletConfiguration does not have.
         """
+        known = self._assignments.get(path)
+        if known is None:
+            known = self._assignments[path] = self._assigned(path)
+        return known
+
+    def _assigned(self, path: str) -> tuple[Assignment, ...]:
         root = self._rules.configuration
         parts, kind = split_path(path, root)
         found: list[Assignment] = []
@@ -189,6 +198,7 @@ def resolve(
         files_read=tuple(start.files_read()),
         modelled=modelled,
         limit=limit,
+        values_read=start.budget.counted,
         _rules=rules,
         _config=start.config,
         _origins=start.origins,

@@ -42,6 +42,11 @@ class Budget:
         self._text = 0
         self._values = 0
 
+    @property
+    def counted(self) -> int:
+        """The values so far."""
+        return self._values
+
     @classmethod
     def arguments(cls, argv: Sequence[str]) -> None:
         """Raises LimitError where the command line is too long."""

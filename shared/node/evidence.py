@@ -12,11 +12,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from shared.models import Condition, Evidence, File, Health, Link, Listing, Mount, Process
 
 MAX_RECORDS = 2_048
 
+_LONGEST_USUAL_PATH = 128
 _HELD = {b"yes": True, b"no": False, b"unknown": None}
 _STAMP = re.compile(r"(?:[A-Z][a-z]{2} )?(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(?:\.(\d{1,6}))? UTC", re.ASCII)
 _VERSION = re.compile(r"v\d+\.\d+\.\d+(?:[-+][0-9A-Za-z.+-]+)?", re.ASCII)
@@ -304,6 +306,16 @@ def _text(raw: bytes) -> str:
 
 
 def _path(raw: bytes) -> str:
+    return _usual_path(raw) if len(raw) <= _LONGEST_USUAL_PATH else _plain_path(raw)
+
+
+@lru_cache(maxsize=2048)
+def _usual_path(raw: bytes) -> str:
+    """The same, remembered: a pool's nodes have the same paths."""
+    return _plain_path(raw)
+
+
+def _plain_path(raw: bytes) -> str:
     try:
         path = raw.decode("utf-8")
     except UnicodeDecodeError:

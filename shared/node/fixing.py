@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from importlib.resources import files
 
 from shared.models import File
@@ -282,7 +283,14 @@ def _differences(
 
 def _common(one: bytes, other: bytes) -> int:
     """How many bytes two texts have in common at their start."""
-    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    same, most = 0, min(len(one), len(other))
+    while same < most:
+        middle = (same + most + 1) // 2
+        if one[same:middle] == other[same:middle]:
+            same = middle
+        else:
+            most = middle - 1
+    return same
 
 
 def _masked(text: bytes, splice: Splice) -> bool:
@@ -338,5 +346,6 @@ def _digest(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()
 
 
+@cache
 def _source(name: str) -> str:
     return files(__package__).joinpath(name).read_text("utf-8")

@@ -18,6 +18,7 @@ import re
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 
 from shared.controls import CONTROLS
@@ -83,6 +84,7 @@ def nonce_line(nonce: str) -> str:
     return f"nonce={nonce}\n"
 
 
+@cache
 def collect_source() -> str:
     """The collector's text, for a script that sets `first`, `report` and `nonce` before it."""
     settings = sorted({control.setting for control in CONTROLS})

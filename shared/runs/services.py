@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from shared.azure import Azure, Stats
 from shared.models import Finding, Run
 from shared.runs.model.batch import Costs
 from shared.settings import Settings
 from shared.store import Store
+
+log = logging.getLogger(__name__)
 
 
 def _silent(*_: object) -> None:
@@ -37,7 +41,7 @@ class Services:
     """One process's connections.
 
     `on_found` hears how many nodes were found, `on_findings` of each that is done, `on_run` of a run that ended or
-    waits for an approval.
+    waits for an approval. What goes wrong with whoever hears of it is logged, and does not concern the run.
     """
 
     azure: Azure
@@ -51,4 +55,23 @@ class Services:
     def costs(self) -> Costs:
         """What Azure has cost since this was last asked."""
         return self.meter.since(self.azure.stats)
-import shared.azure.shim  # noqa
+
+    def tell_found(self, nodes: int) -> None:
+        """Say that so many nodes were found."""
+        _tell(self.on_found, nodes)
+
+    def tell_findings(self, findings: Sequence[Finding]) -> None:
+        """Say that these were recorded."""
+        if findings:
+            _tell(self.on_findings, list(findings))
+
+    def tell_run(self, run: Run) -> None:
+        """Say that a run has ended, or waits for an approval."""
+        _tell(self.on_run, run)
+
+
+def _tell(listener: Callable[[Any], None], what: Any) -> None:
+    try:
+        listener(what)
+    except Exception:
+        log.exception("what was recorded could not be told")

@@ -12,6 +12,7 @@ from shared.store import Store
 
 # Claims end some day; these are to outlast every run.
 _FOR_GOOD = 10 * 365 * 86_400.0
+_STOP = "cancelled"
 
 
 class Decision(StrEnum):
@@ -27,9 +28,8 @@ def root(run: Run) -> str:
 
 
 async def cancel(store: Store, run: Run) -> None:
-    """Ask a run to stop: nodes in hand are finished, no other is begun. One that is gone on with later does not heed
-    it."""
-    await store.claim(_stop(run), "cancelled", _FOR_GOOD)
+    """Ask a run to stop: nodes in hand are finished, no other is begun."""
+    await store.claim(_stop(run), _STOP, _FOR_GOOD)
 
 
 async def cancelled(store: Store, run: Run) -> bool:
@@ -37,8 +37,13 @@ async def cancelled(store: Store, run: Run) -> bool:
     return await store.holder(_stop(run)) is not None
 
 
+async def go_on(store: Store, run: Run) -> None:
+    """Take back that a run was asked to stop, for it is gone on with."""
+    await store.release(_stop(run), _STOP)
+
+
 def _stop(run: Run) -> str:
-    return f"cancel/{root(run)}/{run.epoch}"
+    return f"cancel/{root(run)}"
 
 
 async def decide(store: Store, run_id: str, digest: str, decision: Decision) -> bool:

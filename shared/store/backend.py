@@ -20,6 +20,8 @@ from shared.store.keys import MAX_KEY, encode_key, utf16_units
 
 # The text fields of a row that a query can compare; each has a column (SQLite) or property (Tables) of its own.
 FIELDS = ("status", "subscription", "cluster", "node_pool", "node", "control", "kind", "outcome", "place", "day")
+# What is stored has this form; moving.py says what the forms are. A form that 0.1.0 could not read is a new number.
+SCHEMA = 2
 MAX_PAGE = 1000
 # An entity holds 1 MiB, two bytes a UTF-16 code unit, some of it for keys and fields. The emulator (Azurite) counts the
 # entity as it is sent instead, in JSON with what is not ASCII as `\uXXXX`: a row fits both.

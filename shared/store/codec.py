@@ -55,7 +55,7 @@ def decode(kind: type[T], text: str, where: str) -> T:
     from pydantic import ValidationError
 
     try:
-        value: T = _adapter(cast("Any", kind)).validate_python(json.loads(text))
+        value: T = _adapter(cast("Any", kind)).validate_json(text)
         return value
     except ValidationError as error:
         first: Mapping[str, Any] = error.errors()[0]

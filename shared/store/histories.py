@@ -19,8 +19,6 @@ from shared.store.keys import digest
 
 _NODE_KEY = re.compile(r"(/subscriptions/([^/]+)/.+)/virtualmachines/([^/]+)")
 _NOW, _WAS = "now", "was"
-# A key of 0.1.0: the digest of the node's key, and the control.
-_FIRST_SCHEMA = re.compile(r"[0-9a-f]{32}\..+")
 # Two nodes of a scale set whose numbers are further apart are not read in one range: too many others may lie between.
 _GAP = 100
 
@@ -66,11 +64,6 @@ def changes(node_key: str) -> tuple[str, tuple[str, str]]:
 def day(time: datetime) -> str:
     """A time as the field `day` has it: `YYYYMMDD`, in UTC."""
     return f"{time.astimezone(UTC):%Y%m%d}"
-
-
-def of_first_schema(row: str) -> bool:
-    """Whether a key is one that 0.1.0 wrote."""
-    return _FIRST_SCHEMA.fullmatch(row) is not None
 
 
 def read(data: str, row: str) -> History:

@@ -52,6 +52,22 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
+_ODD = re.compile(r"[^a-z0-9_-]")
+_SORTED_BY = 280
+
+
+def finding_row(key: str) -> str:
+    """The row of the finding with this `Finding.key`.
+
+    Rows come in the order of subscription, cluster, pool, scale set and instance, so that a run's findings can be shown
+    in that order without being held; the digest tells them apart.
+    """
+    parts = key.split("|")
+    instance = parts[5].rjust(10, "0") if len(parts) > 5 else ""
+    place = ".".join(_ODD.sub("-", part) for part in (*parts[:1], *parts[2:5], instance))
+    return f"{place[:_SORTED_BY]}.{digest(key)}"
+
+
 def utf16_units(text: str) -> int:
     """The length of `text` in UTF-16 code units, which is what Table Storage counts."""
     return len(text) if text.isascii() else len(text.encode("utf-16-le")) // 2

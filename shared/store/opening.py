@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from shared.errors import StoreError
+from shared.store.backend import Backend
+from shared.store.moving import settle
 from shared.store.sqlite import open_sqlite
 from shared.store.store import Store
 
@@ -30,13 +32,13 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 async def open_store(
     location: str, *, credential: AsyncTokenCredential | None = None, authority: str | None = None
 ) -> AsyncIterator[Store]:
-    """Open the store at `location`, and close it at the end of the block.
+    """Open the store at `location`, and close it at the end of the block. One of an older version is moved over first.
 
     `location` is the path of a SQLite file (made where missing), the URL of a storage account's table service
     (`https://ACCOUNT.table.core.windows.net`, signed in to with `credential` or azure-identity's default one at
     `authority`), or a storage account's connection string. `credential` stays the caller's to close.
-    Raises StoreError where the location is not one of these or cannot be opened, CredentialError where there is no
-    credential; neither quotes a key or signature.
+    Raises StoreError where the location is not one of these, cannot be opened or is a newer version's, CredentialError
+    where there is no credential; neither quotes a key or signature.
     """
     text = location.strip()
     if not text:
@@ -48,16 +50,23 @@ async def open_store(
         from shared.store.tables import open_tables_with_key  # the Azure SDK, which a local file does not need
 
         async with open_tables_with_key(text) as backend:
-            yield Store(backend)
+            yield await _settled(backend, backend.account)
     elif _SCHEME.match(text):
         account = _account_url(text)
         from shared.store.tables import open_tables
 
         async with open_tables(account, credential, authority) as backend:
-            yield Store(backend)
+            yield await _settled(backend, account)
     else:
-        async with open_sqlite(_file_path(text)) as backend:
-            yield Store(backend)
+        path = _file_path(text)
+        async with open_sqlite(path) as backend:
+            yield await _settled(backend, str(path))
+
+
+async def _settled(backend: Backend, shown: str) -> Store:
+    store = Store(backend)
+    await settle(store, shown)
+    return store
 
 
 def _file_path(text: str) -> Path:

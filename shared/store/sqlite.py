@@ -18,10 +18,20 @@ from typing import TypeVar
 from uuid import uuid4
 
 from shared.errors import StoreError
-from shared.store.backend import FIELDS, Page, Row, Stored, Table, Where, check_limit, decode_continuation, page_of
+from shared.store.backend import (
+    FIELDS,
+    SCHEMA,
+    Page,
+    Row,
+    Stored,
+    Table,
+    Where,
+    check_limit,
+    decode_continuation,
+    page_of,
+)
 from shared.store.keys import decode_key, encode_key, prefix_end
 
-SCHEMA = 2
 # "kgrd": says that a database is ours and not another program's (sqlite.org, PRAGMA application_id).
 APPLICATION_ID = 0x6B677264
 BUSY_SECONDS = 30.0
@@ -47,7 +57,7 @@ async def open_sqlite(path: Path) -> AsyncIterator[SqliteBackend]:
     """Open the file at `path`, creating it (0600) and its parent folder (0700) where missing.
 
     Raises StoreError where the path is a directory, cannot be written, is no database, is another program's, or was
-    written by a newer version.
+    written by a newer version. The columns of an older version's file are added; what its rows hold is moving.py's.
     """
     # One thread for one connection: a cancelled caller's transaction still ends before the next one begins.
     with ThreadPoolExecutor(1, thread_name_prefix="store") as thread:

@@ -22,7 +22,7 @@ from shared.models import Finding, History, Node, Outcome, Run, RunKind, RunStat
 from shared.store import histories
 from shared.store.backend import ALWAYS_FITS_UNITS, MAX_PAGE, Backend, Row, Stored, Table, Where
 from shared.store.codec import decode, encode
-from shared.store.keys import digest, split_text
+from shared.store.keys import digest, finding_row, split_text
 from shared.store.retention import Purged, purge
 from shared.store.run_ids import newest_first_key
 
@@ -32,7 +32,7 @@ _HEAD = "head"
 META = "meta"
 _HOLD = "hold"
 # What a request names where it does not mean everything.
-_SCOPE = ("subscriptions", "clusters", "node_pools", "controls")
+_SCOPE = ("management_group", "subscriptions", "clusters", "node_pools", "controls")
 _DOCUMENT_READS = 3
 # Table Storage gives at most 4 MiB a page anyway.
 _WORK_PAGE = 10
@@ -155,7 +155,7 @@ class Store:
                 "outcome": finding.outcome.value if finding.outcome is not None else "",
                 "place": digest(finding.place) if finding.node else "",
             }
-            runs.setdefault(finding.run_id, {})[digest(finding.key)] = Row(encode(finding), promoted)
+            runs.setdefault(finding.run_id, {})[finding_row(finding.key)] = Row(encode(finding), promoted)
         for run_id, rows in runs.items():
             await self._backend.put(Table.FINDINGS, run_id, rows)
 
@@ -169,7 +169,7 @@ class Store:
 
     async def recorded(self, run_id: str, keys: Sequence[str]) -> Mapping[str, Finding]:
         """Those findings of a run whose `Finding.key` is among `keys`, by that key."""
-        rows = await asyncio.gather(*(self._backend.get(Table.FINDINGS, run_id, digest(key)) for key in keys))
+        rows = await asyncio.gather(*(self._backend.get(Table.FINDINGS, run_id, finding_row(key)) for key in keys))
         return {key: _finding(stored) for key, stored in zip(keys, rows, strict=True) if stored is not None}
 
     async def all_findings(self, query: FindingQuery) -> AsyncIterator[Finding]:

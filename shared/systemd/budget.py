@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .text import UnitError, size
 
 LONGEST_STRING = 128 * 1024
@@ -28,9 +30,19 @@ class Budget:
 
     __slots__ = ("_characters", "_things")
 
-    def __init__(self) -> None:
-        self._characters = MOST_CHARACTERS
-        self._things = MOST_THINGS
+    def __init__(self, spent: tuple[int, int] = (0, 0)) -> None:
+        self._characters = MOST_CHARACTERS - spent[0]
+        self._things = MOST_THINGS - spent[1]
+
+    @property
+    def spent(self) -> tuple[int, int]:
+        """Characters and things so far."""
+        return MOST_CHARACTERS - self._characters, MOST_THINGS - self._things
+
+    def raise_to(self, spent: tuple[int, int]) -> None:
+        """Count what was counted once already, where the same was made; never less than now."""
+        self._characters = min(self._characters, MOST_CHARACTERS - spent[0])
+        self._things = min(self._things, MOST_THINGS - spent[1])
 
     def read(self, characters: int, where: str) -> None:
         """Count characters of a file, or made by specifiers. Raises TooLarge."""
@@ -62,6 +74,16 @@ class Execve:
             raise TooLarge(
                 f"{where}: arguments and environment are more than {MOST_BYTES:,} bytes, the kernel's limit for them"
             )
+
+    def add_all(self, texts: Sequence[str], where: str) -> None:
+        """Count each of these. Raises TooLarge."""
+        together = "".join(texts)
+        most = len(together) + (1 + _POINTER) * len(texts)
+        if together.isascii() and most <= self._left and len(together) < LONGEST_STRING:
+            self._left -= most
+            return
+        for text in texts:
+            self.add(size(text), where)
 
     def add_variable(self, name: str, value: str) -> None:
         """Count `NAME=value`. Raises TooLarge."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import groupby
 
 from .budget import Budget, Execve
 from .environment import Environment, Variable, service_environment
 from .exec_start import ExecCommand, ExecWord, Reader
-from .text import Files, Origin, UnitError, UnknownToUs, Written, first_word, joined_bytes, size
+from .text import Files, Origin, UnitError, UnknownToUs, Written, first_word, joined_bytes
 from .unit import Unit, read_unit
 
 _EXPANSION = re.compile(r"\$\$|\$\{([^:}]*)\}|\$\{[^:}]*(?::|\Z)")
@@ -38,13 +39,13 @@ class Argument:
     """The same, character by character."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StartCommand:
     """The command line, and what it is made of."""
 
     executable: str
     """The program's path, simplified as systemd does; a bare name is for systemd to look up."""
-    argv: tuple[Argument, ...]
+    texts: tuple[str, ...]
     """All arguments, argument 0 included: the program as written, or the word behind it with the prefix `@`."""
     variables: Mapping[str, Variable]
     """The variables that the unit and its environment files define."""
@@ -53,6 +54,17 @@ class StartCommand:
     words: tuple[ExecWord, ...] = field(repr=False)
     """The words of ExecStart= that `argv` comes from."""
     unit: Unit = field(repr=False)
+    _command: ExecCommand = field(repr=False, compare=False)
+    _environment: Environment = field(repr=False, compare=False)
+    _reader: Reader = field(repr=False, compare=False)
+
+    @cached_property
+    def argv(self) -> tuple[Argument, ...]:
+        """The arguments with where they are written; made when asked for, since only an edit wants to know."""
+        reader = replace(self._reader, budget=Budget())
+        made = tuple(_arguments(self._command, self._environment, reader))
+        assert tuple(argument.text for argument in made) == self.texts
+        return made
 
 
 def start_command(
@@ -77,8 +89,7 @@ def start_command(
     Messages name places and variables, never values.
     """
     unit = Unit(fragment, tuple(dropins), dict(base_environment or {}), hostname, systemd_version)
-    reader = Reader(Files(files), unit.specifiers(), systemd_version, Budget())
-    read = read_unit(unit, reader)
+    read, reader = read_unit(unit, Files(files))
     commands = read.commands["ExecStart"]
     if len(commands) != 1:
         raise UnitError(
@@ -88,36 +99,66 @@ def start_command(
     command = commands[0]
     if command.unknown:
         raise UnknownToUs(command.unknown)
-    environment = service_environment(read.section("Service"), reader, unit.base_environment)
+    environment = service_environment(unit, read, reader)
     execve = Execve()
     environment.count(execve)
-    argv = tuple(_arguments(command, environment, reader, execve))
-    if not argv:
+    texts = tuple(_texts(command, environment, reader, execve))
+    if not texts:
         raise UnitError(f"{fragment}: nothing is left of ExecStart= once its variables are expanded")
     return StartCommand(
         executable=command.executable,
-        argv=argv,
+        texts=texts,
         variables=environment.variables,
         exec_start_origin=command.origin,
         words=command.words,
         unit=unit,
+        _command=command,
+        _environment=environment,
+        _reader=reader,
     )
 
 
-def _arguments(command: ExecCommand, environment: Environment, reader: Reader, execve: Execve) -> Iterator[Argument]:
-    split: dict[str, list[Argument]] = {}  # what each $NAME gives
+def _texts(command: ExecCommand, environment: Environment, reader: Reader, execve: Execve) -> list[str]:
+    """The arguments, counted."""
+    texts: list[str] = []
+    split: dict[str, list[str]] = {}  # what each $NAME gives
     for word in command.words:
         where = f"{word.origin.path}:{word.origin.line}: ExecStart="
+        name = word.variable if command.expands else None
+        if name is not None:
+            if name not in split:
+                split[name] = _split_texts(environment.value(name), reader, where)
+            given = split[name]
+            reader.budget.make(len(given), where)
+        elif command.expands and "$" in word.written.text:
+            given = [joined_bytes("".join(piece.text for piece in _substituted(word.written, environment, reader)))]
+        else:
+            given = [joined_bytes(word.written.text)]
+        execve.add_all(given, where)
+        texts += given
+    return texts
+
+
+def _split_texts(value: Written | None, reader: Reader, where: str) -> list[str]:
+    text = "" if value is None else value.text
+    if text.isascii() and not any(character in text for character in "\\\"'\t\n\r"):
+        words = [word for word in text.split(" ") if word]
+        reader.budget.make(len(words), where)
+        return words
+    return [argument.text for argument in _split(value, reader, where)]
+
+
+def _arguments(command: ExecCommand, environment: Environment, reader: Reader) -> Iterator[Argument]:
+    """The same arguments, and where they are written."""
+    split: dict[str, list[Argument]] = {}
+    for word in command.words:
         if command.expands and word.variable is not None:
             if word.variable not in split:
+                where = f"{word.origin.path}:{word.origin.line}: ExecStart="
                 split[word.variable] = list(_split(environment.value(word.variable), reader, where))
-            reader.budget.make(len(split[word.variable]), where)
-            for argument in split[word.variable]:
-                execve.add(size(argument.text), where)
-                yield argument
+            yield from split[word.variable]
             continue
         pieces = tuple(_substituted(word.written, environment, reader)) if command.expands else (word.written,)
-        execve.add(sum(size(piece.text) for piece in pieces), where)
         yield _argument(pieces, word.origin, reader.files)
 
 

@@ -53,7 +53,7 @@ def replace_argument(files: Mapping[str, str], command: StartCommand, index: int
     argument = _argument(command, index)
     if argument.text == new:
         return {}
-    wanted = [argument.text for argument in command.argv]
+    wanted = list(command.texts)
     wanted[index] = new
     return _first_proved(files, command, wanted, _replacements(files, command, argument, new))
 
@@ -64,7 +64,7 @@ def remove_argument(files: Mapping[str, str], command: StartCommand, index: int)
     Raises as `replace_argument` does.
     """
     argument = _argument(command, index)
-    wanted = [argument.text for argument in command.argv]
+    wanted = list(command.texts)
     del wanted[index]
     return _first_proved(files, command, wanted, _removals(files, argument))
 
@@ -75,13 +75,13 @@ def append_argument(files: Mapping[str, str], command: StartCommand, new: str) -
     It goes to the variable that ExecStart= expands last as a word of its own (`$KUBELET_FLAGS`), where its winning
     definition is; to ExecStart= itself where there is none, or where other words follow it. Raises CannotEdit.
     """
-    wanted = [*(argument.text for argument in command.argv), new]
+    wanted = [*command.texts, new]
     return _first_proved(files, command, wanted, _appendices(command, new))
 
 
 def _argument(command: StartCommand, index: int) -> Argument:
-    if not 0 <= index < len(command.argv):
-        raise IndexError(f"there is no argument {index}; the command line has {len(command.argv)}")
+    if not 0 <= index < len(command.texts):
+        raise IndexError(f"there is no argument {index}; the command line has {len(command.texts)}")
     if index == 0:
         raise CannotEdit("argument 0 is the program's name, which is not edited")
     return command.argv[index]
@@ -93,7 +93,8 @@ def _argument(command: StartCommand, index: int) -> Argument:
 def _first_proved(
     files: Mapping[str, str], command: StartCommand, wanted: Sequence[str], splices: Iterator[_Splice]
 ) -> dict[str, str]:
-    if _again(files, command) != command:
+    again = _again(files, command)
+    if again != command or again.argv != command.argv:
         raise CannotEdit("the command line was not made from these files")
     for splice in splices:
         path, start, end, variable = splice.place
@@ -118,7 +119,7 @@ def _proved(
     try:
         after = _again({**files, path: changed}, command)
         return (
-            [argument.text for argument in after.argv] == list(wanted)
+            list(after.texts) == list(wanted)
             and after.executable == command.executable
             and _values(after, but=variable) == _values(command, but=variable)
             and _differing_lines(command, path, files[path], changed) == 1

@@ -58,6 +58,21 @@ _STAYS = {
 }
 
 
+def _plain_line(text: str, pos: int, end: int) -> tuple[str, int, int] | None:
+    """Name, start of the value and its end where this line is one assignment without quotes around its value and
+    without a backslash, as nearly all are; None where it may be something else."""
+    if text[pos] in _COMMENT or text[pos] in WHITESPACE or text.find("\\", pos, end) >= 0:
+        return None
+    equals = text.find("=", pos, end)
+    if equals <= pos:
+        return None
+    value = text[equals + 1 : end]
+    start = end - len(value.lstrip(" \t"))
+    if value.lstrip(" \t")[:1] in ("'", '"'):
+        return None
+    return text[pos:equals].rstrip(WHITESPACE), start, max(start, equals + 1 + len(value.rstrip(WHITESPACE)))
+
+
 def assignments(path: str, text: str, *, comments_continue: bool) -> Iterator[Assignment]:
     """All assignments of an environment file in their order.
 
@@ -83,8 +98,19 @@ def assignments(path: str, text: str, *, comments_continue: bool) -> Iterator[As
             )
         return Assignment(name, found, path, line, after_equals, end)
 
+    simple = "\r" not in text
     pos = 0
     while pos < len(text):
+        if simple and state is _State.BEFORE_NAME:
+            end = text.find("\n", pos) if text.find("\n", pos) >= 0 else len(text)
+            if end > pos and (line := _plain_line(text, pos, end)):
+                name, start, stop = line
+                name_at, after_equals = pos, text.index("=", pos) + 1
+                value = Composer(path, name)
+                value.plain(text[start:stop], start)
+                yield finished(end)
+                pos = end + 1
+                continue
         if stays := _STAYS[state].match(text, pos):
             match state:
                 case _State.VALUE:

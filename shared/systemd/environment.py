@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from shared.remembered import Remembered
+
 from . import envfile
 from .budget import Execve
 from .directives import where, words
@@ -22,6 +24,7 @@ from .text import (
     joined_bytes,
     written_nowhere,
 )
+from .unit import Key, Read, Unit, key_of
 from .unitfile import Setting, since_reset
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -83,27 +86,38 @@ class Environment:
             execve.add_variable(variable.name, variable.value)
 
 
-def service_environment(service: Sequence[Setting], reader: Reader, base: Mapping[str, str]) -> Environment:
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """What the unit itself says of the environment, before its environment files; and what that cost."""
+
+    variables: Mapping[str, Variable]
+    unknown: Mapping[str, str]
+    files: tuple[Setting, ...]
+    unset: tuple[Setting, ...]
+    spent: tuple[int, int]
+
+
+_REMEMBERED: Remembered[tuple[Key, tuple[tuple[str, str], ...]], _Own] = Remembered(256, 16 * 1024 * 1024)
+
+
+def service_environment(unit: Unit, read: Read, reader: Reader) -> Environment:
     """PassEnvironment=, over it Environment=, over it each EnvironmentFile= in order; then UnsetEnvironment=.
 
-    `service` is the [Service] settings of fragment and drop-ins in order, `base` the manager's own environment.
+    `read` is what `read_unit` gives for this unit, and `reader` its reader as it comes from there.
     """
-    variables: dict[str, Variable] = {}
-    unknown: dict[str, str] = {}
-    for setting in since_reset(service, "PassEnvironment"):
-        for word in words(setting, reader, c_escapes=False):
-            name = word.written.text
-            if _NAME.fullmatch(name) and name not in base:
-                unknown[name] = f"PassEnvironment= at {setting.path}:{setting.line} takes it from the manager"
-    for setting in since_reset(service, "Environment"):
-        for word in words(setting, reader, c_escapes=True):
-            _define(word, setting, reader, variables, unknown)
-    for setting in since_reset(service, "EnvironmentFile"):
+    base = unit.base_environment
+    key = key_of(unit, reader.files), tuple(base.items())
+    own = _REMEMBERED.get(key, lambda: _own(read.section("Service"), reader, base), lambda own: _weight(key, own))
+    reader.budget.raise_to(own.spent)
+    variables, unknown = dict(own.variables), dict(own.unknown)
+    for setting in own.files:
         for variable in _read_environment_file(setting, reader):
             unknown.pop(variable.name, None)
             variables[variable.name] = variable
+    if not own.unset:
+        return Environment(variables, unknown, base)
     left = dict(base)
-    for setting in since_reset(service, "UnsetEnvironment"):
+    for setting in own.unset:
         for word in words(setting, reader, c_escapes=True):
             try:
                 expanded = reader.expand(word.written, where(setting))
@@ -117,6 +131,32 @@ def service_environment(service: Sequence[Setting], reader: Reader, base: Mappin
             if name in left and (not equals or left[name] == value):
                 del left[name]
     return Environment(variables, unknown, left)
+
+
+def _own(service: Sequence[Setting], reader: Reader, base: Mapping[str, str]) -> _Own:
+    variables: dict[str, Variable] = {}
+    unknown: dict[str, str] = {}
+    for setting in since_reset(service, "PassEnvironment"):
+        for word in words(setting, reader, c_escapes=False):
+            name = word.written.text
+            if _NAME.fullmatch(name) and name not in base:
+                unknown[name] = f"PassEnvironment= at {setting.path}:{setting.line} takes it from the manager"
+    for setting in since_reset(service, "Environment"):
+        for word in words(setting, reader, c_escapes=True):
+            _define(word, setting, reader, variables, unknown)
+    return _Own(
+        variables,
+        unknown,
+        tuple(since_reset(service, "EnvironmentFile")),
+        tuple(since_reset(service, "UnsetEnvironment")),
+        reader.budget.spent,
+    )
+
+
+def _weight(key: tuple[Key, tuple[tuple[str, str], ...]], own: _Own) -> int:
+    """Bytes, about; `spent` has counted the unit's texts as well."""
+    characters, things = own.spent
+    return 4_000 + 16 * characters + 600 * things + sum(200 + 4 * len(name + value) for name, value in key[1])
 
 
 def _define(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from shared.remembered import Remembered
+
 from . import directives
-from .budget import Budget
 from .exec_start import Reader
 from .text import (
     WHITESPACE,
@@ -19,7 +20,7 @@ from .text import (
     joined_bytes,
     read_word,
 )
-from .unit import Unit, read_unit
+from .unit import Key, Unit, key_of, read_unit
 from .unitfile import Setting, since_reset
 
 # Of systemd 249 to 257; it ignores others (systemd.unit(5), "Conditions and Asserts").
@@ -85,8 +86,21 @@ def service_rules(
     depends on what these texts do not tell.
     """
     unit = Unit(fragment, tuple(dropins), {}, hostname, systemd_version)
-    reader = Reader(Files(files), unit.specifiers(), systemd_version, Budget())
-    read = read_unit(unit, reader)
+    given = Files(files)
+    key = key_of(unit, given)
+    return _REMEMBERED.get(key, lambda: _rules(unit, given), lambda rules: _weight(key, rules))
+
+
+_REMEMBERED: Remembered[Key, ServiceRules] = Remembered(entries=256, weight=8 * 1024 * 1024)
+
+
+def _weight(key: Key, rules: ServiceRules) -> int:
+    """Bytes, about."""
+    return 1_000 + sum(100 + 4 * len(text) for text in (*key[2], *rules.mounted, *rules.conditions))
+
+
+def _rules(unit: Unit, files: Files) -> ServiceRules:
+    read, reader = read_unit(unit, files)
     of_unit, service = read.section("Unit"), read.section("Service")
     user = _user(service, reader)
     return ServiceRules(

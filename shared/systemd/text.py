@@ -90,6 +90,8 @@ class Written:
 
     def cut(self, start: int, stop: int) -> Written:
         """The characters from `start` up to `stop`."""
+        if start == 0 and stop >= len(self.text):
+            return self
         return Written(self.text[start:stop], self.path, self.starts[start:stop], self.ends[start:stop], self.variable)
 
     def strip(self) -> Written:
@@ -188,7 +190,14 @@ class Lines:
     __slots__ = ("_starts",)
 
     def __init__(self, text: str) -> None:
-        self._starts = [0, *(match.end() for match in _LINE_END.finditer(text))]
+        self._starts = [0]
+        if "\r" in text:
+            self._starts += (match.end() for match in _LINE_END.finditer(text))
+            return
+        at = text.find("\n")
+        while at >= 0:
+            self._starts.append(at + 1)
+            at = text.find("\n", at + 1)
 
     def at(self, offset: int) -> int:
         """The 1-based line."""
@@ -262,6 +271,8 @@ def read_word(
     text = source.text
     end = len(text)
     plain = _plain_until(separators)
+    if (match := plain.match(text, pos)) and (match.end() == end or text[match.end()] in separators):
+        return source.cut(pos, match.end()), match.end()  # no quotes and no escapes, as nearly every word
     out = Composer(source.path, source.variable)
     quote = ""
     while pos < end:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from shared.azure import Azure, SubscriptionError, precheck
 from shared.azure.discovery import cluster_of, match_pools, moment, node_of, pool_of
 from shared.errors import CredentialError, EndpointError
-from shared.models import Cluster, NodePool, Status, Subscription
+from shared.models import Cluster, Node, NodePool, Problem, ScopeProblem, Status, Subscription
 from shared.plain import plain
 from shared.settings import Settings
 from tests.support import arm as far
@@ -51,6 +51,14 @@ async def one_cluster(arm: Arm, azure: Azure, *pools: dict[str, Any], **more: An
     (found,) = await azure.clusters(SUBSCRIPTION)
     arm.seen.clear()
     return found
+
+
+async def list_nodes(
+    azure: Azure, cluster: Cluster, pools: list[str] | None = None
+) -> tuple[list[Node], list[ScopeProblem]]:
+    found = [item async for item in azure.nodes(cluster, pools)]
+    nodes = [item for item in found if isinstance(item, Node)]
+    return nodes, [item for item in found if isinstance(item, ScopeProblem)]
 
 
 async def test_subscriptions(arm: Arm, azure: Azure) -> None:
@@ -126,7 +134,7 @@ async def test_nodes_take_one_list_of_scale_sets_and_one_paged_list_each(arm: Ar
         return Answer(200, {"value": [instance("3", "deallocated")]})
 
     arm.on("GET", VMS, machines)
-    nodes, problems = await azure.nodes(cluster)
+    nodes, problems = await list_nodes(azure, cluster)
     assert problems == []
     assert [(node.node_pool, node.instance_id, node.power, node.os) for node in nodes] == [
         ("pool1", "0", "running", "Linux"),
@@ -150,7 +158,7 @@ async def test_only_the_named_pools_are_looked_at(arm: Arm, azure: Azure) -> Non
     both = [scale_set(SCALE_SET, TAG), scale_set("other", {"aks-managed-poolName": "pool2"})]
     arm.on("GET", SETS, Answer(200, {"value": both}))
     arm.on("GET", VMS, Answer(200, {"value": [instance("0")]}))
-    nodes, problems = await azure.nodes(cluster, ["POOL1"])
+    nodes, problems = await list_nodes(azure, cluster, ["POOL1"])
     assert [node.node_pool for node in nodes] == ["pool1"]
     assert problems == []
     assert len(arm.seen) == 2
@@ -167,7 +175,7 @@ async def test_what_the_cluster_itself_says_takes_no_call(arm: Arm, azure: Azure
         addonProfiles={"ACIConnectorLinux": {"enabled": True}},
         hostedSystemProfile={"enabled": True},
     )
-    nodes, problems = await azure.nodes(cluster)
+    nodes, problems = await list_nodes(azure, cluster)
     assert nodes == []
     assert {(found.node_pool, found.problem.code, found.problem.status) for found in problems} == {
         ("off", "pool_stopped", Status.SKIPPED),
@@ -183,7 +191,7 @@ async def test_what_the_cluster_itself_says_takes_no_call(arm: Arm, azure: Azure
 
 async def test_a_stopped_cluster_is_skipped_without_a_call(arm: Arm, azure: Azure) -> None:
     cluster = await one_cluster(arm, azure, pool("pool1"), powerState={"code": "Stopped"})
-    nodes, problems = await azure.nodes(cluster)
+    nodes, problems = await list_nodes(azure, cluster)
     assert nodes == []
     assert [(found.node_pool, found.problem.code, found.problem.status) for found in problems] == [
         ("", "cluster_stopped", Status.SKIPPED)
@@ -220,7 +228,7 @@ async def test_pools_whose_scale_set_is_not_as_expected(arm: Arm, azure: Azure) 
         return Answer(200, {"value": [instance("0"), instance("../1")]})
 
     arm.on("GET", VMS, machines)
-    nodes, problems = await azure.nodes(cluster)
+    nodes, problems = await list_nodes(azure, cluster)
     assert [node.instance_id for node in nodes] == ["0"]
     assert {(found.node_pool, found.problem.code, found.problem.status) for found in problems} == {
         ("lost", "scale_set_missing", Status.ERROR),
@@ -259,7 +267,7 @@ async def test_a_node_resource_group_that_cannot_be_listed(
 ) -> None:
     cluster = await one_cluster(arm, azure, pool("pool1"))
     arm.on("GET", SETS, reply)
-    nodes, problems = await azure.nodes(cluster)
+    nodes, problems = await list_nodes(azure, cluster)
     assert nodes == []
     assert [(found.node_pool, found.problem.status, found.problem.code) for found in problems] == [
         ("", Status.ERROR, code)
@@ -329,7 +337,7 @@ async def test_no_credential_is_said_so(arm: Arm, settings: Settings) -> None:
         # In the middle of a run it is a problem of the cluster, and not the end of the run.
         linux = NodePool("pool1", "VirtualMachineScaleSets", "Linux", "Running", "Succeeded", None, None, 1)
         shop = Cluster("", SUBSCRIPTION, "rg", "shop", "w", "Running", "Succeeded", GROUP, False, None, (linux,))
-        nodes, problems = await azure.nodes(shop)
+        nodes, problems = await list_nodes(azure, shop)
     assert nodes == []
     assert [found.problem.code for found in problems] == ["credential"]
     assert not arm.seen
@@ -376,7 +384,7 @@ async def test_the_default_credential_is_the_managed_identity_of_its_endpoint(
 async def test_pools_of_azures_own(arm: Arm, azure: Azure) -> None:
     pools = [pool("hosted", mode="ManagedSystem"), pool("single", mode="Machines")]
     cluster = await one_cluster(arm, azure, *pools, hostedSystemProfile={"enabled": True})
-    nodes, problems = await azure.nodes(cluster)
+    nodes, problems = await list_nodes(azure, cluster)
     assert nodes == []
     assert [(found.node_pool, found.problem.code, found.problem.status) for found in problems] == [
         ("hosted", "hosted_system", Status.NOT_APPLICABLE),
@@ -390,7 +398,7 @@ async def test_a_cluster_that_comes_or_goes(arm: Arm, azure: Azure, state: str) 
     for changes in ({"agentPoolProfiles": None}, {"nodeResourceGroup": None}, {}):
         cluster = await one_cluster(arm, azure, pool("pool1"), provisioningState=state, **changes)
         arm.on("GET", SETS, Answer(404, error("ResourceGroupNotFound", "no")))
-        nodes, problems = await azure.nodes(cluster)
+        nodes, problems = await list_nodes(azure, cluster)
         assert nodes == []
         assert [(found.problem.code, found.problem.status) for found in problems] == [
             ("cluster_changing", Status.SKIPPED)
@@ -398,7 +406,7 @@ async def test_a_cluster_that_comes_or_goes(arm: Arm, azure: Azure, state: str) 
     cluster = await one_cluster(arm, azure, pool("pool1"), provisioningState=state)
     arm.on("GET", SETS, Answer(200, {"value": [scale_set(SCALE_SET, TAG)]}))
     arm.on("GET", VMS, Answer(404, error("ResourceNotFound", "no")))
-    _, (problem,) = await azure.nodes(cluster)
+    _, (problem,) = await list_nodes(azure, cluster)
     assert (problem.node_pool, problem.problem.code) == ("pool1", "cluster_changing")
 
 
@@ -407,10 +415,96 @@ async def test_a_node_resource_group_that_cannot_be_one_is_asked_for_nothing(
     arm: Arm, azure: Azure, group: str | None
 ) -> None:
     cluster = await one_cluster(arm, azure, pool("pool1"), nodeResourceGroup=group)
-    nodes, problems = await azure.nodes(cluster)
+    nodes, problems = await list_nodes(azure, cluster)
     assert nodes == []
     assert [(found.problem.code, found.problem.status) for found in problems] == [("malformed", Status.ERROR)]
     assert not arm.seen
+
+
+async def test_nodes_come_page_by_page_and_those_before_a_broken_page_stay(arm: Arm, azure: Azure) -> None:
+    cluster = await one_cluster(arm, azure, pool("pool1"))
+    arm.on("GET", SETS, Answer(200, {"value": [scale_set(SCALE_SET, TAG)]}))
+    first = {"value": [instance("0"), instance("1")], "nextLink": "{base}/virtualmachines?page=2"}
+    arm.on("GET", VMS, Answer(200, first), Answer(403, error("AuthorizationFailed", "no")))
+    found = azure.nodes(cluster)
+    assert [getattr(await anext(found), "instance_id", None) for _ in range(2)] == ["0", "1"]
+    assert len(arm.seen) == 2
+    (last,) = [item async for item in found]
+    assert isinstance(last, ScopeProblem)
+    assert (last.node_pool, last.problem.code) == ("pool1", "AuthorizationFailed")
+
+
+async def test_a_cluster_that_is_gone_although_it_was_listed(arm: Arm, azure: Azure) -> None:
+    cluster = await one_cluster(arm, azure, pool("pool1"))
+    arm.on("GET", SETS, Answer(404, error("ResourceGroupNotFound", "no")))
+    arm.on("GET", "/managedclusters/shop", Answer(404, error("ResourceNotFound", "no")))
+    nodes, (problem,) = await list_nodes(azure, cluster)
+    assert nodes == []
+    assert (problem.cluster, problem.problem.status, problem.problem.code) == ("shop", Status.SKIPPED, "vanished")
+    going = far.cluster("shop", pool("pool1"), provisioningState="Deleting")
+    arm.on("GET", "/managedclusters/shop", Answer(200, going))
+    _, (problem,) = await list_nodes(azure, cluster)
+    assert problem.problem.code == "cluster_changing"
+
+
+async def test_one_cluster_by_one_call(arm: Arm, azure: Azure) -> None:
+    arm.on("GET", "/managedclusters/shop", Answer(200, far.cluster("shop", pool("pool1"))))
+    listed = await one_cluster(arm, azure, pool("pool1"))
+    assert await azure.cluster(SUBSCRIPTION, "rg-shop", "shop") == listed
+    assert [seen.path for seen in arm.seen] == [listed.id.replace("resourcegroups", "resourceGroups")]
+    assert azure.stats.calls == {"clusters": 1, "cluster": 1}
+
+
+async def test_one_node_by_one_call(arm: Arm, azure: Azure) -> None:
+    known = a_node(power="running", created=None, node_image_version="old", kubernetes_version="1.33.3")
+    arm.on("GET", f"{VMS}/0", Answer(200, instance("0", "deallocated", provisioningState="Updating")))
+    now = await azure.node(known)
+    assert isinstance(now, Node)
+    assert (now.power, now.provisioning, now.key) == ("deallocated", "Updating", known.key)
+    assert now.node_image_version == "AKSUbuntu-2204gen2containerd-202509.11.0"
+    assert now.created is not None
+    assert now.kubernetes_version == "1.33.3"
+    assert arm.seen[0].path.lower() == known.key
+    assert arm.seen[0].query["$expand"] == "instanceView"
+    assert azure.stats.calls == {"instance": 1}
+
+
+@pytest.mark.parametrize(
+    ("reply", "code", "status"),
+    [
+        (Answer(404, error("ResourceNotFound", "gone")), "vanished", Status.SKIPPED),
+        (Answer(404, error("ParentResourceNotFound", "gone")), "vanished", Status.SKIPPED),
+        (Answer(404, text="<html>"), "not_found", Status.ERROR),
+        (Answer(403, error("AuthorizationFailed", "no")), "AuthorizationFailed", Status.ERROR),
+        (Answer(200, text="<html>"), "malformed", Status.ERROR),
+        (Answer(200, [1]), "malformed", Status.ERROR),
+    ],
+)
+async def test_a_cluster_or_node_that_cannot_be_had(
+    arm: Arm, azure: Azure, reply: Answer, code: str, status: Status
+) -> None:
+    arm.on("GET", "/managedclusters/shop", reply)
+    arm.on("GET", f"{VMS}/0", reply)
+    for outcome in (await azure.cluster(SUBSCRIPTION, "rg-shop", "shop"), await azure.node(a_node())):
+        assert isinstance(outcome, Problem)
+        assert (outcome.code, outcome.status) == (code, status)
+
+
+async def test_an_answer_for_another_instance_is_none(arm: Arm, azure: Azure) -> None:
+    arm.on("GET", f"{VMS}/0", Answer(200, instance("1")))
+    outcome = await azure.node(a_node())
+    assert isinstance(outcome, Problem)
+    assert outcome.code == "malformed"
+
+
+async def test_a_name_that_leads_elsewhere_is_asked_for_nothing(arm: Arm, azure: Azure) -> None:
+    for name in ("..", ".", ""):
+        outcome = await azure.cluster(SUBSCRIPTION, name, "shop")
+        assert isinstance(outcome, Problem)
+        assert outcome.code == "malformed"
+    assert not arm.seen
+    await azure.cluster(SUBSCRIPTION, "a/b?c#d", "shop")
+    assert "/resourceGroups/a%2Fb%3Fc%23d/" in arm.raw[0]
 
 
 async def test_an_instance_on_two_pages_is_one_node(arm: Arm, azure: Azure) -> None:
@@ -421,7 +515,7 @@ async def test_an_instance_on_two_pages_is_one_node(arm: Arm, azure: Azure) -> N
         {"value": [instance("0"), instance("1")]},
     ]
     arm.on("GET", VMS, *(Answer(200, page) for page in pages))
-    nodes, problems = await azure.nodes(cluster)
+    nodes, problems = await list_nodes(azure, cluster)
     assert [node.instance_id for node in nodes] == ["0", "1"]
     assert problems == []
 

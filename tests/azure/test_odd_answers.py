@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 import sandbox
-from shared import runs
 from shared.errors import GuardError
 from shared.models import Finding, Outcome, RunKind, Status
-from shared.runs import FixRequest, RunRequest
+from shared.runs.hosts import terminal as runs
+from shared.runs.model.request import FixRequest, RunRequest
 from tests.support.bench import Bench, one_pool, serve_bench
 
 pytestmark = pytest.mark.sandboxed

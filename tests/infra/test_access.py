@@ -1,5 +1,5 @@
-"""The custom role has exactly the actions that the code's calls need. Calls are found in the code, the action of a call
-in the SDK: its URL and method are what Azure Resource Manager derives the action from."""
+"""The custom role has exactly the actions that the code's calls need: the calls are the code's own table of operations,
+their actions what Azure Resource Manager derives from address and method, their addresses those that the SDK knows."""
 
 from __future__ import annotations
 
@@ -13,19 +13,17 @@ from typing import NamedTuple
 
 import pytest
 
+from shared.azure import operations
+from shared.azure.operations import POLL_ACTION, Operation
 from tests.support.bicep import INFRA, at, keys, objects, read, text_of
 
 ROOT = INFRA.parent
-# Reading the result of an asynchronous Compute operation, whose address Azure gives.
-POLL = "Microsoft.Compute/locations/operations/read"
-# Requests that the code makes by itself, not through an operation of an SDK: file, function and method, and the action.
-OWN_REQUESTS = {("shared/azure/client.py", "get_as_it_is", "GET"): POLL}
 
 
 class Call(NamedTuple):
-    """`client.group.method` in the code."""
+    """`client.group.method` of one of the SDK's packages."""
 
-    client: str
+    package: str
     group: str
     method: str
 
@@ -44,35 +42,9 @@ def granted() -> set[str]:
 # --- calls in the code ------------------------------------------------------------------------------------------------
 
 
-@cache
-def packages() -> dict[str, str]:
-    """Every management client class that the code imports, with its package."""
-    found = {}
-    for path in sources():
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("azure.mgmt."):
-                for alias in node.names:
-                    if alias.name.endswith("Client"):
-                        assert alias.asname is None, f"{path}: import {alias.name} by its own name"
-                        found[alias.name] = (node.module or "").removesuffix(".aio")
-            elif isinstance(node, ast.Import):
-                assert not any(alias.name.startswith("azure.mgmt.") for alias in node.names), (
-                    f"{path}: use from … import"
-                )
-    return found
-
-
-@cache
-def factories() -> dict[str, str]:
-    """Functions that are annotated to return a management client: name to client class."""
-    found = {}
-    for path in sources():
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.returns is not None:
-                returned = ast.unparse(node.returns).strip("'\"")
-                if returned in packages():
-                    found[node.name] = returned
-    return found
+def operations_of_the_code() -> dict[str, Operation]:
+    """Every call that the code can make, by its name in `shared.azure.operations`."""
+    return {name: value for name, value in vars(operations).items() if isinstance(value, Operation)}
 
 
 def _called(node: ast.expr) -> str | None:
@@ -82,38 +54,15 @@ def _called(node: ast.expr) -> str | None:
     return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", None)
 
 
-def calls(source: str, where: str) -> set[Call]:
-    """The SDK calls of one file. Fails where a client is used in a way that cannot be followed."""
-    found: set[Call] = set()
-    followed: set[int] = set()
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute):
-            client = factories().get(_called(node.value.value) or "")
-            if client:
-                found.add(Call(client, node.value.attr, node.attr))
-                followed.add(id(node.value.value))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and _called(node) in factories() and id(node) not in followed:
-            pytest.fail(f"{where}:{node.lineno}: write the SDK call as one chain, client().group.method(…)")
-    return found
-
-
-def own_requests(source: str, where: str) -> set[tuple[str, str, str]]:
-    """Requests built by hand: file, function and method."""
-    found = set()
-    for function in ast.walk(ast.parse(source)):
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
-            for node in ast.walk(function):
-                if isinstance(node, ast.Call) and _called(node) == "HttpRequest":
-                    method = node.args[0] if node.args else None
-                    assert isinstance(method, ast.Constant), f"{where}:{node.lineno}: give the method as a literal"
-                    found.add((where, function.name, str(method.value)))
-    return found
-
-
-def all_calls() -> set[Call]:
-    return {call for path in sources() for call in calls(path.read_text(), str(path.relative_to(ROOT)))}
+def own_requests(source: str, where: str) -> set[tuple[str, str]]:
+    """Where requests are made: file and function."""
+    return {
+        (where, function.name)
+        for function in ast.walk(ast.parse(source))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Call) and _called(node) == "HttpRequest"
+    }
 
 
 # --- actions of a call, by the SDK ------------------------------------------------------------------------------------
@@ -139,13 +88,13 @@ def _strings(node: ast.AST, variable: str) -> list[str]:
 
 def request_of(call: Call) -> tuple[str, str]:
     """HTTP method and URL template of an SDK call, read from the SDK's source. Fails for a call that is not there."""
-    package = packages()[call.client]
-    operations: str | None = None
+    package = call.package
+    group_class: str | None = None
     for node in ast.walk(_tree(package, "aio/_client.py")):
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == f"self.{call.group}":
-            operations = _called(node.value)
+            group_class = _called(node.value)
     body = _tree(package, "aio/operations/_operations.py")
-    group = next((node for node in body.body if isinstance(node, ast.ClassDef) and node.name == operations), None)
+    group = next((node for node in body.body if isinstance(node, ast.ClassDef) and node.name == group_class), None)
     # A long-running call sends its request in a helper of its own.
     names = {call.method, f"_{call.method.removeprefix('begin_')}_initial"}
     methods = [
@@ -187,61 +136,60 @@ def action_of(method: str, url: str) -> str:
     return "/".join([namespace, *types, verb])
 
 
-def actions_of(call: Call) -> set[str]:
-    """The actions that a call needs, its polling included."""
-    needed = {action_of(*request_of(call))}
-    if call.method.startswith("begin_") and packages()[call.client] == "azure.mgmt.compute":
-        needed.add(POLL)
-    return needed
+def shape(path: str) -> list[str]:
+    """A path without the names of its parts; Azure's paths are case-insensitive."""
+    return ["{}" if re.fullmatch(r"\{\w+\}", word) else word.lower() for word in path.split("/")]
 
 
 # --- tests ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_code_was_read() -> None:
-    assert set(packages()) == {"SubscriptionClient", "ContainerServiceClient", "ComputeManagementClient"}
-    assert {call.method for call in all_calls()} >= {"list", "begin_run_command"}
-
-
 def test_the_role_has_exactly_the_actions_that_the_calls_need() -> None:
-    needed = {action.lower() for call in all_calls() for action in actions_of(call)}
-    needed |= {action.lower() for action in OWN_REQUESTS.values()}
+    needed = {operation.action.lower() for operation in operations_of_the_code().values()} | {POLL_ACTION.lower()}
     have = {action.lower() for action in granted()}
     assert needed - have == set(), "the code calls what the role does not allow"
     assert have - needed == set(), "the role allows what the code does not call"
 
 
-def test_requests_made_by_hand_are_all_known() -> None:
+def test_no_request_is_made_but_by_the_one_function_that_takes_an_operation() -> None:
     found = {request for path in sources() for request in own_requests(path.read_text(), str(path.relative_to(ROOT)))}
-    assert found == set(OWN_REQUESTS)
+    assert found == {("shared/azure/arm.py", "_send")}
+    for path in sources():
+        assert not re.search(r"azure\.mgmt\.(?!core\b)", path.read_text()), (
+            f"{path}: a client of the SDK makes calls of its own"
+        )
+
+
+def test_every_operation_has_the_action_that_its_address_asks_for() -> None:
+    for name, operation in operations_of_the_code().items():
+        # A query has no action of its own: it shows what the identity may read.
+        if name != "QUERY":
+            assert operation.action == action_of(operation.method, operation.path)
+
+
+SUBSCRIPTIONS, CONTAINERS, COMPUTE = (
+    "azure.mgmt.resource.subscriptions",
+    "azure.mgmt.containerservice",
+    "azure.mgmt.compute",
+)
 
 
 @pytest.mark.parametrize(
-    ("group", "method", "action"),
+    ("name", "call"),
     [
-        ("virtual_machine_scale_sets", "begin_delete", "Microsoft.Compute/virtualMachineScaleSets/delete"),
-        ("virtual_machine_scale_sets", "begin_create_or_update", "Microsoft.Compute/virtualMachineScaleSets/write"),
-        (
-            "virtual_machine_scale_set_vms",
-            "begin_reimage",
-            "Microsoft.Compute/virtualMachineScaleSets/virtualMachines/reimage/action",
-        ),
+        ("SUBSCRIPTIONS", Call(SUBSCRIPTIONS, "subscriptions", "list")),
+        ("CLUSTERS", Call(CONTAINERS, "managed_clusters", "list")),
+        ("CLUSTER", Call(CONTAINERS, "managed_clusters", "get")),
+        ("SCALE_SETS", Call(COMPUTE, "virtual_machine_scale_sets", "list")),
+        ("INSTANCES", Call(COMPUTE, "virtual_machine_scale_set_vms", "list")),
+        ("INSTANCE", Call(COMPUTE, "virtual_machine_scale_set_vms", "get")),
+        ("RUN_COMMAND", Call(COMPUTE, "virtual_machine_scale_set_vms", "begin_run_command")),
     ],
 )
-def test_a_new_call_would_be_noticed(group: str, method: str, action: str) -> None:
-    found = calls(f"await azure.compute(node.subscription).{group}.{method}(1, 2)", "x.py")
-    assert found == {Call("ComputeManagementClient", group, method)}
-    (call,) = found
-    needed = {name.lower() for name in actions_of(call)}
-    assert action.lower() in needed
-    assert needed - {name.lower() for name in granted()}
-
-
-def test_what_cannot_be_followed_fails() -> None:
-    with pytest.raises(pytest.fail.Exception, match="one chain"):
-        calls("client = azure.compute(subscription)\nclient.virtual_machine_scale_sets.list()", "x.py")
-    with pytest.raises(pytest.fail.Exception, match="no such operation"):
-        actions_of(Call("ComputeManagementClient", "virtual_machine_scale_sets", "no_such_method"))
+def test_an_operation_is_the_one_that_the_sdk_knows(name: str, call: Call) -> None:
+    operation = operations_of_the_code()[name]
+    method, path = request_of(call)
+    assert (operation.method, shape(operation.path)) == (method, shape(path))
 
 
 def test_no_wildcards_and_no_data_actions() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,25 +10,14 @@ import yaml
 from tree_sitter import Node
 
 import shared.settings
-from tests.support.bicep import INFRA, at, files, keys, literal, objects, read, text_of
+from tests.support.bicep import INFRA, at, files, keys, literal, objects, read, text_of, variable
 
 APP = read(INFRA / "modules" / "app.bicep")
 STORAGE = read(INFRA / "modules" / "storage.bicep")
 MONITORING = read(INFRA / "modules" / "monitoring.bicep")
 NETWORK = read(INFRA / "modules" / "network.bicep")
 
-# Settings of the code that the deployment leaves alone, and why.
-LEFT = {
-    "GUARD_COMMAND_SECONDS": "measured: the default is right for Azure, other values are for tests",
-    "GUARD_COMMAND_DEADLINE_SECONDS": "the default ends inside what Azure needs to end a command",
-    "GUARD_BUSY_WAIT_SECONDS": "the default is a matter of the engine, not of an installation",
-    "GUARD_RESTART_SECONDS": "the default leaves room for a rollback inside what node auto-repair allows",
-    "GUARD_SETTLE_SECONDS": "the default is a matter of the kubelet, not of an installation",
-    "GUARD_APPROVAL_HOURS": "a day; who wants another time sets it on the app",
-    "GUARD_STORE": "the app derives it from AzureWebJobsStorage__tableServiceUri: one place says where the tables are",
-}
-# Settings that the Functions host itself reads in our name.
-FOR_THE_HOST = {"GUARD_SCHEDULE": "the timer's schedule is %GUARD_SCHEDULE%"}
+MAIN = (INFRA / "main.bicep").read_text()
 
 
 def known_to_the_code() -> frozenset[str]:
@@ -35,19 +25,40 @@ def known_to_the_code() -> frozenset[str]:
 
 
 def app_settings() -> dict[str, Node]:
-    entries = objects(at(APP.resource("app").body, "properties.siteConfig.appSettings"))
+    entries = objects(variable(APP.path, "ownSettings"))
     return {literal(keys(entry)["name"]): keys(entry)["value"] for entry in entries}
 
 
-def test_every_setting_of_the_code_is_set_or_left_with_a_reason() -> None:
-    ours = {name for name in app_settings() if name.startswith("GUARD_")}
-    assert known_to_the_code() - ours - set(LEFT) == set(), "decide: set it in app.bicep or say here why not"
-    assert set(LEFT) & ours == set(), "said to be left alone, yet set"
+def further_settings() -> set[str]:
+    """Those that the parameter `settings` may have."""
+    found = re.search(r"@sealed\(\)\n@secure\(\)\nparam settings \{([^{}]*)\} = \{\}\n", MAIN)
+    assert found is not None
+    assert set(re.findall(r": (\S+)", found[1])) == {"string?"}
+    return set(re.findall(r"(\w+):", found[1]))
 
 
-def test_no_setting_is_set_that_the_code_does_not_know() -> None:
+def test_every_setting_has_a_parameter_and_only_those_have() -> None:
     ours = {name for name in app_settings() if name.startswith("GUARD_")}
-    assert ours - known_to_the_code() - set(FOR_THE_HOST) == set()
+    assert ours & further_settings() == set(), "one name, one place"
+    assert ours | further_settings() == known_to_the_code(), "whatever is missing is wiped by the next deployment"
+
+
+def test_what_is_set_is_added_to_what_the_app_needs() -> None:
+    assert text_of(at(APP.resource("app").body, "properties.siteConfig.appSettings")) == (
+        "concat(ownSettings, furtherSettings)"
+    )
+    assert "for entry in items(settings)" in text_of(variable(APP.path, "furtherSettings"))
+
+
+def test_the_parameters_have_the_defaults_of_the_code() -> None:
+    for parameter, field in (("schedule", "schedule"), ("mode", "mode")):
+        assert f"param {parameter} string = '{shared.settings.default_of(field)}'\n" in MAIN
+    assert f"param allowFix bool = {shared.settings.default_of('allow_fix')}\n" in MAIN
+
+
+def test_what_the_example_of_parameters_reads_is_a_setting_or_known_as_none() -> None:
+    read_by_it = set(re.findall(r"'(GUARD_\w+)'", (INFRA / "main.bicepparam").read_text()))
+    assert read_by_it - known_to_the_code() == set(shared.settings.DEPLOYMENT_NAMES)
 
 
 def test_the_defaults_of_the_deployment_are_values_that_the_code_accepts() -> None:

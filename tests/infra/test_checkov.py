@@ -20,7 +20,9 @@ from tests.support.require import require
 OLDER = (
     (re.compile(r"\bstring\[\]"), "array"),
     (re.compile(r"(?<=\w)!\."), "."),
-    (re.compile(r"\b(objectKeys|cidrSubnet)\("), "concat("),
+    (re.compile(r"\b(objectKeys|cidrSubnet|items)\("), "concat("),
+    (re.compile(r"@sealed\(\)\n"), ""),
+    (re.compile(r"(?<=param settings )\{[^{}]*\}"), "object"),
 )
 
 

@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
+from shared import telemetry
 from shared.models import Finding
 from tests.support.bicep import INFRA, read
 
 FIELDS = {
     "finding": {field.name for field in dataclasses.fields(Finding)},
-    "run": {"run_id", "kind", "state", "error"},
+    "run": {field.name for field in dataclasses.fields(telemetry.RunEvent)},
+    "approval": {field.name for field in dataclasses.fields(telemetry.ApprovalEvent)},
+    "overdue": {field.name for field in dataclasses.fields(telemetry.OverdueEvent)},
 }
 QUERIES = {path.name: path.read_text() for path in sorted((INFRA / "queries").glob("*.kql"))}
 

@@ -16,24 +16,26 @@ from unittest.mock import patch
 import pytest
 
 import sandbox
-from shared.runs.hosts import terminal as runs
-from shared.azure import Azure, Pending as Started
-from shared.errors import GuardError, NotStorable, StoreError, UsageError
-from shared.models import Finding, Node, Outcome, Problem, Run, RunKind, RunState, Status, Subscription
+from shared.azure import Azure
+from shared.errors import GuardError, UsageError
+from shared.models import Finding, Node, Outcome, Run, RunKind, RunState, Starter, Status, Subscription
 from shared.node.fixing import Splice
 from shared.node.planning import Method
-from shared.runs.model.plans import NodePlan
+from shared.runs.hosts import leases, starting
+from shared.runs.hosts import terminal as runs
+from shared.runs.model.messages import Ref
+from shared.runs.model.plans import NodePlan, PlanFile, SeenFile, digest, same
 from shared.runs.model.request import FixRequest, RunRequest
-Json = object
-from shared.runs.model.plans import PlanFile, SeenFile, digest, same
-from shared.store import new_run_id, open_store
+from shared.store import Store, new_run_id, open_store
 from tests.support.bench import Bench, BenchFactory, one_pool
 
 FAST = {"allow_fix": True, "restart_seconds": 8, "command_deadline_seconds": 90.0}
 
 
 async def plans(b: Bench, method: Method = "auto") -> list[NodePlan]:
-    return await runs.plans_of(b.services, await runs.survey_here(b.services, RunKind.PLAN, FixRequest(method=method)))
+    """The plans in the order of their nodes; a run has them as their looks ended."""
+    run = await runs.survey_here(b.services, RunKind.PLAN, FixRequest(method=method))
+    return sorted(await runs.plans_of(b.services, run), key=lambda plan: int(plan.node.instance_id))
 
 
 async def fix(b: Bench, made: Sequence[NodePlan], **options: object) -> tuple[Run, list[Finding]]:
@@ -170,13 +172,19 @@ async def test_a_fix_without_a_verdict_is_looked_at_again_and_left(bench: BenchF
         # The kubelet takes a drop-in of any size; what is too long to be collected leaves the value unknown.
         (b.box.node_dir(plan.node.name) / LATE).write_text(LATE_FALSE + "# long\n" * 20_000)
         before = texts(b, plan)
-        run, (finding,) = await fix(b, [plan])
+        sent: list[str] = []
+        start = b.services.azure.start
+
+        async def noted(node: Node, script: str, *more: Any) -> Any:
+            sent.append("undo" if "\nundo='2" in script else "fix" if "\nundo=''" in script else "look")
+            return await start(node, script, *more)
+
+        with patch.object(b.services.azure, "start", noted):
+            _, (finding,) = await fix(b, [plan])
         assert (finding.outcome, finding.status) == (Outcome.FAILED, Status.ERROR), finding
         assert finding.reason.startswith("LOOK AT THIS NODE: failed: the fix is applied, but two looks gave no verdict")
-        steps = [command.step for command in await b.services.store.commands(run.id)]
-        assert steps.count("fix") == 1
-        assert any(step.startswith("again.") for step in steps)
-        assert "undo" not in steps, "every restart is a risk"
+        assert sent[0] == "fix"
+        assert set(sent[1:]) == {"look"}, "every restart is a risk"
         assert texts(b, plan) != before
 
 
@@ -189,11 +197,11 @@ async def test_a_roll_back_of_what_somebody_changed_since_says_so(bench: BenchFa
         path = node / plan.edits[0].path[1:]
         start = b.services.azure.start
 
-        async def meddling(node: Node, script: str) -> Started | Problem:
+        async def meddling(node: Node, script: str, *more: Any) -> Any:
             """Somebody edits the file between the fix and its undoing."""
             if "\nundo='2" in script:
                 path.write_text(path.read_text() + "# mine\n")
-            return await start(node, script)
+            return await start(node, script, *more)
 
         with patch.object(b.services.azure, "start", meddling):
             _, (finding,) = await fix(b, [plan])
@@ -439,29 +447,6 @@ async def test_a_lost_answer_starts_nothing_twice(bench: BenchFactory) -> None:
         assert b.box.stats()["commands"][made[0].node.name] == before + 1
 
 
-async def test_a_fix_whose_host_died_before_it_was_noted_is_this_runs_fix(
-    bench: BenchFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Azure carried it out, and nothing says so: sent again, it finds its own work, which is no stranger's change."""
-    monkeypatch.setattr(collecting, "_CLAIM_SECONDS", 0)
-    async with bench(one_pool("false_file"), **FAST) as b:
-        (plan,) = await plans(b)
-        await applying.fix_node(b.services, "run", plan, plan.node)
-        await b.services.store.save_command("run", plan.node.key, "fix", {})
-        (finding,), _ = await applying.fix_node(b.services, "run", plan, plan.node)
-        assert (finding.outcome, finding.status) == (Outcome.FIXED, Status.PASS), finding
-
-
-async def test_a_fix_that_may_have_begun_stays_noted(bench: BenchFactory) -> None:
-    """Else a wave that fails after it would be recorded as one that sent nothing."""
-    async with bench(one_pool("false_file"), **FAST) as b:
-        (plan,) = await plans(b)
-        b.box.inject(sandbox.Fault("runCommand", drop="after"))
-        (finding,), _ = await applying.fix_node(b.services, "run", plan, plan.node)
-        assert finding.outcome is Outcome.FAILED, finding
-        assert await b.services.store.command("run", plan.node.key, "fix") is not None
-
-
 async def test_a_fix_with_an_unknown_end_is_an_error_whatever_the_node_became(bench: BenchFactory) -> None:
     """The node is stopped while it is fixed: a skipped one would leave the exit status at 0."""
     stopped = {"code": "OperationNotAllowed", "message": "The operation requires the VM to be running (or set to run)."}
@@ -482,57 +467,6 @@ async def test_a_fix_is_a_proof_for_later_looks(bench: BenchFactory) -> None:
         run = await runs.survey_here(b.services, RunKind.AUDIT, RunRequest())
         (finding,) = await b.findings(run.id)
         assert finding.status is Status.PASS, finding
-
-
-async def test_a_node_that_cannot_be_recorded_leaves_the_others_their_outcome(bench: BenchFactory) -> None:
-    """The first of a wave meets the store's trouble while the second is still being fixed."""
-    async with bench(one_pool("false_file", "false_file"), **FAST) as b:
-        made = await plans(b)
-        run_id = new_run_id(datetime.now(UTC))
-        request = FixRequest(max_unavailable="2", canary=False, pause_seconds=0)
-        await fixing.put_plans(b.services, run_id, made, request)
-
-        async def troubled(*arguments: Any) -> list[Finding]:
-            if arguments[1].key == made[0].node.key:
-                raise StoreError("no answer")
-            return await recording.record(*arguments)
-
-        with patch.object(fixing, "record", troubled), pytest.raises(StoreError):
-            await fixing.fix_wave(b.services, {"run_id": run_id, "pool": 0, "first": 0, "count": 2})
-        assert [finding.outcome for finding in await b.findings(run_id)] == [Outcome.FIXED]
-
-
-@pytest.mark.parametrize(("call", "outcome"), [("claim_command", Outcome.NOT_TRIED), ("save_command", Outcome.FAILED)])
-async def test_where_the_store_fails_a_node_is_said_to_be_changed_only_if_it_may_be(
-    bench: BenchFactory, call: str, outcome: Outcome
-) -> None:
-    """Before anything is sent, and after Azure took it."""
-    async with bench(one_pool("false_file"), **FAST) as b:
-        run_id = new_run_id(datetime.now(UTC))
-        await fixing.put_plans(b.services, run_id, await plans(b), FixRequest())
-        job = {"run_id": run_id, "pool": 0, "first": 0, "count": 1, "reason": "no answer"}
-        with patch.object(type(b.services.store), call, side_effect=StoreError("no answer")), pytest.raises(StoreError):
-            await fixing.fix_wave(b.services, job)
-        await leaving.fail_wave(b.services, job)
-        (finding,) = await b.findings(run_id)
-    assert finding.outcome is outcome
-    assert finding.reason.startswith("LOOK AT THIS NODE") == (outcome is Outcome.FAILED)
-
-
-async def test_a_fix_that_cannot_be_stored_is_that_nodes_failure(bench: BenchFactory) -> None:
-    async with bench(one_pool("false_file"), **FAST) as b:
-        made = await plans(b)
-
-        async def unstorable(*arguments: Any) -> list[Finding]:
-            if arguments[2][0].outcome is Outcome.FIXED:
-                raise NotStorable("odd")
-            return await recording.record(*arguments)
-
-        with patch.object(fixing, "record", unstorable):
-            run, (finding,) = await fix(b, made)
-        assert run.state is RunState.COMPLETED
-        assert finding.outcome is Outcome.FAILED
-        assert finding.reason.startswith("LOOK AT THIS NODE")
 
 
 async def test_a_pool_whose_other_nodes_go_down_is_left(bench: BenchFactory) -> None:
@@ -579,11 +513,12 @@ async def test_a_cut_between_history_and_findings_forgets_nothing(bench: BenchFa
     async with bench(one_pool("false_file"), **FAST) as b:
         made = await plans(b)
         store = b.services.store
-        full = patch.object(store, "save_findings", side_effect=OSError("the disk is full"))
-        with full, pytest.raises(GuardError, match="not everything could be recorded"):
+        full = patch.object(Store, "save_findings", side_effect=OSError("the disk is full"))
+        with full, pytest.raises(GuardError, match="could not be recorded: OSError: the disk is full; go on with"):
             await fix(b, made)
         stopped = await store.latest_run()
         assert stopped is not None
+        assert await b.findings(stopped.id) == []
         history = await store.history([made[0].node])
         assert history[made[0].node.key, "3.2.6"].last_fixed is not None
 
@@ -591,7 +526,7 @@ async def test_a_cut_between_history_and_findings_forgets_nothing(bench: BenchFa
 class App:
     """The app's orchestrations: all that were started go on for ever."""
 
-    async def start(self, run_id: str, job: Json) -> None:
+    async def start(self, run_id: str, ref: Ref) -> None:
         pass
 
     async def wake(self, run_id: str) -> None:
@@ -600,10 +535,16 @@ class App:
     async def going(self, run_id: str) -> bool:
         return True
 
+    async def end(self, run_id: str, why: str) -> None:
+        raise AssertionError("nothing ends it")
+
+    async def forget(self, before: datetime) -> int:
+        raise AssertionError("nothing forgets it")
+
 
 async def test_one_run_fixes_a_subscription_at_a_time(bench: BenchFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     # Short, so that the first fix has to renew its lease more than once.
-    monkeypatch.setattr(exclusive, "_LEASE_SECONDS", 1.2)
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 1.2)
     async with bench(one_pool("false_file", "false_flag"), **FAST) as b:
         made = await plans(b)
         begun: asyncio.Queue[Run] = asyncio.Queue()
@@ -619,7 +560,7 @@ async def test_one_run_fixes_a_subscription_at_a_time(bench: BenchFactory, monke
         with pytest.raises(UsageError, match=f"the fix {going.id} is going"):
             await runs.resume_fix_here(b.services, going.id)
         with pytest.raises(starting.GoingError, match=going.id):
-            await starting.start(b.services, App(), RunKind.FIX, FixRequest(), by="http")
+            await starting.start(b.services, App(), RunKind.FIX, FixRequest(), by=Starter.HTTP)
         # Elsewhere another one may.
         away = [
             plan.model_copy(update={"node": replace(plan.node, subscription="11111111-1111-1111-1111-111111111111")})
@@ -638,7 +579,7 @@ async def test_one_run_fixes_a_subscription_at_a_time(bench: BenchFactory, monke
 async def test_a_fix_of_the_app_is_waited_for(bench: BenchFactory) -> None:
     async with bench(one_pool("false_file"), **FAST) as b:
         made = await plans(b)
-        other = await starting.start(b.services, App(), RunKind.FIX, FixRequest(), by="http", approval="manual")
+        other = await starting.start(b.services, App(), RunKind.FIX, FixRequest(), by=Starter.HTTP, manual=True)
         commands = dict(b.box.stats()["commands"])
         with pytest.raises(
             UsageError, match=f"the fix {other.id} of the app is running .* /api/runs/{other.id}/cancel"
@@ -662,7 +603,7 @@ async def test_a_fix_whose_process_was_killed_is_in_nobodys_way(bench: BenchFact
 
 
 async def test_a_lost_lease_ends_the_fix(bench: BenchFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exclusive, "_LEASE_SECONDS", 1.2)
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 1.2)
     async with bench(one_pool("false_file", "false_flag"), **FAST) as b:
         made = await plans(b)
         begun: asyncio.Queue[Run] = asyncio.Queue()
@@ -670,7 +611,7 @@ async def test_a_lost_lease_ends_the_fix(bench: BenchFactory, monkeypatch: pytes
             runs.fix_here(b.services, FixRequest(pause_seconds=60), made, begun.put_nowait), name="first"
         )
         run = await asyncio.wait_for(begun.get(), 60)
-        store, lease = b.services.store, f"fix/{run.id}"
+        store, lease = b.services.store, leases.name(run.id)
         held = await store.holder(lease)
         assert held is not None
         await store.release(lease, held)
@@ -686,51 +627,56 @@ async def test_a_lost_lease_ends_the_fix(bench: BenchFactory, monkeypatch: pytes
 async def test_a_fix_that_cannot_record_is_not_complete(bench: BenchFactory) -> None:
     async with bench(one_pool("false_file"), **FAST) as b:
         made = await plans(b)
-
-        def broken(_: list[Finding]) -> None:
-            raise RuntimeError("no room")
-
-        with pytest.raises(
-            GuardError, match=r"not everything could be recorded: no room; go on with: .* --resume"
-        ) as no:
-            await runs.fix_here(replace(b.services, on_findings=broken), FixRequest(), made)
+        with (
+            patch.object(Store, "save_findings", side_effect=RuntimeError("no room")),
+            pytest.raises(GuardError, match=r"RuntimeError: no room; go on with: .* --resume") as no,
+        ):
+            await fix(b, made)
         assert no.value.exit_code == 2
         run = await b.services.store.latest_run()
         assert run is not None
-        assert (run.state, run.error) == (RunState.FAILED, "not everything could be recorded: no room")
+        assert run.state is RunState.FAILED
+        assert await b.findings(run.id) == [], "what was done to the node is not made up"
         done = await runs.resume_fix_here(b.services, run.id)
         assert (done.state, done.error) == (RunState.COMPLETED, "")
 
 
-async def test_a_survey_that_fails_is_no_wrong_usage(bench: BenchFactory) -> None:
+async def test_whoever_shows_what_was_found_concerns_no_run(bench: BenchFactory) -> None:
+    """A terminal that does not take it: everything is recorded all the same."""
+
     def broken(_: list[Finding]) -> None:
         raise RuntimeError("no room")
 
+    async with bench(one_pool("false_file"), **FAST) as b:
+        made = await plans(b)
+        services = replace(b.services, on_findings=broken)
+        run = await runs.fix_here(services, FixRequest(pause_seconds=0), made)
+        assert [item.outcome for item in await b.findings(run.id)] == [Outcome.FIXED]
+        assert (run.state, run.error) == (RunState.COMPLETED, "")
+
+
+async def test_a_survey_that_fails_is_no_wrong_usage(bench: BenchFactory) -> None:
     class Unforeseen(Azure):
         async def subscriptions(self) -> list[Subscription]:
             raise RuntimeError("unforeseen")
 
     async with bench(one_pool("compliant_default"), **FAST) as b:
-        unforeseen = replace(b.services, azure=Unforeseen(b.services.settings))
-        for services, error in (
-            (replace(b.services, on_findings=broken), "not everything could be recorded: no room"),
-            (unforeseen, "unforeseen"),
-        ):
-            with pytest.raises(GuardError, match=error) as no:
-                await runs.survey_here(services, RunKind.AUDIT, RunRequest(clusters=("aks-test",)))
-            assert no.value.exit_code == 2
-            run = await b.services.store.latest_run()
-            assert run is not None
-            assert (run.state, run.error) == (RunState.FAILED, error)
-            assert run.id in str(no.value)
+        services = replace(b.services, azure=Unforeseen(b.services.settings))
+        with pytest.raises(GuardError, match="unforeseen") as no:
+            await runs.survey_here(services, RunKind.AUDIT, RunRequest(clusters=("aks-test",)))
+        assert no.value.exit_code == 2
+        run = await b.services.store.latest_run()
+        assert run is not None
+        assert (run.state, run.error) == (RunState.FAILED, "RuntimeError: unforeseen")
+        assert run.id in str(no.value)
 
 
 async def test_a_cancelled_audit_keeps_what_it_found(bench: BenchFactory) -> None:
     async with bench(one_pool("compliant_default", "hang"), **FAST) as b:
         begun: list[Run] = []
 
-        def stop(found: list[Finding]) -> None:
-            if found:
+        def stop(_: list[Finding]) -> None:
+            if auditing.cancelling() == 0:
                 auditing.cancel()
 
         auditing = asyncio.create_task(
@@ -748,4 +694,7 @@ async def test_a_cancelled_audit_keeps_what_it_found(bench: BenchFactory) -> Non
         assert after is not None
         assert after.state is RunState.CANCELLED
         assert after.finished is not None
-        assert [item.status for item in await b.findings(run.id)] == [Status.PASS]
+        first, second = sorted(await b.findings(run.id), key=lambda item: item.instance_id)
+    assert (first.status, second.status, second.code) == (Status.PASS, Status.ERROR, "cancelled")
+    assert after.summary is not None
+    assert after.summary.statuses == {Status.PASS: 1, Status.ERROR: 1}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from shared.models import Finding, History, Outcome, Status
-from shared.runs import history
+from shared.runs.model import history
 from tests.support.records import NOON, finding, node_key
 
 DAY = timedelta(days=1)
@@ -79,3 +79,31 @@ def test_what_stays_is_written_again_once_in_a_while() -> None:
     now = _after(RIGHT, _seen(Status.PASS, NOON + history.SEEN_AGAIN))
     assert now is not None
     assert (now.seen, now.since) == (NOON + history.SEEN_AGAIN, NOON)
+
+
+def test_a_node_that_was_fixed_and_fails_again_has_regressed() -> None:
+    known = _after(None, _seen(Status.PASS, NOON, outcome=Outcome.FIXED))
+    assert known is not None
+    later = NOON + 9 * DAY
+    again = _seen(Status.FAIL, later)
+    marked = history.with_history(again, known)
+    assert (marked.regressed, marked.last_right, marked.reimaged_since) == (True, NOON, False)
+    assert history.with_history(replace(again, node_image_version="image-2"), known).reimaged_since is True
+    assert history.with_history(replace(again, node_created=later), known).reimaged_since is True
+    then = _after(known, marked)
+    assert then is not None
+    assert (then.status, then.last_right, then.last_fixed, then.seen) == (Status.FAIL, NOON, NOON, later)
+
+
+def test_a_node_that_was_never_fixed_only_fails() -> None:
+    marked = history.with_history(_seen(Status.FAIL, NOON + DAY), RIGHT)
+    assert (marked.regressed, marked.last_right, marked.reimaged_since) == (False, NOON, None)
+    right = _seen(Status.PASS, NOON + DAY)
+    assert history.with_history(right, RIGHT) == right
+
+
+def test_a_proof_stays_until_another_one_comes() -> None:
+    assert RIGHT is not None
+    changed = _after(RIGHT, _seen(Status.FAIL, NOON + DAY), proof="")
+    assert changed is not None
+    assert changed.proof == RIGHT.proof, "it names its process, and stays true of it"

@@ -15,8 +15,8 @@ import pytest
 
 from shared.errors import StoreError
 from shared.store import FindingQuery, open_store
-from shared.store.backend import Row, Table, Where
-from shared.store.sqlite import SCHEMA, open_sqlite
+from shared.store.backend import SCHEMA, Row, Table, Where
+from shared.store.sqlite import open_sqlite
 from tests.support.records import RUN, finding, node_key, run
 
 ROWS = 20_000
@@ -133,7 +133,7 @@ async def test_a_cancelled_write_is_whole_or_not_and_the_store_goes_on(tmp_path:
 WRITER = """
 import asyncio, sys
 from pathlib import Path
-from shared.store.backend import Row, Table, Where
+from shared.store.backend import SCHEMA, Row, Table, Where
 from shared.store.sqlite import open_sqlite
 
 async def main(path, name, rows):

@@ -42,6 +42,21 @@ async def test_the_same_finding_twice_is_one_row_and_the_later_one_counts(store:
     assert [each.status for each in await _all(store, FindingQuery(run_id=RUN))] == [Status.PASS]
 
 
+async def test_findings_come_by_place(store: Store) -> None:
+    """In the order in which they are shown, so that nobody has to hold them to sort them."""
+    places = [("b", "np1", "0"), ("a", "np2", "10"), ("a", "np2", "9"), ("a", "np1", "3"), ("a", "(virtual nodes)", "")]
+    made = [finding(number, cluster=c, node_pool=p, instance_id=i) for number, (c, p, i) in enumerate(places)]
+    await store.save_findings(made)
+    got = [(f.cluster, f.node_pool, f.instance_id) async for f in store.all_findings(FindingQuery(run_id=RUN))]
+    assert got == [
+        ("a", "(virtual nodes)", ""),
+        ("a", "np1", "3"),
+        ("a", "np2", "9"),
+        ("a", "np2", "10"),
+        ("b", "np1", "0"),
+    ]
+
+
 async def test_two_thousand_findings_are_paged_without_loss(store: Store) -> None:
     saved = {each.key: each for each in (finding(n) for n in range(2000))}
     await store.save_findings(list(saved.values()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 import time
@@ -25,13 +26,17 @@ OPERATION = f"/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Compute/location
 
 @dataclass
 class Answer:
-    """One scripted answer; `drop` closes the connection instead, `{base}` in headers is the server's address."""
+    """One scripted answer; `drop` closes the connection instead, `drip` sends a byte every so many seconds for ever.
+
+    `{base}` in headers is the server's address.
+    """
 
     status: int = 200
     body: Any = None
     headers: dict[str, str] = field(default_factory=dict)
     text: str | None = None
     drop: bool = False
+    drip: float = 0.0
 
 
 @dataclass
@@ -53,6 +58,7 @@ class Arm:
     def __init__(self) -> None:
         self.base = ""
         self.seen: list[Seen] = []
+        self.raw: list[str] = []
         self.scripts: dict[tuple[str, str], Script] = {}
 
     def on(self, method: str, path_end: str, *answers: Answer | Callable[[Seen], Answer]) -> None:
@@ -75,6 +81,7 @@ class Arm:
             time.monotonic(),
         )
         self.seen.append(seen)
+        self.raw.append(request.raw_path)
         path = request.path.rstrip("/").lower()
         found = [
             script for (method, end), script in self.scripts.items() if method == request.method and path.endswith(end)
@@ -87,6 +94,12 @@ class Arm:
             assert request.transport is not None
             request.transport.abort()
         headers = {name: value.replace("{base}", self.base) for name, value in answer.headers.items()}
+        if answer.drip:
+            slow = web.StreamResponse(status=answer.status)
+            await slow.prepare(request)
+            while True:
+                await slow.write(b" ")
+                await asyncio.sleep(answer.drip)
         if answer.text is not None:
             return web.Response(status=answer.status, text=answer.text, headers=headers)
         if answer.body is None:

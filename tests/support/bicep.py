@@ -89,6 +89,13 @@ def read(path: Path) -> File:
     )
 
 
+def variable(path: Path, name: str) -> Node:
+    """The value of a variable. Raises StopIteration where the file declares none of that name."""
+    root = Parser(Language(tree_sitter_bicep.language())).parse(path.read_bytes()).root_node
+    declared = (node for node in root.named_children if node.type == "variable_declaration" and _name(node) == name)
+    return next(declared).named_children[-1]
+
+
 def text_of(node: Node) -> str:
     """The node's own source text."""
     return (node.text or b"").decode()

@@ -14,10 +14,12 @@ from shared.systemd import (
     UnitError,
     UnknownToUs,
     append_argument,
+    envfile,
     remove_argument,
     replace_argument,
     start_command,
 )
+from shared.systemd.text import Lines, joined_bytes
 from tests.support.nspawn import CONFIG_PATH, DROPIN_DIRECTORY, DROPINS, ENVIRONMENT, ENVIRONMENT_PATH, UNIT, UNIT_PATH
 
 GOOD = "--make-iptables-util-chains=true"
@@ -630,3 +632,39 @@ def test_any_text_is_read_or_refused(fragment: str, dropin: str, file: str, exec
     for argument in command.argv:
         assert argument.text == "".join(part.text for part in argument.parts)
         assert 0 <= argument.origin.start < argument.origin.end <= len(files[argument.origin.path])
+
+
+_VALUES = st.text(alphabet="ab -=$\"'\\\t\n\r#;%.é\x85\x0b\x1f\xa0{}", max_size=30)
+
+
+@given(_VALUES, _VALUES)
+def test_the_arguments_are_those_whose_places_are_told(value: str, word: str) -> None:
+    """Where they are written is made later, and by another way."""
+    text = f'[Service]\nEnvironmentFile=/e\nEnvironment="B=x y"\nExecStart=/k $A ${{A}} -{word} $B$A $B\n'
+    try:
+        command = start_command("/u", (), {"/u": text, "/e": f"A={value}\n"}, systemd_version=255)
+    except UnitError:
+        return
+    assert tuple(argument.text for argument in command.argv) == command.texts
+    for argument in command.argv:
+        assert joined_bytes("".join(piece.text for piece in argument.pieces)) == argument.text
+
+
+@given(st.lists(st.sampled_from("ab=_ \t\n\r\"'\\#;é\x0b\udc80"), max_size=60).map("".join), st.booleans())
+def test_a_plain_line_of_an_environment_file_is_read_as_any_other(text: str, comments_continue: bool) -> None:
+    def read() -> list[envfile.Assignment] | str:
+        try:
+            return list(envfile.assignments("/e", text, comments_continue=comments_continue))
+        except UnitError as error:
+            return str(error)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(envfile, "_plain_line", lambda *_: None)
+        slowly = read()
+    assert read() == slowly
+
+
+@given(st.text(alphabet="a\n\r", max_size=20), st.integers(0, 25))
+def test_lines_end_as_they_end(text: str, offset: int) -> None:
+    ends = [match.end() for match in re.finditer(r"\r\n|\r|\n", text)]
+    assert Lines(text).at(offset) == 1 + sum(end <= offset for end in ends)

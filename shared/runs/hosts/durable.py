@@ -1,4 +1,4 @@
-"""The serverless app's side of runs: connections once a process, and a step carried out with its run's lease renewed."""
+"""The serverless app's side of runs: connections once a process, and steps carried out under their run's lease."""
 
 from __future__ import annotations
 

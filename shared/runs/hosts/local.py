@@ -80,7 +80,6 @@ class LocalContext:
 
         return LocalTask(work())
 
-
     def wait_for_external_event(self, name: str) -> LocalTask:
         async def work() -> Json:
             await self._host.events[name].wait()

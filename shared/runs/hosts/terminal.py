@@ -13,7 +13,7 @@ from typing import Any
 from shared.errors import GuardError, UsageError
 from shared.models import Run, RunKind, RunState, Starter
 from shared.plain import plain
-from shared.runs import documents
+from shared.runs import documents, words
 from shared.runs.hosts.carrying import carry_out
 from shared.runs.hosts.exclusive import alone
 from shared.runs.hosts.local import LocalHost
@@ -26,8 +26,8 @@ from shared.runs.orchestrators import ORCHESTRATORS, RUN
 from shared.runs.services import Services
 from shared.runs.steps import STEPS, pages
 from shared.runs.steps.pools import index, put_plans
-from shared.runs.steps.records import finish
 from shared.runs.steps.recording import past
+from shared.runs.steps.records import finish
 from shared.store import new_run_id, patient
 
 OnBegun = Callable[[Run], None]
@@ -162,7 +162,8 @@ async def resume_fix_here(services: Services, run_id: str, on_begun: OnBegun = _
     run = replace(before, state=RunState.RUNNING, finished=None, summary=None, error="", epoch=before.epoch + 1)
 
     async def work() -> Run:
-        services.on_found(left.nodes)
+        await words.go_on(services.store, run)
+        services.tell_found(left.nodes)
         return await _driven(services, run, on_begun)
 
     return await alone(services, run, work)
@@ -198,9 +199,7 @@ async def _broken_off(services: Services, run_id: str) -> _Left:
 def _new(kind: RunKind, request: RunRequest) -> Run:
     started = datetime.now(UTC)
     asked = request.model_dump(mode="json")
-    return Run(
-        new_run_id(started), kind, RunState.RUNNING, started, request=asked, by=Starter.TERMINAL, engine=ENGINE
-    )
+    return Run(new_run_id(started), kind, RunState.RUNNING, started, request=asked, by=Starter.TERMINAL, engine=ENGINE)
 
 
 def _patient(services: Services) -> Services:
@@ -225,18 +224,23 @@ async def _driven(services: Services, run: Run, on_begun: OnBegun) -> Run:
         usage = job["end"]["usage"]
         return await activity("finish", job)
 
-    async with _recorded_end(services, run):
-        activities = {name: partial(activity, name) for name in STEPS}
-        ref = Ref(run_id=run.id, epoch=run.epoch).model_dump(mode="json")
-        Finished.model_validate(await _drive({**activities, "finish": finishing}, ref, run.id))
+    try:
+        async with _recorded_end(services, run):
+            activities = {name: partial(activity, name) for name in STEPS}
+            ref = Ref(run_id=run.id, epoch=run.epoch).model_dump(mode="json")
+            Finished.model_validate(await _drive({**activities, "finish": finishing}, ref, run.id))
+    except GuardError as error:
+        raise _failed(run, str(error)) from None
     ended = await services.store.run(run.id)
     assert ended is not None  # its end was recorded just now
     if ended.state is RunState.FAILED:
-        if usage:
-            raise UsageError(ended.error)
-        more = f"; go on with: kubelet-guard fix --resume {run.id}" if run.kind is RunKind.FIX else ""
-        raise GuardError(f"the {run.kind} {run.id} failed: {ended.error}{more}")
+        raise UsageError(ended.error) if usage else _failed(run, ended.error)
     return ended
+
+
+def _failed(run: Run, why: str) -> GuardError:
+    more = f"; go on with: kubelet-guard fix --resume {run.id}" if run.kind is RunKind.FIX else ""
+    return GuardError(f"the {run.kind} {run.id} failed: {why}{more}")
 
 
 async def _drive(activities: dict[str, Callable[[Any], Any]], ref: Any, run_id: str) -> Any:
@@ -268,5 +272,6 @@ async def _recorded_end(services: Services, run: Run) -> AsyncIterator[None]:
         await finish(services, run, End(ended="it was interrupted"), resumable=True)
         raise
     except Exception as error:
-        await finish(services, run, End(error=f"{type(error).__name__}: {error}"), resumable=True)
+        why = str(error) if isinstance(error, GuardError) else f"{type(error).__name__}: {error}"
+        await finish(services, run, End(error=why), resumable=True)
         raise

@@ -63,7 +63,7 @@ class Pace(BaseModel):
         return min(capacity, level + max(0.0, (now - self.at).total_seconds()) * rate)
 
     def _changed(self, now: datetime, new: Mapping[str, float]) -> Pace:
-        levels = {name: self._level(name, now) for name in {*self.levels, *new}}
+        levels = {name: self._level(name, now) for name in sorted({*self.levels, *new})}
         return Pace(at=max(now, self.at), share=self.share, levels={**levels, **new})
 
 

@@ -22,7 +22,9 @@ from shared.runs.orchestrators.context import Context, Task, Timer
 M = TypeVar("M", bound=Message)
 
 TRIES = 12
-"""How often a call is made in all: with its pauses some eight minutes, besides the store's own patience in each."""
+"""How often a call is made in all: with its pauses some eight minutes, besides the store's own patience in each.
+
+One that died with its worker is made so often whatever its own number of `tries`: that says nothing of the step."""
 
 _FEW_TRIES = 3
 _LONGEST_PAUSE = 60.0
@@ -97,8 +99,8 @@ class Hand:
             key = next(key for key, (_, task) in self._open.items() if task is first)
             call, task = self._open.pop(key)
             self.ended += 1
-            answer = yield from _answer(call, task)
-            if isinstance(answer, Failed) and call.made < (call.tries if answer.again else min(_FEW_TRIES, call.tries)):
+            answer, died = yield from _answer(call, task)
+            if isinstance(answer, Failed) and call.made < _tries(call, answer, died=died):
                 pause = min(2.0**call.made, _LONGEST_PAUSE)
                 self._again[key] = call, self._context.current_utc_datetime + timedelta(seconds=pause)
                 continue
@@ -127,17 +129,25 @@ class Hand:
             self._timer = moment, self._context.create_timer(moment)
 
 
-def _answer(call: Call, task: Task) -> Generator[Task, Any, Message]:
+def _tries(call: Call, failed: Failed, *, died: bool) -> int:
+    if died:
+        return TRIES
+    return call.tries if failed.again else min(_FEW_TRIES, call.tries)
+
+
+def _answer(call: Call, task: Task) -> Generator[Task, Any, tuple[Message, bool]]:
+    """What was answered, and whether the call died with its worker."""
     try:
         result = yield task
     except Exception as error:
-        return Failed(failed=first_line(error))
+        return Failed(failed=first_line(error)), True
     if isinstance(result, dict) and "failed" in result:
-        return Failed.model_validate(result)
+        return Failed.model_validate(result), False
     try:
-        return call.answer.model_validate(result)
+        return call.answer.model_validate(result), False
     except ValidationError as error:
-        return Failed(failed=f"{call.name} answered what is not its answer: {first_line(error)}", again=False)
+        why = f"{call.name} answered what is not its answer: {first_line(error)}"
+        return Failed(failed=why, again=False), False
 
 
 def versioned(orchestrator: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Generator
 from datetime import timedelta
 from typing import Any
 
+from shared.errors import GuardError
 from shared.runs.model.batch import total
 from shared.runs.model.messages import (
     Ask,
@@ -64,7 +65,7 @@ def run(context: Context) -> Orchestrator:
     finished = yield from hand.call(Call("finish", Finish(**ref.model_dump(), end=end), Finished))
     hand.let_go()
     if isinstance(finished, Failed):
-        raise RuntimeError(f"the end of the run could not be recorded: {finished.failed}")
+        raise GuardError(f"the end of the run could not be recorded: {finished.failed}")
     return finished.model_dump(mode="json")
 
 

@@ -47,7 +47,7 @@ async def find_nodes(services: Services, message: FindNodes) -> Found:
         until = pace.after(datetime.now(UTC), seconds)
         await save_found(services, run_id, place, gathering.found, services.costs(), until)
     await documents.save(store, run_id, place, documents.FOUND, found)
-    services.on_found(gathering.found)
+    services.tell_found(gathering.found)
     return found
 
 

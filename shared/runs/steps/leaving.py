@@ -64,9 +64,9 @@ async def leave_batch(services: Services, standing: Standing, name: str, problem
         if not batch.nodes:
             return batch.tally
         left = [from_problem(run_id, node.node, standing.request.control_ids, problem) for node in batch.nodes]
-        known = await past(services, [node.node for node in batch.nodes])
-        made = await record(services, left, known, as_internal(run_id))
-        closed = _closed(batch, made)
+        fresh, before = await _unrecorded(services, run_id, left)
+        known = await past(services, [one.node for one in fresh])
+        closed = _closed(batch, [*before, *await record(services, fresh, known, as_internal(run_id))])
         if await store.put_work(run_id, name, batches.to_text(closed), work.etag) is not None:
             await save_progress(services, run_id, name, closed)
             return closed.tally
@@ -111,7 +111,7 @@ async def record_places(services: Services, standing: Standing, places: Sequence
     if not made:
         return Tally()
     await services.store.save_findings(made)
-    services.on_findings(made)
+    services.tell_findings(made)
     tally = batches.Batch("", 0, ()).counted(made).tally
     for place in places[:1]:
         name = f"places/{place.subscription}/{place.cluster}/{place.node_pool}/{len(made)}"
@@ -172,17 +172,26 @@ async def _close(
 ) -> Tally:
     """Record what is left of a batch, and close it. What was recorded before stays."""
     run_id = standing.run.id
-    fresh = [one for one in left if not await _recorded(services, run_id, one)]
+    fresh, before = await _unrecorded(services, run_id, left)
     known = await past(services, [one.node for one in fresh])
-    closed = _closed(batch, await record(services, fresh, known, unrecorded(run_id)))
+    closed = _closed(batch, [*before, *await record(services, fresh, known, unrecorded(run_id))])
     await services.store.put_work(run_id, name, batches.to_text(closed), etag)
     await save_progress(services, run_id, name, closed)
     return closed.tally
 
 
-async def _recorded(services: Services, run_id: str, judged: Judged) -> bool:
-    keys_of = [findings.key_of(judged.node, finding.control) for finding in judged.findings]
-    return bool(await services.store.recorded(run_id, keys_of))
+async def _unrecorded(services: Services, run_id: str, left: Sequence[Judged]) -> tuple[list[Judged], list[Judged]]:
+    """Those of the nodes that have no finding yet, and the others as they are recorded.
+
+    A step that was cut short has recorded nodes that its batch still has as open.
+    """
+    wanted = {finding.key for one in left for finding in one.findings}
+    recorded = await services.store.recorded(run_id, sorted(wanted))
+    there = [[recorded[finding.key] for finding in one.findings if finding.key in recorded] for one in left]
+    return (
+        [one for one, made in zip(left, there, strict=True) if not made],
+        [Judged(one.node, made) for one, made in zip(left, there, strict=True) if made],
+    )
 
 
 def left_alone(run_id: str, plan: NodePlan, code: str, reason: str) -> Judged:
@@ -238,5 +247,7 @@ async def _leave_fix(services: Services, standing: Standing, reason: str) -> Non
     gathered = await documents.find(services.store, standing.run.id, keys.GATHERED, documents.GATHERED)
     for pool, nodes in enumerate(gathered.pools if gathered is not None else ()):
         ref = {"run_id": standing.run.id, "epoch": standing.run.epoch}
-        whole = LeavePool.model_validate({**ref, "pool": pool, "first": 0, "count": nodes, "reason": reason, "lost": True})
+        whole = LeavePool.model_validate(
+            {**ref, "pool": pool, "first": 0, "count": nodes, "reason": reason, "lost": True}
+        )
         await leave_pool(services, whole)

@@ -88,7 +88,9 @@ def _too_much(services: Services, nodes: int, plan: PlanIndex) -> str:
     return ""
 
 
-async def put_plans(services: Services, run_id: str, plans: Sequence[NodePlan], digest: str, *, retry: bool) -> Gathered:
+async def put_plans(
+    services: Services, run_id: str, plans: Sequence[NodePlan], digest: str, *, retry: bool
+) -> Gathered:
     """Give a fix these plans; as `gather`."""
     taking = _Taking(services, run_id, retry=retry)
     await taking.take(plans)
@@ -143,7 +145,7 @@ class _Taking:
         tally = self._left.tally
         made = Gathered(pools=tuple(self.counts), digest=digest, nodes=self._nodes, tally=tally, ask=ask)
         await documents.save(self.services.store, self.run_id, keys.GATHERED, documents.GATHERED, made)
-        self.services.on_found(self._nodes)
+        self.services.tell_found(self._nodes)
         left = sum(tally.outcomes.values())
         row = Progress(found=self._nodes, done=left, statuses=dict(tally.statuses), outcomes=dict(tally.outcomes))
         await save_counts(self.services, self.run_id, keys.GATHERED, row)

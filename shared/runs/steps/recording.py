@@ -38,12 +38,14 @@ async def record(
 
     A node whose findings cannot be stored gets those that `mend` makes of it, and keeps no other from being recorded.
     """
+    if not judged:
+        return []
     marked = [_marked(one, known) for one in judged]
     try:
         await _save(services, marked, known)
     except NotStorable:
         marked = [await _save_alone(services, one, known, mend) for one in marked]
-    services.on_findings([finding for one in marked for finding in one.findings])
+    services.tell_findings([finding for one in marked for finding in one.findings])
     return marked
 
 
@@ -61,9 +63,7 @@ async def _save_alone(
 
 
 def _marked(judged: Judged, known: Past) -> Judged:
-    made = [
-        history.with_history(finding, known.get((judged.node.key, finding.control))) for finding in judged.findings
-    ]
+    made = [history.with_history(finding, known.get((judged.node.key, finding.control))) for finding in judged.findings]
     return Judged(judged.node, made, judged.proofs)
 
 

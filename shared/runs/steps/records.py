@@ -72,7 +72,7 @@ async def ask_approval(services: Services, message: Ask) -> Asked:
     if not run.state.final and said is None:
         run = replace(run, state=RunState.AWAITING_APPROVAL, approval=known)
         await services.store.save_run(run)
-        services.on_run(run)
+        services.tell_run(run)
     assert known.expires is not None  # set above
     return Asked(expires=known.expires)
 
@@ -141,7 +141,7 @@ async def finish(services: Services, run: Run, end: End, *, resumable: bool = Fa
     await store.save_run(run)
     if run.error:
         log.warning("run %s: %s", run.id, run.error)
-    services.on_run(run)
+    services.tell_run(run)
     return run
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import zip_longest
 
@@ -84,7 +84,7 @@ def _unseen(wanted: Sequence[str], visible: set[str]) -> str:
     return ""
 
 
-async def _keep(services: Services, standing: Standing, clusters: dict[str, list[Cluster]]) -> None:
+async def _keep(services: Services, standing: Standing, clusters: Mapping[str, list[Cluster]]) -> None:
     """Keep what Azure Resource Graph answered, for an audit: a plan is made of what Azure itself says now.
 
     Subscriptions that it did not answer for are listed plainly, when their lanes begin.

@@ -1,0 +1,64 @@
+"""A run of the serverless app through several lives of its host: workers and hosts are killed at moments of a seed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from typing import Any
+
+from tests.support.host import Host, running
+from tests.support.hub import Hub
+
+_OVER = ("completed", "failed", "cancelled")
+_SCHEDULED = "scheduled_run"
+_PATIENCE = 150.0
+
+
+async def live(seed: int, path: str, body: dict[str, Any], faults: Counter[str]) -> str:
+    """Start a run over HTTP and see it through; gives its id. `faults` counts the kills.
+
+    Raises TimeoutError where it is not over in time, RuntimeError where it cannot be started.
+    """
+    chance = random.Random(f"lives {seed}")
+    kills = sorted((chance.uniform(0, 8), chance.random() < 0.7) for _ in range(chance.randint(1, 4)))
+    loop = asyncio.get_running_loop()
+    hub, run_id, began = Hub(), "", loop.time()
+    async with asyncio.timeout(_PATIENCE):
+        while True:
+            async with running(hub, gap=chance.uniform(0.1, 1), visibility=1.5) as host:
+                while not host.dead.is_set():
+                    if not run_id:
+                        run_id = await _start(host, path, body)
+                        began = loop.time()
+                    elif await _state(host, run_id) in _OVER:
+                        return run_id
+                    if run_id and kills and loop.time() - began >= kills[0][0]:
+                        _, only_worker = kills.pop(0)
+                        faults["worker killed" if only_worker else "host killed"] += 1
+                        (host.kill_worker if only_worker else host.kill)()
+                    await _tick(host)
+                    await asyncio.sleep(0.2)
+
+
+async def _start(host: Host, path: str, body: dict[str, Any]) -> str:
+    """The id of the run, empty where the host could not answer."""
+    answer = await host.http("POST", path, body)
+    if answer.status >= 500:
+        return ""
+    if answer.status != 202:
+        raise RuntimeError(f"the run was not started: {answer.status} {answer.body[:300]!r}")
+    return str(answer.json()["id"])
+
+
+async def _state(host: Host, run_id: str) -> str:
+    """The run's state; empty where the host could not answer."""
+    answer = await host.http("GET", f"/api/runs/{run_id}")
+    return str(answer.json()["state"]) if answer.status == 200 else ""
+
+
+async def _tick(host: Host) -> None:
+    """Fire the timers that look after runs, as often as they would be."""
+    for name, function in list(host.functions.items()):
+        if function.get_trigger().type == "timerTrigger" and name != _SCHEDULED:
+            await host.tick(name=name)

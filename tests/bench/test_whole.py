@@ -1,0 +1,30 @@
+"""The bench measures the product's own command; the soak's trials hold on it."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench import report
+from bench.measure import Case, measure
+from bench.trial import HOW, HOW_APP
+
+pytestmark = pytest.mark.sandboxed
+
+
+@pytest.mark.parametrize("who", ["us", "all at once"])
+def test_a_measurement(who: str) -> None:
+    result = measure(Case(who, 24, 2, scale=20, dead_every=0))
+    assert result.wrong == 0
+    assert result.starts == 24
+    assert result.busy == 0
+    assert result.refused == 0
+    assert sum(result.looks.values()) == 24
+    assert result.end > 20
+    assert result.cpu > 0
+    assert result.peak_mb > 10
+    assert len(result.curve) == 24
+    assert report.row(result).startswith(f"| {who} | 24 | 2 | ×20 | 0 |")
+
+
+def test_every_way_of_a_trial_is_named() -> None:
+    assert not set(HOW) & set(HOW_APP)

@@ -1,0 +1,1 @@
+"""Whole runs in virtual time: the real orchestrators, steps and store on a simulated Azure, hub and clock."""
