@@ -177,6 +177,7 @@ async def cancel_run(caller: Caller, run_id: str) -> Answer:
 async def approve_run(caller: Caller, run_id: str, body: ApproveBody) -> Answer:
     """Approve or refuse the plan that a fix waits with, named by its digest."""
     from shared.runs import orders
+    from shared.runs.hosts import starting
 
     run = await _run(caller, run_id)
     if run is None:
@@ -196,6 +197,9 @@ async def approve_run(caller: Caller, run_id: str, body: ApproveBody) -> Answer:
     if body.digest != asked.digest:
         detail = f"the plan of the run {run.id} has the digest {asked.digest}, not {body.digest}: look at it again"
         return problem(problems.OTHER_PLAN, detail, run=run)
+    if not await starting.alive(caller.services.store, caller.orchestrations, run, datetime.now(UTC)):
+        detail = f"the app has lost the run {run.id}; the watchdog begins it again in a minute, or ends it: ask again then"
+        return problem(problems.LOST, detail, run=run)
     said = orders.Decision.APPROVED if body.approve else orders.Decision.REFUSED
     if not await orders.decide(caller.services.store, run.id, asked.digest, said):
         return problem(problems.DECIDED, f"the plan of the run {run.id} was already decided on", run=run)

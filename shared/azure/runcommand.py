@@ -80,13 +80,19 @@ Ended = CommandResult | Problem
 """How a command ends."""
 
 
-async def start(arm: Arm, node: Node, script: str, before: Pending | None, first_look: float) -> Pending | Ended:
+async def start(
+    arm: Arm, node: Node, script: str, before: Pending | None, first_look: float, *, harmless: bool = False
+) -> Pending | Ended:
     """Try once to start `script` on `node`; `before` is what the last try gave.
 
     A command that Azure took comes with its `url`, due `first_look` seconds after (later where Azure asks for it). One
-    without was certainly not taken (the node is busy or coming up, over a rate limit, no connection, no token) and may
-    be tried again when it is due: a busy node for `busy_wait_seconds`, Azure that is away for AWAY_SECONDS. Raises
-    ValueError where the script is too long for the extension, which would drop it silently.
+    without was not taken (the node is busy or coming up, over a rate limit, no connection, no token) and may be tried
+    again when it is due: a busy node for `busy_wait_seconds`, Azure that is away for AWAY_SECONDS.
+
+    Where no answer says whether Azure took it (5xx, a connection that broke, an answer that cannot be read), that is an
+    end: a problem that `may_have_run`. Not so for a script that is `harmless` to run twice: then it is Azure that is
+    away, and a first one that was taken after all makes the node busy, which is waited for. Raises ValueError where the
+    script is too long for the extension, which would drop it silently.
     """
     if len(base64.b64encode(script.encode())) > SCRIPT_LIMIT:
         raise ValueError(f"the script has {len(script.encode())} bytes; its base64 text may have {SCRIPT_LIMIT}")
@@ -101,11 +107,13 @@ async def start(arm: Arm, node: Node, script: str, before: Pending | None, first
         case HeldBack():
             return replace(before or Pending(now, now), due=now + timedelta(seconds=outcome.seconds))
     target = Target("the node", RUN_COMMAND.action, node.id)
-    return _untaken(arm.settings, before, outcome, now) or _start_problem(outcome, target)
+    return _untaken(arm.settings, before, outcome, now, harmless) or _start_problem(outcome, target)
 
 
-def _untaken(settings: Settings, before: Pending | None, refused: Refusal, now: datetime) -> Pending | None:
-    """When to try again what Azure has not taken; None where that is no use (any more)."""
+def _untaken(
+    settings: Settings, before: Pending | None, refused: Refusal, now: datetime, harmless: bool
+) -> Pending | None:
+    """When to try again what Azure has not taken, or what may be sent twice; None where that is no use (any more)."""
     met = word(refused.fault)
     tries = before.tries + 1 if before is not None else 1
     # Jitter: waiters must not march in step.
@@ -116,14 +124,18 @@ def _untaken(settings: Settings, before: Pending | None, refused: Refusal, now: 
         left = settings.busy_wait_seconds - (now - since).total_seconds()
         step = min(max(settings.command_seconds / 2, 0.1) * 1.5 ** min(tries - 1, 20), 30.0) * jitter
         return Pending(now + timedelta(seconds=min(left, step)), since, tries=tries) if left > 0 else None
-    if met in {"throttled", "unreachable", "credential"}:
+    if met == "unauthorized":
+        refusals = before.refusals + 1 if before is not None else 1
+        due = now + timedelta(seconds=jitter)
+        return Pending(due, now, tries=tries, refusals=refusals) if refusals < _PATIENCE else None
+    # A 5xx whose code is none of Azure's own troubles is an answer about the node.
+    unknown = met == "malformed" or passing(refused.fault)
+    if met in {"throttled", "unreachable", "credential"} or (harmless and unknown):
         away = before.away_since if before is not None and before.away_since is not None else now
         if (now - away).total_seconds() >= AWAY_SECONDS:
             return None
-        step = refused.asked if met == "throttled" else _pause(now - away) * jitter
+        step = refused.asked if met == "throttled" else max(refused.asked, _pause(now - away) * jitter)
         return Pending(now + timedelta(seconds=step), now, tries=tries, away_since=away)
-    if met == "unauthorized" and (refusals := before.refusals + 1 if before is not None else 1) < _PATIENCE:
-        return Pending(now + timedelta(seconds=jitter), now, tries=tries, refusals=refusals)
     return None
 
 

@@ -286,14 +286,18 @@ class Stats:
 
 @dataclass(slots=True)
 class _Gate:
-    """A bucket, whose turn it is, how many wait for it, how many are sent and not answered, how many were
-    answered, and until when its tokens are promised to who was sent away."""
+    """A bucket, and who stands before it.
+
+    Of the calls `waiting` have no token yet, `sent` no answer yet, `heard` were answered. `most_left` is the most that
+    Azure said was left, `promised` the time until which the tokens are promised to those who were sent away.
+    """
 
     bucket: Bucket
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     waiting: int = 0
     sent: int = 0
     heard: int = 0
+    most_left: int = 0
     promised: float = 0.0
 
 
@@ -443,7 +447,9 @@ class Throttle:
             if limit not in left:
                 gate.bucket.trust(now, rate.capacity)
                 continue
-            kept_back = (1 - self._share) * rate.capacity
+            # A limit that Azure counts smaller than it is published must not look used up for ever.
+            gate.most_left = max(gate.most_left, left[limit])
+            kept_back = (1 - self._share) * min(rate.capacity, gate.most_left)
             count = left[limit] - kept_back
             gate.bucket.lower(now, count + seconds * rate.per_second * self._share)
             # An early answer to a burst does not count the rest of it. Half: others see the same tokens.

@@ -62,7 +62,8 @@ async def watch(
     for run in await starting.going(services.store):
         try:
             did = await _mind(services, orchestrations, run, now)
-        except GuardError as error:
+        except Exception as error:
+            # One run, or one answer of Durable Functions, keeps no other from being looked after.
             log.warning("the watchdog could not look after the run %s: %s", run.id, error)
             continue
         for word, runs in (("begun", begun), ("ended", ended), ("woken", woken)):
@@ -81,24 +82,37 @@ async def idle(services: Services, now: datetime) -> bool:
 
 
 async def _mind(services: Services, orchestrations: Orchestrations, run: Run, now: datetime) -> str:
-    if run.by is Starter.TERMINAL or run.fix_run:
-        return ""  # a terminal's is its own business; a plan ends with its fix
+    if run.fix_run:
+        return await _mind_plan(services, run)
+    if run.by is Starter.TERMINAL:
+        return ""  # it is its own business
     if run.engine != ENGINE:
         await orchestrations.end(run.id, "another version of the app began it")
         await finish(services, run, End(error="the app was updated while this run was going: start it again"))
         return "ended"
     if await orchestrations.going(run.id):
         return await _wake(services, orchestrations, run)
-    if now - run.started < starting.BIRTH and run.epoch == 0:
+    # Read again: it may have come to its end since it was listed.
+    latest = await services.store.run(run.id)
+    if latest is None or latest.state.final or (now - latest.started < starting.BIRTH and latest.epoch == 0):
         return ""
-    if run.epoch + 1 >= BEGINNINGS:
-        await finish(services, run, End(error=f"{starting.LOST}, after {BEGINNINGS} beginnings"))
+    if latest.epoch + 1 >= BEGINNINGS:
+        await finish(services, latest, End(error=f"{starting.LOST}, after {BEGINNINGS} beginnings"))
         return "ended"
-    again = replace(run, epoch=run.epoch + 1)
+    again = replace(latest, epoch=latest.epoch + 1)
     log.warning("run %s: %s; it is begun again (%d of %d)", run.id, starting.LOST, again.epoch + 1, BEGINNINGS)
     await services.store.save_run(again)
     await orchestrations.start(run.id, Ref(run_id=run.id, epoch=again.epoch))
     return "begun"
+
+
+async def _mind_plan(services: Services, plan: Run) -> str:
+    """A plan ends with its fix; one that was recorded when that had ended already would go on for ever."""
+    fix = await services.store.run(plan.fix_run)
+    if fix is not None and not fix.state.final:
+        return ""
+    await finish(services, plan, End(ended="the fix that it was made for ended"))
+    return "ended"
 
 
 async def _wake(services: Services, orchestrations: Orchestrations, run: Run) -> str:
@@ -123,7 +137,7 @@ async def _schedule(services: Services, orchestrations: Orchestrations, now: dat
     if any(not run.state.final or run.state is not RunState.FAILED or _found(run) for run in since):
         return "", False
     overdue = now - due >= _LATE
-    if overdue and await services.store.claim(f"overdue/{due.isoformat()}", "told", 30 * 86_400.0):
+    if overdue and await services.store.claim(f"overdue/{due.isoformat()}", now.isoformat(), 30 * 86_400.0):
         telemetry.tell_overdue(due, since[0].error if since else "")
     if len(since) >= _RETRIES:
         return "", overdue

@@ -98,7 +98,9 @@ def _survey(hand: Hand, ref: Ref, begun: Begun, prefix: str) -> Generator[Task, 
         raise _Over
     tally = total(end.tally for end in ends)
     lost = lost or next((end.lost for end in ends if end.lost), "")
-    return End(error=f"not everything could be recorded: {lost}" if lost else "", nodes=tally.nodes)
+    if lost:  # and so not everything was counted
+        return End(error=f"not everything could be recorded: {lost}")
+    return End(nodes=tally.nodes)
 
 
 def _fix(context: Context, hand: Hand, ref: Ref, begun: Begun) -> Generator[Task, Any, End]:
