@@ -198,7 +198,9 @@ async def approve_run(caller: Caller, run_id: str, body: ApproveBody) -> Answer:
         detail = f"the plan of the run {run.id} has the digest {asked.digest}, not {body.digest}: look at it again"
         return problem(problems.OTHER_PLAN, detail, run=run)
     if not await starting.alive(caller.services.store, caller.orchestrations, run, datetime.now(UTC)):
-        detail = f"the app has lost the run {run.id}; the watchdog begins it again in a minute, or ends it: ask again then"
+        detail = (
+            f"the app has lost the run {run.id}; the watchdog begins it again in a minute, or ends it: ask again then"
+        )
         return problem(problems.LOST, detail, run=run)
     said = orders.Decision.APPROVED if body.approve else orders.Decision.REFUSED
     if not await orders.decide(caller.services.store, run.id, asked.digest, said):
