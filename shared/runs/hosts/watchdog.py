@@ -13,14 +13,14 @@ from datetime import UTC, datetime, timedelta
 from shared import telemetry
 from shared.errors import GuardError
 from shared.models import Run, RunKind, RunState, Starter
-from shared.runs import words
+from shared.runs import orders
 from shared.runs.hosts import leases, starting
 from shared.runs.hosts.starting import Orchestrations
 from shared.runs.model import ENGINE
 from shared.runs.model.messages import End, Ref
 from shared.runs.model.request import FixRequest, RunRequest
 from shared.runs.services import Services
-from shared.runs.steps.records import finish
+from shared.runs.steps.run_record import finish
 from shared.schedule import next_after
 from shared.store import new_run_id
 
@@ -119,9 +119,9 @@ async def _wake(services: Services, orchestrations: Orchestrations, run: Run) ->
     """A run that waits for a word that was said, and was not woken."""
     if run.state is not RunState.AWAITING_APPROVAL or run.approval is None:
         return ""
-    said = await words.decision(services.store, run.id, run.approval.digest)
+    said = await orders.decision(services.store, run.id, run.approval.digest)
     expired = run.approval.expires is not None and run.approval.expires < datetime.now(UTC)
-    if said is None and not expired and not await words.cancelled(services.store, run):
+    if said is None and not expired and not await orders.cancelled(services.store, run):
         return ""
     await orchestrations.wake(run.id)
     return "woken"

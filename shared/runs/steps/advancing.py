@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 from shared.azure import MOST_WAIT, CommandResult, Pending, precheck
 from shared.models import Evidence, Node, Problem, RunKind, Status
-from shared.node.planning import Method
+from shared.node.edits import Method
 from shared.runs import documents
 from shared.runs.model import batch as batches
 from shared.runs.model import findings, keys
@@ -27,9 +27,9 @@ from shared.runs.nodes.program import Done, Send, resume
 from shared.runs.nodes.repairing import Limits, lost, repair
 from shared.runs.nodes.verdicts import internal, judged
 from shared.runs.services import Services
-from shared.runs.steps import leaving, pages
-from shared.runs.steps.progress import save_progress
-from shared.runs.steps.recording import Judged, as_internal, from_problem, newly_failing, past, record
+from shared.runs.steps import left_undone, plan_pages
+from shared.runs.steps.node_record import Judged, as_internal, from_problem, newly_failing, past, record
+from shared.runs.steps.progress_rows import save_progress
 from shared.runs.steps.standing import Standing, stand
 
 log = logging.getLogger(__name__)
@@ -185,20 +185,20 @@ class _Turn:
         if not wanted:
             return {}
         pool = keys.pool_of(self.name)
-        return await pages.load(self.services.store, self.standing.run.id, pool, wanted)
+        return await plan_pages.load(self.services.store, self.standing.run.id, pool, wanted)
 
     def _resumed(self, node: OpenNode, plan: NodePlan | None) -> Send | Done[Evidence | Problem | Judged]:
         run_id = self.standing.run.id
         if plan is not None:
             if self.standing.cancelled and not node.begun:
-                return Done(leaving.left_alone(run_id, plan, "left", leaving.CANCELLED_REASON))
+                return Done(left_undone.left_alone(run_id, plan, "left", left_undone.CANCELLED_REASON))
             settings = self.services.settings
             step = resume(repair(run_id, plan, Limits(settings.restart_seconds, settings.settle_seconds)), node.answers)
             if isinstance(step, Done):
                 return Done(Judged(plan.node, step.value.findings, step.value.proofs))
             return step
         if not node.begun:
-            problem = precheck(node.node) or (leaving.CANCELLED if self.standing.cancelled else None)
+            problem = precheck(node.node) or (left_undone.CANCELLED if self.standing.cancelled else None)
             if problem is not None:
                 return Done(problem)
         return resume(collect(run_id, node.node.key), node.answers)
@@ -245,7 +245,7 @@ class _Turn:
             done, plan = self._judged(one, request.control_ids, request.method, known, request.retry_rolled_back)
             made.append(done)
             plans += [plan] if plan is not None else []
-        mend = as_internal(run.id) if run.kind is not RunKind.FIX else leaving.unrecorded(run.id)
+        mend = as_internal(run.id) if run.kind is not RunKind.FIX else left_undone.unrecorded(run.id)
         made = await record(self.services, made, known, mend)
         if plans:
             place = keys.plans(self.name, len(self.batch.plans))
