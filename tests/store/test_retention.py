@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared.models import RunState, Status
-from shared.runs.history import SEEN_AGAIN
+from shared.runs.model.history import SEEN_AGAIN
 from shared.store import Purged, Store, new_run_id
 from shared.store.backend import Backend, Table, Where
 from shared.store.retention import HISTORY_AT_LEAST
