@@ -45,8 +45,8 @@ _SETS = f"{_GROUP}/{_COMPUTE}"
 
 SUBSCRIPTIONS = Operation("GET", Provider.RESOURCES, "/subscriptions", "Microsoft.Resources/subscriptions/read")
 SCALE_SETS = Operation("GET", Provider.COMPUTE, _SETS, f"{_COMPUTE}/read")
-# By hand for speed: the SDK's models of a page cost up to 1.7 ms of CPU a node, its JSON alone 0.04. What is given up is
-# their reading of the answer; the few fields that are used are checked where they are read.
+# By hand for speed: the SDK's models of a page cost up to 1.7 ms of CPU a node, its JSON alone 0.04. What is given up
+# is their reading of the answer; the few fields that are used are checked where they are read.
 INSTANCES = Operation(
     "GET",
     Provider.COMPUTE,

@@ -124,7 +124,7 @@ class _Checked(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
         if check is None:
             return response
         answer = response.http_response
-        accepted = request.http_request.method == "POST" and 200 <= answer.status_code < 300
+        accepted = request.http_request.method == "POST" and answer.status_code in {200, 202}
         # The SDK reads the body of a call that was accepted by itself, and cannot read an empty one twice.
         content = b"" if accepted else await content_of(answer)
         reply = Reply(answer.status_code, lower(answer.headers), content)
