@@ -52,7 +52,10 @@ class Arm:
         self._containers: dict[tuple[str, str], ContainerServiceClient] = {}
 
     async def __aenter__(self) -> Self:
-        # The SDK takes a good part of a second to import: only who talks to Azure pays for it.
+        # The SDK takes a good part of a second to import: only who talks to Azure pays for it, and not within a call.
+        from azure.mgmt.compute.aio import ComputeManagementClient  # noqa: F401
+        from azure.mgmt.containerservice.aio import ContainerServiceClient  # noqa: F401
+
         from shared.azure.pipeline import build, open_transport
 
         async with AsyncExitStack() as opened:
