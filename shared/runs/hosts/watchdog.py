@@ -129,19 +129,21 @@ async def _wake(services: Services, orchestrations: Orchestrations, run: Run) ->
 
 async def _schedule(services: Services, orchestrations: Orchestrations, now: datetime) -> tuple[str, bool]:
     """Try the scheduled run again that could not start or found nothing, and say where one is overdue."""
-    due = last_due(services.settings.schedule, now)
-    if due is None or now - due < _PATIENCE:
+    schedule = services.settings.schedule
+    since = await _known_since(services, schedule, now)
+    due = last_due(schedule, now)
+    if due is None or due < since or now - due < _PATIENCE:
         return "", False
     runs = [run for run in (await services.store.runs(100)).runs if run.by is Starter.TIMER and not run.fix_run]
-    since = [run for run in runs if run.started >= due - timedelta(minutes=1)]
-    if any(not run.state.final or run.state is not RunState.FAILED or _found(run) for run in since):
+    tries = [run for run in runs if run.started >= due - timedelta(minutes=1)]
+    if any(run.state is not RunState.FAILED or _found(run) for run in tries):
         return "", False
     overdue = now - due >= _LATE
     if overdue and await services.store.claim(f"overdue/{due.isoformat()}", now.isoformat(), 30 * 86_400.0):
-        telemetry.tell_overdue(due, since[0].error if since else "")
-    if len(since) >= _RETRIES:
+        telemetry.tell_overdue(due, tries[0].error if tries else "")
+    if len(tries) >= _RETRIES:
         return "", overdue
-    if not await services.store.claim(f"schedule/{due.isoformat()}/{len(since)}", new_run_id(now), _RETRY_EVERY):
+    if not await services.store.claim(f"schedule/{due.isoformat()}/{len(tries)}", new_run_id(now), _RETRY_EVERY):
         return "", overdue
     try:
         run = await start_scheduled(services, orchestrations)
@@ -149,6 +151,16 @@ async def _schedule(services: Services, orchestrations: Orchestrations, now: dat
         log.warning("the scheduled run could not be started: %s", error)
         return "", overdue
     return run.id, overdue
+
+
+async def _known_since(services: Services, schedule: str, now: datetime) -> datetime:
+    """When the app first saw this schedule: what it would have started before then is not overdue."""
+    store, name = services.store, f"schedule since/{schedule}"
+    since = await store.holder(name)
+    if since is None:
+        await store.claim(name, now.isoformat(), orders.FOR_GOOD)
+        since = await store.holder(name) or now.isoformat()  # another instance may have been faster
+    return datetime.fromisoformat(since)
 
 
 def last_due(schedule: str, now: datetime) -> datetime | None:
