@@ -134,7 +134,10 @@ async def test_a_lane_that_fails(
     """It is tried again, for minutes where that may help; then what it could not look at gets findings that say so."""
 
     def in_one(message: Any) -> bool:
-        return ONE in (getattr(message, "subscription", ""), *(n.split("/")[1] for n in getattr(message, "batches", ())))
+        return ONE in (
+            getattr(message, "subscription", ""),
+            *(n.split("/")[1] for n in getattr(message, "batches", ())),
+        )
 
     monkeypatch.setitem(STEPS, name, breaking(STEPS[name], in_one, again=again))
     async with cloud(two_subscriptions()) as c, c.host() as host:

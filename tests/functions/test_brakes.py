@@ -69,7 +69,9 @@ async def test_a_rule_that_newly_fails_a_large_part_of_a_fleet_waits(cloud: Clou
         name = sorted(c.box.stats()["commands"])[0]
         default = c.box.node_dir(name) / "etc/default/kubelet"
         assert "KUBELET_FLAGS=" in default.read_text()
-        default.write_text(default.read_text().replace("KUBELET_FLAGS=", "KUBELET_FLAGS=--make-iptables-util-chains=false "))
+        default.write_text(
+            default.read_text().replace("KUBELET_FLAGS=", "KUBELET_FLAGS=--make-iptables-util-chains=false ")
+        )
         await c.box.compute.runner.run(c.box.folders[name], ["#!/bin/sh", "systemctl restart kubelet"])
         run_id = await scheduled_fix(host)
         shown = await awaiting(host, run_id)

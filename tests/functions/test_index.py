@@ -178,7 +178,9 @@ def test_host_json_fits_the_code() -> None:
     assert BATCH * durable["maxConcurrentActivityFunctions"] <= 2_000, "nodes in hand at once, with what they sent"
     for queue in ("controlQueueVisibilityTimeout", "workItemQueueVisibilityTimeout"):
         assert durable["storageProvider"][queue] == "00:01:00", "what a dead host had in hand"
-    assert durable["tracing"]["distributedTracingEnabled"] is False, "it warns at every start where it has no place to send"
+    assert durable["tracing"]["distributedTracingEnabled"] is False, (
+        "it warns at every start where it has no place to send"
+    )
     assert durable["storageProvider"]["partitionCount"] == PARTITIONS
     sampling = host["logging"]["applicationInsights"]["samplingSettings"]
     assert "Trace" in sampling["excludedTypes"].split(";"), "our events are traces"

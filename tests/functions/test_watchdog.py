@@ -8,18 +8,18 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import pytest
 
 from shared.models import Outcome, RunState, Starter, Status
-from shared.runs.hosts import leases, watchdog
+from shared.runs.hosts import leases, starting, watchdog
 from shared.runs.model import ENGINE
 from shared.store.tables import TablesBackend
 from tests.support.bench import one_pool
 from tests.support.cloud import ALLOWED, Cloud, CloudFactory, awaiting, start
-from tests.support.host import END, Host, in_activity, in_episode
+from tests.support.host import Host, in_episode
 from tests.support.hub import Hub
 
 pytestmark = pytest.mark.usefixtures("hurried")
@@ -75,20 +75,18 @@ async def test_a_run_that_goes_is_left_alone(cloud: CloudFactory) -> None:
         assert host.calls["activityTrigger", "begin"] == before == 1
 
 
-async def test_a_run_that_ends_while_the_watchdog_looks(
-    cloud: CloudFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_run_that_ends_while_the_watchdog_looks(cloud: CloudFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was listed as going, and is over when its orchestration is asked for."""
     async with cloud(SMALL) as c, c.host() as host:
         run_id = await start(host)
-        listed = watchdog.starting.going
+        listed = starting.going
 
         async def slow(store: Any) -> Any:
             found = await listed(store)
             await host.finish(run_id)
             return found
 
-        monkeypatch.setattr(watchdog.starting, "going", slow)
+        monkeypatch.setattr(starting, "going", slow)
         assert await host.tick(name="watchdog")
         run = await c.run(run_id)
         assert (run.state, run.epoch) == (RunState.COMPLETED, 0)
@@ -171,9 +169,7 @@ async def _released(c: Cloud, run_id: str) -> bool:
 
 
 @pytest.mark.parametrize("word", ["approve", "cancel"])
-async def test_a_lost_wake_up_costs_a_tick(
-    word: str, cloud: CloudFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_lost_wake_up_costs_a_tick(word: str, cloud: CloudFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     async def lost(*_: Any) -> None:
         """The event goes astray."""
 
@@ -250,10 +246,10 @@ async def test_a_scheduled_run_that_is_overdue_is_an_event(
     cloud: CloudFactory, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def refuse(*_: Any, **__: Any) -> Any:
-        raise watchdog.starting.CrowdedError("others are starting")
+        raise starting.CrowdedError("others are starting")
 
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(watchdog.starting, "start", refuse)
+    monkeypatch.setattr(starting, "start", refuse)
     async with cloud(SMALL) as c, c.host() as host:
         for time in ("01:45:30", "02:10:30"):
             assert not (await watched(c, host, at(time))).overdue

@@ -52,7 +52,7 @@ class Cloud:
     async def until(self, holds: Callable[[], Awaitable[Any]], seconds: float = 60) -> None:
         """Wait until something in the store holds: another connection writes it, there is no event to wait for."""
         async with asyncio.timeout(seconds):
-            while not await holds():
+            while not await holds():  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
     async def accepted(self, run_id: str, count: int) -> None:
@@ -94,10 +94,10 @@ class Cloud:
                         await host.tick(name="watchdog")
                         await asyncio.sleep(0.1)
 
-    def together(self, since: datetime) -> int:
-        """How many commands began since then on a node while one was going on another node of its pool."""
+    def together(self, since: datetime, until: datetime | None = None) -> int:
+        """How many commands began in that time on a node while one was going on another node of its pool."""
         begun = sorted(self.box.compute.operations.values(), key=lambda item: item.started)
-        late = [item for item in begun if item.started >= since]
+        late = [item for item in begun if item.started >= since and (until is None or item.started < until)]
         return sum(
             any(
                 other.member.scale_set == item.member.scale_set and (other.ended is None or other.ended > item.started)

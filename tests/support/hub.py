@@ -92,8 +92,8 @@ class Work:
 class Instance:
     """One orchestration: its history, what it waits for, and how it ended.
 
-    `execution` is new whenever the instance begins anew (`anew` times so far). `output` of a failed one is the text of what failed.
-    `peak` is the largest that its history has been, in characters of JSON.
+    `execution` is new whenever the instance begins anew (`anew` times so far). `output` of a failed one is the text of
+    what failed. `peak` is the largest that its history has been, in characters of JSON.
     """
 
     id: str
