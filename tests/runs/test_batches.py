@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import patch
 
@@ -129,10 +129,12 @@ async def test_a_fix_whose_sender_died_is_this_runs_fix(bench: BenchFactory) -> 
         names = await opened(b.services, run, 0, 1)
         start = b.services.azure.start
 
-        async def carried_out_and_died(*arguments: Any) -> Any:
-            began = await start(*arguments)
+        async def carried_out_and_died(*arguments: Any, **more: Any) -> Any:
+            began = await start(*arguments, **more)
             assert isinstance(began, Pending)
-            await b.services.azure.wait(plans[0].node, began)
+            while isinstance(began, Pending):
+                await asyncio.sleep((began.due - datetime.now(UTC)).total_seconds())
+                began = await b.services.azure.look(plans[0].node, began)
             raise asyncio.CancelledError
 
         with (

@@ -224,7 +224,9 @@ class _Turn:
 
     async def _send(self, node: OpenNode, step: Send) -> OpenNode:
         try:
-            result = await self.services.azure.start(node.node, step.script, node.command, self.first_look)
+            result = await self.services.azure.start(
+                node.node, step.script, node.command, self.first_look, harmless=step.harmless
+            )
         except Exception as error:
             log.exception("starting a command on %s failed", node.node.id)
             result = replace(internal(error), may_have_run=True)
