@@ -138,3 +138,15 @@ async def test_it_is_given_up_after_some_tries() -> None:
         await tried(world, at(f"02T02:0{number}:01"), RunState.FAILED)
     (seen,) = await looks(world, "02T03:00:00")
     assert (seen.started, seen.overdue) == ("", True)
+
+
+async def test_what_is_old_goes_at_once_however_much_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.store.retention.PURGE_ROWS", 10)
+    world = rig(1, schedule=NIGHTLY)
+    await tried(world, at("01T02:00:00") - timedelta(days=500), RunState.COMPLETED)
+    (old,) = (await world.store.runs()).runs
+    for number in range(35):
+        await world.store.save_progress(old.id, f"part/{number}", {})
+    await looks(world, "01T05:00:00")
+    assert await world.store.progress(old.id) == {}
+    assert (await world.store.runs()).runs == ()

@@ -35,6 +35,8 @@ _PATIENCE = timedelta(minutes=5)
 # How long after it was due a scheduled run is still tried.
 _BACK = timedelta(hours=6)
 _PURGE_EVERY = 20 * 3600.0
+# More than a fleet of 100,000 nodes leaves in a day.
+_PURGES = 50
 _RETRY_EVERY = 10 * 60.0
 _RETRIES = 6
 
@@ -190,5 +192,8 @@ async def _tidy(services: Services, orchestrations: Orchestrations, now: datetim
     store, settings = services.store, services.settings
     if not await store.claim("tidy", leases.APP + now.isoformat(), _PURGE_EVERY):
         return
-    await store.purge(timedelta(days=settings.keep_days), timedelta(days=settings.keep_work_days), now)
+    keep, keep_work = timedelta(days=settings.keep_days), timedelta(days=settings.keep_work_days)
+    for _ in range(_PURGES):
+        if not (await store.purge(keep, keep_work, now)).more:
+            break
     await orchestrations.forget(now - timedelta(days=settings.keep_work_days))
