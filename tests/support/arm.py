@@ -26,8 +26,9 @@ OPERATION = f"/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Compute/location
 
 @dataclass
 class Answer:
-    """One scripted answer; `drop` closes the connection instead, `cut` does so within the body, `drip` sends a byte every
-    so many seconds for ever.
+    """One scripted answer; `drop` closes the connection instead, `cut` does so within the body.
+
+    `drip` sends a byte every so many seconds for ever.
 
     `{base}` in headers is the server's address.
     """
