@@ -24,7 +24,7 @@ from shared.runs.model.messages import Advance, Advanced, BatchNow
 from shared.runs.model.plans import NodePlan, entry_digest, held_back, plan_node
 from shared.runs.nodes.looking import collect
 from shared.runs.nodes.program import Done, Send, resume
-from shared.runs.nodes.repairing import Limits, lost, repair
+from shared.runs.nodes.repairing import RestartLimits, lost, repair
 from shared.runs.nodes.verdicts import internal, judged
 from shared.runs.services import Services
 from shared.runs.steps import left_undone, plan_pages
@@ -193,7 +193,9 @@ class _Turn:
             if self.standing.cancelled and not node.begun:
                 return Done(left_undone.left_alone(run_id, plan, "left", left_undone.CANCELLED_REASON))
             settings = self.services.settings
-            step = resume(repair(run_id, plan, Limits(settings.restart_seconds, settings.settle_seconds)), node.answers)
+            step = resume(
+                repair(run_id, plan, RestartLimits(settings.restart_seconds, settings.settle_seconds)), node.answers
+            )
             if isinstance(step, Done):
                 return Done(Judged(plan.node, step.value.findings, step.value.proofs))
             return step
