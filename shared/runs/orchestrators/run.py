@@ -121,8 +121,8 @@ def _fix(context: Context, hand: Hand, ref: Ref, begun: Begun) -> Generator[Task
     gathered = yield from hand.call(Call("gather", ref, Gathered))
     if isinstance(gathered, Failed):
         return End(error=f"the plan could not be taken over: {gathered.failed}")
-    if gathered.error:
-        return End(error=gathered.error)
+    if gathered.error or gathered.ended:
+        return End(error=gathered.error, ended=gathered.ended)
     if gathered.pools and (begun.manual or gathered.ask):
         refused = yield from _await_approval(
             context, hand, Ask(**ref.model_dump(), digest=gathered.digest, why=gathered.ask)

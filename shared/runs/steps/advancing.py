@@ -54,12 +54,14 @@ async def advance(services: Services, message: Advance) -> Advanced:
         if isinstance(error, BaseException):
             raise error  # now that the others are written down
     started = sum(turn.started for turn in turns)
+    looked = sum(turn.looked for turn in turns)
     subscription = next((node.node.subscription for turn in turns for node in turn.batch.nodes), "")
     return Advanced(
         cancelled=standing.cancelled,
         batches=tuple(result for result in ended if isinstance(result, BatchNow)),
-        looked=sum(turn.looked for turn in turns),
+        looked=looked,
         ended=sum(turn.ended for turn in turns),
+        waited=round(sum(turn.waited for turn in turns) / looked, 3) if looked else 0.0,
         started=started,
         levels=services.azure.levels(subscription) if started and subscription else {},
     )
@@ -85,6 +87,7 @@ class _Turn:
     started: int = 0
     looked: int = 0
     ended: int = 0
+    waited: float = 0.0
     etag: str = ""
     written: Batch | None = None
     tried: set[str] = field(default_factory=set)
@@ -134,17 +137,20 @@ class _Turn:
         self._set(await asyncio.gather(*(self._look_at(node) for node in due)))
 
     async def _look_at(self, node: OpenNode) -> OpenNode:
-        assert node.command is not None  # the caller chose it
-        first = node.command.looks == 0
+        command = node.command
+        assert command is not None  # the caller chose it
         try:
-            result = await self.services.azure.look(node.node, node.command)
+            result = await self.services.azure.look(node.node, command)
         except Exception as error:
             log.exception("looking at %s failed", node.node.id)
             result = replace(internal(error), may_have_run=True)
-        self.looked += first
+        # One that Azure has not answered is made again, and tells nothing.
+        if command.looks == 0 and command.started is not None and not (isinstance(result, Pending) and not result.looks):
+            self.looked += 1
+            self.waited += (command.due - command.started).total_seconds()
+            self.ended += not isinstance(result, Pending)
         if isinstance(result, Pending):
             return replace(node, command=result)
-        self.ended += first
         # It was started: what failed since does not undo it.
         return _answered(node, replace(result, may_have_run=True) if isinstance(result, Problem) else result)
 

@@ -54,6 +54,8 @@ async def gather(services: Services, ref: Ref) -> Gathered:
     if known is not None:
         return known
     planner = await services.store.run(standing.run.plan_run)
+    if planner is not None and planner.state is RunState.CANCELLED:
+        return Gathered(ended=left_undone.CANCELLED_REASON)
     if planner is None or planner.kind is not RunKind.PLAN or planner.state is not RunState.COMPLETED:
         how = "is not there" if planner is None else f"is {planner.state.replace('_', ' ')}"
         why = f": {planner.error}" if planner is not None and planner.error else ""

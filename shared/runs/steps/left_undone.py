@@ -89,8 +89,7 @@ async def leave_clusters(
     else:
         places = [
             ScopeProblem(cluster.subscription, cluster.resource_group, cluster.name, "", _of("cluster", problem))
-            for number in chunks
-            if number < len(known)
+            for number in range(chunks.start, min(chunks.stop, len(known)))
             for cluster in known[number]
         ]
     return await record_places(services, standing, places)
