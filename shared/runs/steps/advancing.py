@@ -145,7 +145,8 @@ class _Turn:
             log.exception("looking at %s failed", node.node.id)
             result = replace(internal(error), may_have_run=True)
         # One that Azure has not answered is made again, and tells nothing.
-        if command.looks == 0 and command.started is not None and not (isinstance(result, Pending) and not result.looks):
+        unanswered = isinstance(result, Pending) and not result.looks
+        if command.looks == 0 and command.started is not None and not unanswered:
             self.looked += 1
             self.waited += (command.due - command.started).total_seconds()
             self.ended += not isinstance(result, Pending)
