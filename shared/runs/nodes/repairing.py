@@ -66,7 +66,7 @@ class _Sent:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RestartLimits:
     """How long a restarted kubelet has to become healthy, and how long it must then stay so, in seconds."""
 
     restart_seconds: int
@@ -81,7 +81,7 @@ class Repaired:
     proofs: Mapping[str, str]
 
 
-def repair(run_id: str, plan: NodePlan, limits: Limits) -> Program[Repaired]:
+def repair(run_id: str, plan: NodePlan, limits: RestartLimits) -> Program[Repaired]:
     """Carry a plan out on its node."""
     end = yield from _carry_out(run_id, plan, limits)
     return _repaired(end)
@@ -107,7 +107,7 @@ def lost(run_id: str, plan: NodePlan, error: Exception) -> list[Finding]:
     return _repaired(end).findings
 
 
-def _carry_out(run_id: str, plan: NodePlan, limits: Limits) -> Program[_End]:
+def _carry_out(run_id: str, plan: NodePlan, limits: RestartLimits) -> Program[_End]:
     try:
         script = apply_script(
             plan.edits,
@@ -181,7 +181,7 @@ def _evidence(stdout: str, nonce: str) -> Evidence | None:
         return None
 
 
-def _verified(run_id: str, limits: Limits, plan: NodePlan, report: Report, sent: _Sent) -> Program[_End]:
+def _verified(run_id: str, limits: RestartLimits, plan: NodePlan, report: Report, sent: _Sent) -> Program[_End]:
     """The end of a fix that is applied, by the node's word: fixed only where a fresh look is judged pass.
 
     Where it is judged fail, the fix is rolled back. Where there is no verdict, one more look has to give one; else the
@@ -199,7 +199,7 @@ def _verified(run_id: str, limits: Limits, plan: NodePlan, report: Report, sent:
     return _End(Outcome.FAILED, f"{LOOK}: the fix is applied, but two looks gave no verdict: {why}", look)
 
 
-def _undone(run_id: str, limits: Limits, plan: NodePlan, report: Report, look: Look) -> Program[_End]:
+def _undone(run_id: str, limits: RestartLimits, plan: NodePlan, report: Report, look: Look) -> Program[_End]:
     """Roll back a fix that is applied and did not make the node right."""
     why = f"the kubelet is well with the fix, but the node is not right: {_wrong(look)}"
     if not plan.edits:

@@ -24,7 +24,7 @@ from shared.runs.model.messages import Advance, Advanced, BatchNow
 from shared.runs.model.plans import NodePlan, entry_digest, held_back, plan_node
 from shared.runs.nodes.looking import collect
 from shared.runs.nodes.program import Done, Send, resume
-from shared.runs.nodes.repairing import Limits, lost, repair
+from shared.runs.nodes.repairing import RestartLimits, lost, repair
 from shared.runs.nodes.verdicts import internal, judged
 from shared.runs.services import Services
 from shared.runs.steps import left_undone, plan_pages
@@ -145,8 +145,8 @@ class _Turn:
             log.exception("looking at %s failed", node.node.id)
             result = replace(internal(error), may_have_run=True)
         # One that Azure has not answered is made again, and tells nothing.
-        answered = not isinstance(result, Pending) or result.looks > 0
-        if command.looks == 0 and command.started is not None and answered:
+        unanswered = isinstance(result, Pending) and not result.looks
+        if command.looks == 0 and command.started is not None and not unanswered:
             self.looked += 1
             self.waited += (command.due - command.started).total_seconds()
             self.ended += not isinstance(result, Pending)
@@ -200,7 +200,9 @@ class _Turn:
             if self.standing.cancelled and not node.begun:
                 return Done(left_undone.left_alone(run_id, plan, "left", left_undone.CANCELLED_REASON))
             settings = self.services.settings
-            step = resume(repair(run_id, plan, Limits(settings.restart_seconds, settings.settle_seconds)), node.answers)
+            step = resume(
+                repair(run_id, plan, RestartLimits(settings.restart_seconds, settings.settle_seconds)), node.answers
+            )
             if isinstance(step, Done):
                 return Done(Judged(plan.node, step.value.findings, step.value.proofs))
             return step
