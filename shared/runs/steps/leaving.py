@@ -89,9 +89,9 @@ async def leave_clusters(
     else:
         places = [
             ScopeProblem(cluster.subscription, cluster.resource_group, cluster.name, "", _of("cluster", problem))
-            for number in chunks
-            if number < len(known)
-            for cluster in known[number]
+            for number, clusters in enumerate(known)
+            if number in chunks
+            for cluster in clusters
         ]
     return await record_places(services, standing, places)
 
