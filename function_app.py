@@ -138,7 +138,7 @@ async def scheduled_run(timer: func.TimerRequest, client: df.DurableOrchestratio
 
     try:
         run = await watchdog.start_scheduled(await connections.services(), _Durable(client))
-    except starting.GoingError as error:
+    except (starting.GoingError, starting.HeldError) as error:
         log.warning("the scheduled run was not started: %s", error)
     else:
         log.info("the scheduled run %s (%s) was started%s", run.id, run.kind, ", late" if timer.past_due else "")

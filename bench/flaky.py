@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -10,8 +11,6 @@ from typing import Any
 
 from shared.errors import StoreError
 from shared.store import Store
-
-_CALLS = ("put", "insert", "replace", "get", "starting", "delete", "query")
 
 
 class Weather:
@@ -52,7 +51,7 @@ class Flaky:
 
     def __getattr__(self, name: str) -> Any:
         real = getattr(self._backend, name)
-        if name not in _CALLS:
+        if not inspect.iscoroutinefunction(real):
             return real
 
         async def call(*args: Any, **kwargs: Any) -> Any:

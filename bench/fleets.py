@@ -61,6 +61,11 @@ def bound(members: Sequence[Member]) -> float:
     """
     owners = Counter(member.subscription.id for member in members)
     places = Counter((member.subscription.id, member.cluster.location) for member in members)
-    arm = ((n - ARM_WRITES.capacity) / ARM_WRITES.refill for n in owners.values())
+    return bound_of(max(owners.values(), default=0), max(places.values(), default=0))
+
+
+def bound_of(subscription: int, region: int) -> float:
+    """The bound for so many nodes in the fullest subscription, and so many in the fullest region of one."""
     updates = UPDATE_VM.subscription
-    return max(0.0, *arm, *((n - updates.capacity) / updates.refill for n in places.values()))
+    arm = (subscription - ARM_WRITES.capacity) / ARM_WRITES.refill
+    return max(0.0, arm, (region - updates.capacity) / updates.refill)

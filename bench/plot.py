@@ -41,9 +41,9 @@ def chart(title: str, across: str, lines: Sequence[Line]) -> str:
         colour = _COLOURS[number % len(_COLOURS)]
         path = " ".join(f"{x(across_):.1f},{y(up):.1f}" for across_, up in line)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        top = _TOP + 16 + 18 * number
-        parts.append(f'<rect x="{_LEFT + 12}" y="{top - 9}" width="14" height="4" fill="{colour}"/>')
-        parts.append(f'<text x="{_LEFT + 32}" y="{top - 3}">{escape(name)}</text>')
+        left, top = _WIDTH - _RIGHT - 220, _HEIGHT - _BOTTOM - 14 - 18 * (len(lines) - 1 - number)
+        parts.append(f'<rect x="{left}" y="{top - 9}" width="14" height="4" fill="{colour}"/>')
+        parts.append(f'<text x="{left + 20}" y="{top - 3}">{escape(name)}</text>')
     return "\n".join([*parts, "</svg>", ""])
 
 

@@ -27,7 +27,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.soak", description=__doc__)
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1, help="the first of the seeds")
-    parser.add_argument("--jobs", type=int, default=4, help="trials at once: they mostly wait")
+    parser.add_argument("--jobs", type=int, default=6, help="trials at once: they mostly wait")
     parser.add_argument("--one", type=int, metavar="SEED", help="this trial alone, in this process")
     given = parser.parse_args()
     if given.one is not None:

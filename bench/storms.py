@@ -50,8 +50,6 @@ def _strike(chance: random.Random, seconds: float, paths: Sequence[str]) -> Stri
     after = 0.0 if chance.random() < 0.3 else chance.uniform(0, seconds)
     some = chance.randint(1, 4)
     kind = chance.choices((_POLL, _START, _LIST, _ANY), weights=(12, 6, 1, 1))[0]
-    if kind == _ANY:
-        after = max(after, 2.0)  # a run whose first calls fail is over before it began
     match name:
         case "429 storm":
             fault = Fault(kind=kind, count=5 * some, status=429, code="TooManyRequests", headers={"Retry-After": "1"})
@@ -66,7 +64,8 @@ def _strike(chance: random.Random, seconds: float, paths: Sequence[str]) -> Stri
         case "flipping poll":
             status = chance.choice((404, 202, 200))
             body = {"status": "InProgress"} if status == 200 else None
-            fault = Fault(kind=_POLL, status=status, body=body, code="NotFound")
+            text = "" if status == 202 else None
+            fault = Fault(kind=_POLL, status=status, body=body, text=text, code="NotFound")
         case "expired token":
             fault = Fault(kind=kind, count=1, status=401, code="ExpiredAuthenticationToken", headers=_TOKEN)
         case "truncated frame":

@@ -33,6 +33,7 @@ CANCELLED = Kind("cancelled", 409, "The run is being cancelled", "its plan canno
 EXPIRED = Kind("approval-expired", 409, "Too late", "`GUARD_APPROVAL_HOURS` have passed; nothing was changed")
 OTHER_PLAN = Kind("other-plan", 409, "Not this plan", "the digest is another plan's")
 DECIDED = Kind("decided", 409, "Already decided", "the opposite was said to this plan before")
+LOST = Kind("lost", 409, "The run is lost", "nothing goes on with it now; it is begun again, or ended, in a minute")
 TOO_LARGE = Kind("too-large", 413, "Too large", "the body has more than 256 KiB")
 NOT_JSON_TYPE = Kind("not-json-type", 415, "Not JSON", "the body's Content-Type is not application/json")
 BAD_SETTINGS = Kind(
@@ -60,6 +61,7 @@ KINDS: tuple[Kind, ...] = (
     EXPIRED,
     OTHER_PLAN,
     DECIDED,
+    LOST,
     TOO_LARGE,
     NOT_JSON_TYPE,
     BAD_SETTINGS,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
 from shared.azure import discovery, graph, runcommand
@@ -85,41 +83,17 @@ class Azure:
         return await discovery.node(self._arm, node)
 
     async def start(
-        self, node: Node, script: str, before: runcommand.Pending | None, first_look: float
+        self,
+        node: Node,
+        script: str,
+        before: runcommand.Pending | None,
+        first_look: float,
+        *,
+        harmless: bool = False,
     ) -> runcommand.Pending | runcommand.Ended:
-        """Try once to start `script` on `node`: see `runcommand.start`."""
-        return await runcommand.start(self._arm, node, script, before, first_look)
+        """Try once to start `script` on `node`; `harmless`: it may be sent twice. See `runcommand.start`."""
+        return await runcommand.start(self._arm, node, script, before, first_look, harmless=harmless)
 
     async def look(self, node: Node, pending: runcommand.Pending) -> runcommand.Pending | runcommand.Ended:
         """Look once at a started command, in this process or in another than started it: see `runcommand.look`."""
         return await runcommand.look(self._arm, node, pending)
-
-    # For the engine that waits within its activities.
-
-    async def list_nodes(
-        self, cluster: Cluster, pools: Collection[str] | None = None
-    ) -> tuple[list[Node], list[ScopeProblem]]:
-        """The nodes of a cluster, and what cannot be looked at, all at once."""
-        found = [item async for item in self.nodes(cluster, pools)]
-        nodes = [item for item in found if isinstance(item, Node)]
-        return nodes, [item for item in found if isinstance(item, ScopeProblem)]
-
-    async def start_and_wait(self, node: Node, script: str) -> runcommand.Pending | runcommand.Ended:
-        """Start `script`, waiting while the node is busy."""
-        outcome = await self.start(node, script, None, self.settings.command_seconds)
-        while isinstance(outcome, runcommand.Pending) and not outcome.url:
-            await _until(outcome.due)
-            outcome = await self.start(node, script, outcome, self.settings.command_seconds)
-        return outcome
-
-    async def wait(self, node: Node, pending: runcommand.Pending) -> runcommand.Ended:
-        """Look at a started command until it has ended."""
-        outcome: runcommand.Pending | runcommand.Ended = pending
-        while isinstance(outcome, runcommand.Pending):
-            await _until(outcome.due)
-            outcome = await self.look(node, outcome)
-        return outcome
-
-
-async def _until(due: datetime) -> None:
-    await asyncio.sleep(max(0.0, (due - datetime.now(UTC)).total_seconds()))

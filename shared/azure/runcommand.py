@@ -6,6 +6,7 @@ operations", and the source of the extension that runs the script (Azure/run-com
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import random
@@ -13,16 +14,17 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from shared.azure.arm import HeldBack, Refusal, Reply, refusal_of
-from shared.azure.operations import POLL_ACTION, RUN_COMMAND
+from shared.azure.operations import POLL_ACTION, RUN_COMMAND, checked
 from shared.azure.problems import Fault, Target, body_error, judge, passing, response_fault, word
 from shared.azure.refusals import WAITED_FOR
+from shared.azure.replies import HeldBack, Refusal, Reply, accepted_of
+from shared.azure.versions import Provider
 from shared.models import Node, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from shared.azure.arm import Arm
+    from shared.azure.arm import Arm, Options
     from shared.settings import Settings
 
 # The extension's limit on the script, counted on its base64 text.
@@ -80,13 +82,19 @@ Ended = CommandResult | Problem
 """How a command ends."""
 
 
-async def start(arm: Arm, node: Node, script: str, before: Pending | None, first_look: float) -> Pending | Ended:
+async def start(
+    arm: Arm, node: Node, script: str, before: Pending | None, first_look: float, *, harmless: bool = False
+) -> Pending | Ended:
     """Try once to start `script` on `node`; `before` is what the last try gave.
 
     A command that Azure took comes with its `url`, due `first_look` seconds after (later where Azure asks for it). One
-    without was certainly not taken (the node is busy or coming up, over a rate limit, no connection, no token) and may
-    be tried again when it is due: a busy node for `busy_wait_seconds`, Azure that is away for AWAY_SECONDS. Raises
-    ValueError where the script is too long for the extension, which would drop it silently.
+    without was not taken (the node is busy or coming up, over a rate limit, no connection, no token) and may be tried
+    again when it is due: a busy node for `busy_wait_seconds`, Azure that is away for AWAY_SECONDS.
+
+    Where no answer says whether Azure took it (5xx, a connection that broke, an answer that cannot be read), that is an
+    end: a problem that `may_have_run`. Not so for a script that is `harmless` to run twice: then it is Azure that is
+    away, and a first one that was taken after all makes the node busy, which is waited for. Raises ValueError where the
+    script is too long for the extension, which would drop it silently.
     """
     if len(base64.b64encode(script.encode())) > SCRIPT_LIMIT:
         raise ValueError(f"the script has {len(script.encode())} bytes; its base64 text may have {SCRIPT_LIMIT}")
@@ -99,13 +107,15 @@ async def start(arm: Arm, node: Node, script: str, before: Pending | None, first
             due = now + timedelta(seconds=max(first_look, outcome.look_after))
             return Pending(due, before.since if before is not None else now, outcome.url, now)
         case HeldBack():
-            return replace(before or Pending(now, now), due=now + timedelta(seconds=outcome.seconds))
-    target = Target("the node", RUN_COMMAND.action, node.id)
-    return _untaken(arm.settings, before, outcome, now) or _start_problem(outcome, target)
+            return replace(before or Pending(now, now), due=now + timedelta(seconds=outcome.asked))
+    target = Target("the node", RUN_COMMAND, node.id)
+    return _untaken(arm.settings, before, outcome, now, harmless) or _start_problem(outcome, target)
 
 
-def _untaken(settings: Settings, before: Pending | None, refused: Refusal, now: datetime) -> Pending | None:
-    """When to try again what Azure has not taken; None where that is no use (any more)."""
+def _untaken(
+    settings: Settings, before: Pending | None, refused: Refusal, now: datetime, harmless: bool
+) -> Pending | None:
+    """When to try again what Azure has not taken, or what may be sent twice; None where that is no use (any more)."""
     met = word(refused.fault)
     tries = before.tries + 1 if before is not None else 1
     # Jitter: waiters must not march in step.
@@ -116,14 +126,18 @@ def _untaken(settings: Settings, before: Pending | None, refused: Refusal, now: 
         left = settings.busy_wait_seconds - (now - since).total_seconds()
         step = min(max(settings.command_seconds / 2, 0.1) * 1.5 ** min(tries - 1, 20), 30.0) * jitter
         return Pending(now + timedelta(seconds=min(left, step)), since, tries=tries) if left > 0 else None
-    if met in {"throttled", "unreachable", "credential"}:
+    if met == "unauthorized":
+        refusals = before.refusals + 1 if before is not None else 1
+        due = now + timedelta(seconds=jitter)
+        return Pending(due, now, tries=tries, refusals=refusals) if refusals < _PATIENCE else None
+    # A 5xx whose code is none of Azure's own troubles is an answer about the node.
+    unknown = met == "malformed" or passing(refused.fault)
+    if met in {"throttled", "unreachable", "credential"} or (harmless and unknown):
         away = before.away_since if before is not None and before.away_since is not None else now
         if (now - away).total_seconds() >= AWAY_SECONDS:
             return None
-        step = refused.asked if met == "throttled" else _pause(now - away) * jitter
+        step = refused.asked if met == "throttled" else max(refused.asked, _pause(now - away) * jitter)
         return Pending(now + timedelta(seconds=step), now, tries=tries, away_since=away)
-    if met == "unauthorized" and (refusals := before.refusals + 1 if before is not None else 1) < _PATIENCE:
-        return Pending(now + timedelta(seconds=jitter), now, tries=tries, refusals=refusals)
     return None
 
 
@@ -154,23 +168,35 @@ class _Accepted:
     look_after: float
 
 
-async def _post(arm: Arm, node: Node, script: str) -> _Accepted | CommandResult | HeldBack | Refusal:
-    reply = await arm.post(
-        RUN_COMMAND,
-        {"commandId": "RunShellScript", "script": [script]},
-        node.location,
-        MOST_WAIT,
-        subscription=node.subscription,
-        group=node.node_resource_group,
-        set=node.scale_set,
-        instance=node.instance_id,
-    )
-    if not isinstance(reply, Reply):
+async def _post(arm: Arm, node: Node, script: str) -> _Accepted | CommandResult | Refusal:
+    async def call(version: str, options: Options) -> Reply | Refusal:
+        from azure.mgmt.compute.models import RunCommandInput
+
+        from shared.azure.pipeline import WHOLE_SECONDS, FirstAnswer
+
+        group, scale_set, instance = node.node_resource_group, node.scale_set, node.instance_id
+        checked(subscription=node.subscription, group=group, set=scale_set, instance=instance)
+        first = FirstAnswer()
+        try:
+            # The SDK reads the body of this answer by itself, after the pipeline and its limit.
+            async with asyncio.timeout(MOST_WAIT + WHOLE_SECONDS):
+                await arm.compute(node.subscription).virtual_machine_scale_set_vms.begin_run_command(
+                    group,
+                    scale_set,
+                    instance,
+                    RunCommandInput(command_id="RunShellScript", script=[script]),
+                    polling=first,
+                    api_version=version,
+                    **options,
+                )
+        except TimeoutError:
+            return Refusal(Fault(None, "connection_lost", f"the answer was not whole after {WHOLE_SECONDS:g} s"))
+        return first.reply
+
+    # Never sent twice where Azure may have taken it.
+    reply = await arm.sdk(Provider.COMPUTE, accepted_of, call, node.location, MOST_WAIT)
+    if isinstance(reply, Refusal):
         return reply
-    if (refused := refusal_of(reply)) is not None:
-        return refused
-    if reply.status not in {200, 202}:
-        return Refusal(Fault(reply.status, "malformed", f"HTTP {reply.status}, which is no answer to this call"))
     # `Location` ends as the result itself; the other address would need a second read for it.
     if url := reply.headers.get("location") or reply.headers.get("azure-asyncoperation"):
         return _Accepted(url, reply.asked)
@@ -197,7 +223,7 @@ async def look(arm: Arm, node: Node, pending: Pending) -> Pending | Ended:
     reply = await arm.look(pending.url, MOST_WAIT)
     now = datetime.now(UTC)
     if isinstance(reply, HeldBack):
-        return replace(pending, due=now + timedelta(seconds=reply.seconds))
+        return replace(pending, due=now + timedelta(seconds=reply.asked))
     answer = read_answer(reply.status, reply.content) if isinstance(reply, Reply) else reply.fault
     if isinstance(answer, CommandResult):
         return answer

@@ -25,7 +25,7 @@ DEFAULT_PAUSE = 5.0
 LONGEST_PAUSE = 300.0
 
 # More buckets than this, and the full ones (nothing to remember) are dropped: they are made anew when needed.
-_KEEP_BUCKETS = 20_000
+_KEEP_BUCKETS = 1_000
 
 # What part of a new bucket is given before Azure has said what is left, and how many times as much must be left as is
 # on its way before that is believed.
@@ -286,14 +286,18 @@ class Stats:
 
 @dataclass(slots=True)
 class _Gate:
-    """A bucket, whose turn it is, how many wait for it, how many are sent and not answered, how many were
-    answered, and until when its tokens are promised to who was sent away."""
+    """A bucket, and who stands before it.
+
+    Of the calls `waiting` have no token yet, `sent` no answer yet, `heard` were answered. `most_left` is the most that
+    Azure said was left, `promised` the time until which the tokens are promised to those who were sent away.
+    """
 
     bucket: Bucket
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     waiting: int = 0
     sent: int = 0
     heard: int = 0
+    most_left: int = 0
     promised: float = 0.0
 
 
@@ -315,6 +319,7 @@ class Throttle:
         self._gates: dict[Limit, _Gate] = {}
         # Of those limits there is one for each node: kept apart, so that the others are quickly looked through.
         self._narrow: dict[Limit, _Gate] = {}
+        self._most_narrow = _KEEP_BUCKETS
         self._calls: Counter[str] = Counter()
         self._refused = 0
         self._waits = 0
@@ -344,12 +349,14 @@ class Throttle:
         gate = (self._narrow if narrow else self._gates).get(limit)
         if gate is None:
             now = self._clock()
-            if narrow and len(self._narrow) >= _KEEP_BUCKETS:
+            if narrow and len(self._narrow) >= self._most_narrow:
                 self._narrow = {
                     key: kept
                     for key, kept in self._narrow.items()
                     if kept.waiting or kept.sent or not kept.bucket.full(now)
                 }
+                # Where few were full, looking at all of them for each new one would grow with the square.
+                self._most_narrow = max(_KEEP_BUCKETS, 2 * len(self._narrow))
             # No other process calls for the same node.
             first = 1.0 if narrow else _FIRST
             gate = _Gate(Bucket(share_of(RATES[limit.name], self._share), now, first))
@@ -443,7 +450,9 @@ class Throttle:
             if limit not in left:
                 gate.bucket.trust(now, rate.capacity)
                 continue
-            kept_back = (1 - self._share) * rate.capacity
+            # A limit that Azure counts smaller than it is published must not look used up for ever.
+            gate.most_left = max(gate.most_left, left[limit])
+            kept_back = (1 - self._share) * min(rate.capacity, gate.most_left)
             count = left[limit] - kept_back
             gate.bucket.lower(now, count + seconds * rate.per_second * self._share)
             # An early answer to a burst does not count the rest of it. Half: others see the same tokens.

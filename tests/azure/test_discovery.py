@@ -53,6 +53,14 @@ async def one_cluster(arm: Arm, azure: Azure, *pools: dict[str, Any], **more: An
     return found
 
 
+async def list_nodes(
+    azure: Azure, cluster: Cluster, pools: list[str] | None = None
+) -> tuple[list[Node], list[ScopeProblem]]:
+    found = [item async for item in azure.nodes(cluster, pools)]
+    nodes = [item for item in found if isinstance(item, Node)]
+    return nodes, [item for item in found if isinstance(item, ScopeProblem)]
+
+
 async def test_subscriptions(arm: Arm, azure: Azure) -> None:
     pages = [
         {"value": [{"subscriptionId": SUBSCRIPTION, "displayName": "One"}], "nextLink": "{base}/subscriptions?page=2"},
@@ -126,7 +134,7 @@ async def test_nodes_take_one_list_of_scale_sets_and_one_paged_list_each(arm: Ar
         return Answer(200, {"value": [instance("3", "deallocated")]})
 
     arm.on("GET", VMS, machines)
-    nodes, problems = await azure.list_nodes(cluster)
+    nodes, problems = await list_nodes(azure, cluster)
     assert problems == []
     assert [(node.node_pool, node.instance_id, node.power, node.os) for node in nodes] == [
         ("pool1", "0", "running", "Linux"),
@@ -150,7 +158,7 @@ async def test_only_the_named_pools_are_looked_at(arm: Arm, azure: Azure) -> Non
     both = [scale_set(SCALE_SET, TAG), scale_set("other", {"aks-managed-poolName": "pool2"})]
     arm.on("GET", SETS, Answer(200, {"value": both}))
     arm.on("GET", VMS, Answer(200, {"value": [instance("0")]}))
-    nodes, problems = await azure.list_nodes(cluster, ["POOL1"])
+    nodes, problems = await list_nodes(azure, cluster, ["POOL1"])
     assert [node.node_pool for node in nodes] == ["pool1"]
     assert problems == []
     assert len(arm.seen) == 2
@@ -167,7 +175,7 @@ async def test_what_the_cluster_itself_says_takes_no_call(arm: Arm, azure: Azure
         addonProfiles={"ACIConnectorLinux": {"enabled": True}},
         hostedSystemProfile={"enabled": True},
     )
-    nodes, problems = await azure.list_nodes(cluster)
+    nodes, problems = await list_nodes(azure, cluster)
     assert nodes == []
     assert {(found.node_pool, found.problem.code, found.problem.status) for found in problems} == {
         ("off", "pool_stopped", Status.SKIPPED),
@@ -183,7 +191,7 @@ async def test_what_the_cluster_itself_says_takes_no_call(arm: Arm, azure: Azure
 
 async def test_a_stopped_cluster_is_skipped_without_a_call(arm: Arm, azure: Azure) -> None:
     cluster = await one_cluster(arm, azure, pool("pool1"), powerState={"code": "Stopped"})
-    nodes, problems = await azure.list_nodes(cluster)
+    nodes, problems = await list_nodes(azure, cluster)
     assert nodes == []
     assert [(found.node_pool, found.problem.code, found.problem.status) for found in problems] == [
         ("", "cluster_stopped", Status.SKIPPED)
@@ -220,7 +228,7 @@ async def test_pools_whose_scale_set_is_not_as_expected(arm: Arm, azure: Azure) 
         return Answer(200, {"value": [instance("0"), instance("../1")]})
 
     arm.on("GET", VMS, machines)
-    nodes, problems = await azure.list_nodes(cluster)
+    nodes, problems = await list_nodes(azure, cluster)
     assert [node.instance_id for node in nodes] == ["0"]
     assert {(found.node_pool, found.problem.code, found.problem.status) for found in problems} == {
         ("lost", "scale_set_missing", Status.ERROR),
@@ -259,7 +267,7 @@ async def test_a_node_resource_group_that_cannot_be_listed(
 ) -> None:
     cluster = await one_cluster(arm, azure, pool("pool1"))
     arm.on("GET", SETS, reply)
-    nodes, problems = await azure.list_nodes(cluster)
+    nodes, problems = await list_nodes(azure, cluster)
     assert nodes == []
     assert [(found.node_pool, found.problem.status, found.problem.code) for found in problems] == [
         ("", Status.ERROR, code)
@@ -329,7 +337,7 @@ async def test_no_credential_is_said_so(arm: Arm, settings: Settings) -> None:
         # In the middle of a run it is a problem of the cluster, and not the end of the run.
         linux = NodePool("pool1", "VirtualMachineScaleSets", "Linux", "Running", "Succeeded", None, None, 1)
         shop = Cluster("", SUBSCRIPTION, "rg", "shop", "w", "Running", "Succeeded", GROUP, False, None, (linux,))
-        nodes, problems = await azure.list_nodes(shop)
+        nodes, problems = await list_nodes(azure, shop)
     assert nodes == []
     assert [found.problem.code for found in problems] == ["credential"]
     assert not arm.seen
@@ -376,7 +384,7 @@ async def test_the_default_credential_is_the_managed_identity_of_its_endpoint(
 async def test_pools_of_azures_own(arm: Arm, azure: Azure) -> None:
     pools = [pool("hosted", mode="ManagedSystem"), pool("single", mode="Machines")]
     cluster = await one_cluster(arm, azure, *pools, hostedSystemProfile={"enabled": True})
-    nodes, problems = await azure.list_nodes(cluster)
+    nodes, problems = await list_nodes(azure, cluster)
     assert nodes == []
     assert [(found.node_pool, found.problem.code, found.problem.status) for found in problems] == [
         ("hosted", "hosted_system", Status.NOT_APPLICABLE),
@@ -390,7 +398,7 @@ async def test_a_cluster_that_comes_or_goes(arm: Arm, azure: Azure, state: str) 
     for changes in ({"agentPoolProfiles": None}, {"nodeResourceGroup": None}, {}):
         cluster = await one_cluster(arm, azure, pool("pool1"), provisioningState=state, **changes)
         arm.on("GET", SETS, Answer(404, error("ResourceGroupNotFound", "no")))
-        nodes, problems = await azure.list_nodes(cluster)
+        nodes, problems = await list_nodes(azure, cluster)
         assert nodes == []
         assert [(found.problem.code, found.problem.status) for found in problems] == [
             ("cluster_changing", Status.SKIPPED)
@@ -398,7 +406,7 @@ async def test_a_cluster_that_comes_or_goes(arm: Arm, azure: Azure, state: str) 
     cluster = await one_cluster(arm, azure, pool("pool1"), provisioningState=state)
     arm.on("GET", SETS, Answer(200, {"value": [scale_set(SCALE_SET, TAG)]}))
     arm.on("GET", VMS, Answer(404, error("ResourceNotFound", "no")))
-    _, (problem,) = await azure.list_nodes(cluster)
+    _, (problem,) = await list_nodes(azure, cluster)
     assert (problem.node_pool, problem.problem.code) == ("pool1", "cluster_changing")
 
 
@@ -407,7 +415,7 @@ async def test_a_node_resource_group_that_cannot_be_one_is_asked_for_nothing(
     arm: Arm, azure: Azure, group: str | None
 ) -> None:
     cluster = await one_cluster(arm, azure, pool("pool1"), nodeResourceGroup=group)
-    nodes, problems = await azure.list_nodes(cluster)
+    nodes, problems = await list_nodes(azure, cluster)
     assert nodes == []
     assert [(found.problem.code, found.problem.status) for found in problems] == [("malformed", Status.ERROR)]
     assert not arm.seen
@@ -430,12 +438,12 @@ async def test_a_cluster_that_is_gone_although_it_was_listed(arm: Arm, azure: Az
     cluster = await one_cluster(arm, azure, pool("pool1"))
     arm.on("GET", SETS, Answer(404, error("ResourceGroupNotFound", "no")))
     arm.on("GET", "/managedclusters/shop", Answer(404, error("ResourceNotFound", "no")))
-    nodes, (problem,) = await azure.list_nodes(cluster)
+    nodes, (problem,) = await list_nodes(azure, cluster)
     assert nodes == []
     assert (problem.cluster, problem.problem.status, problem.problem.code) == ("shop", Status.SKIPPED, "vanished")
     going = far.cluster("shop", pool("pool1"), provisioningState="Deleting")
     arm.on("GET", "/managedclusters/shop", Answer(200, going))
-    _, (problem,) = await azure.list_nodes(cluster)
+    _, (problem,) = await list_nodes(azure, cluster)
     assert problem.problem.code == "cluster_changing"
 
 
@@ -491,9 +499,15 @@ async def test_an_answer_for_another_instance_is_none(arm: Arm, azure: Azure) ->
 
 async def test_a_name_that_leads_elsewhere_is_asked_for_nothing(arm: Arm, azure: Azure) -> None:
     for name in ("..", ".", ""):
-        outcome = await azure.cluster(SUBSCRIPTION, name, "shop")
-        assert isinstance(outcome, Problem)
-        assert outcome.code == "malformed"
+        outcomes = (
+            await azure.cluster(SUBSCRIPTION, name, "shop"),
+            await azure.cluster(name, "rg-shop", "shop"),
+            await azure.node(a_node(scale_set=name)),
+            await azure.start(a_node(node_resource_group=name), "true", None, 1),
+        )
+        for outcome in outcomes:
+            assert isinstance(outcome, Problem)
+            assert outcome.code == "malformed"
     assert not arm.seen
     await azure.cluster(SUBSCRIPTION, "a/b?c#d", "shop")
     assert "/resourceGroups/a%2Fb%3Fc%23d/" in arm.raw[0]
@@ -507,7 +521,7 @@ async def test_an_instance_on_two_pages_is_one_node(arm: Arm, azure: Azure) -> N
         {"value": [instance("0"), instance("1")]},
     ]
     arm.on("GET", VMS, *(Answer(200, page) for page in pages))
-    nodes, problems = await azure.list_nodes(cluster)
+    nodes, problems = await list_nodes(azure, cluster)
     assert [node.instance_id for node in nodes] == ["0", "1"]
     assert problems == []
 

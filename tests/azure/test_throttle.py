@@ -344,7 +344,7 @@ async def test_only_our_share_is_used_up(share: float, first: int, each: float) 
 async def test_what_others_take_leaves_us_less_and_what_is_kept_back_stays() -> None:
     time = VirtualTime()
     throttle = Throttle(time.clock, time.sleep, 0.8)
-    for left, ours in (("140", 50), ("50", 10), ("24", 0)):
+    for left, ours in (("200", 80), ("50", 10), ("24", 0)):
         throttle.answered(post(1), 202, {"x-ms-ratelimit-remaining-subscription-writes": left})
         # Of Azure's 200 are 40 not for us; and at first we take only half of what is left.
         assert throttle.levels(SUB)[""] == pytest.approx(ours)
@@ -352,6 +352,17 @@ async def test_what_others_take_leaves_us_less_and_what_is_kept_back_stays() -> 
     assert throttle.levels(SUB)[""] == pytest.approx(0), "what was kept back comes first"
     time.now += 1
     assert throttle.levels(SUB)[""] == pytest.approx(8)
+
+
+async def test_a_limit_that_is_smaller_than_published_still_gives_its_share() -> None:
+    time = VirtualTime()
+    throttle = Throttle(time.clock, time.sleep, 0.8)
+    for number in range(20):
+        await throttle.take(post(number))
+        left = {"x-ms-ratelimit-remaining-resource": "Microsoft.Compute/UpdateVMScaleSetVMs;240"}
+        throttle.answered(post(number), 202, left)
+    assert time.now == 0
+    assert throttle.levels(SUB)["westeurope"] > 150
 
 
 async def test_our_own_calls_as_azure_counts_them_slow_nothing_down() -> None:

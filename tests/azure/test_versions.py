@@ -57,7 +57,7 @@ async def test_the_pinned_versions_go_over_the_wire(arm: Arm, azure: Azure, node
     arm.on("POST", "/runcommand", accepted())
     await azure.subscriptions()
     (cluster,) = await azure.clusters(SUBSCRIPTION)
-    ((found,), _) = await azure.list_nodes(cluster)
+    (found,) = [item async for item in azure.nodes(cluster) if isinstance(item, Node)]
     assert isinstance(await azure.start(found, "true", None, 0), Pending)
     assert [seen.query["api-version"] for seen in arm.seen] == [
         PINNED[Provider.RESOURCES],

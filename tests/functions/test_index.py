@@ -6,7 +6,6 @@ import abc
 import inspect
 import json
 import os
-import re
 import subprocess
 import sys
 import typing
@@ -15,12 +14,14 @@ from pathlib import Path
 import pytest
 
 from shared.errors import SettingsError
-from shared.runs.activities import ACTIVITIES, BATCH
+from shared.runs.model.batch import BATCH
 from shared.runs.orchestrators import ORCHESTRATORS
-from shared.settings import NAMES, load, load_for_host
+from shared.runs.steps import STEPS
+from shared.settings import NAMES, load_for_host
+from shared.store.patient import PATIENCE_SECONDS
 from tests.support.bench import environment
 from tests.support.host import Host, load_app
-from tests.support.hub import Hub
+from tests.support.hub import PARTITIONS, Hub
 
 ROOT = Path(__file__).parents[2]
 RUN = "20260101T000000Z-000000"
@@ -57,10 +58,12 @@ def test_the_functions() -> None:
     assert triggers["live"].auth_level.name == "ANONYMOUS"
     assert [item.type for item in functions["live"].get_bindings()] == ["httpTrigger", "http"], "no Durable client"
     activities = {name for name, trigger in triggers.items() if trigger.type == "activityTrigger"}
-    assert activities == set(ACTIVITIES)
+    assert activities == set(STEPS)
     orchestrators = {name for name, trigger in triggers.items() if trigger.type == "orchestrationTrigger"}
-    assert orchestrators == {"run", *ORCHESTRATORS}
+    assert orchestrators == set(ORCHESTRATORS)
+    assert all(name.endswith("_2") for name in orchestrators), "so that no other version goes on with its runs"
     assert triggers["scheduled_run"].schedule == "0 0 2 * * *"
+    assert triggers["watchdog"].schedule == "30 * * * * *"
 
 
 def test_the_worker_can_load_every_function() -> None:
@@ -120,9 +123,10 @@ async def test_a_bad_setting_hides_nothing_and_is_said(
     """Every function is there, all but the ones that need no settings refuse, and nothing is asked of anybody."""
     with environment({**STORAGE, **variables}):
         module, functions = load_app()
-        assert set(functions) == {*HTTP, *ACTIVITIES, *ORCHESTRATORS, "run", "scheduled_run"}
+        assert set(functions) == {*HTTP, *STEPS, *ORCHESTRATORS, "scheduled_run", "watchdog"}
         assert functions["scheduled_run"].get_trigger().schedule == "0 0 2 * * *"
-        host = Host(Hub(), module, functions, binding=NO_HUB)
+        host = Host(Hub(), lambda: (module, functions), binding=NO_HUB)
+        host.start()
         for name, (method, route) in HTTP.items():
             caplog.clear()
             answer = await host.http(method, f"/api/{route.replace('{run_id}', RUN)}", {} if method == "POST" else None)
@@ -134,13 +138,15 @@ async def test_a_bad_setting_hides_nothing_and_is_said(
             assert problem["type"] == "urn:kubelet-guard:problem:bad-settings"
             assert all(part in problem["detail"] for part in said), problem
             assert len(caplog.records) == 1
-        for name in ACTIVITIES:
+        for name in STEPS:
             caplog.clear()
             result = await functions[name].get_user_function()(job={"run_id": RUN})
             assert result["failed"].startswith("bad setting: ")
             assert len(caplog.records) == 1
-        with pytest.raises(SettingsError, match=re.escape(said[0])):
-            await host.tick()
+        for name in ("scheduled_run", "watchdog"):
+            assert not await host.tick(name=name)
+            assert isinstance(host.errors[-1], SettingsError)
+            assert said[0] in str(host.errors[-1])
 
 
 @pytest.mark.parametrize(
@@ -167,9 +173,15 @@ def test_host_json_fits_the_code() -> None:
     assert host["extensionBundle"]["version"] == "[4.*, 5.0.0)"
     assert host["extensions"]["http"]["routePrefix"] == "api"
     hours, minutes, seconds = map(int, host["functionTimeout"].split(":"))
-    longest = load({}).busy_wait_seconds + 6 * load({}).command_deadline_seconds
-    assert hours * 3600 + minutes * 60 + seconds > longest, "a batch: all its nodes side by side, a few commands each"
-    assert BATCH * host["extensions"]["durableTask"]["maxConcurrentActivityFunctions"] <= 500
+    assert hours * 3600 + minutes * 60 + seconds > 2 * PATIENCE_SECONDS, "a step sits out a store that is away"
+    durable = host["extensions"]["durableTask"]
+    assert BATCH * durable["maxConcurrentActivityFunctions"] <= 2_000, "nodes in hand at once, with what they sent"
+    for queue in ("controlQueueVisibilityTimeout", "workItemQueueVisibilityTimeout"):
+        assert durable["storageProvider"][queue] == "00:01:00", "what a dead host had in hand"
+    assert durable["tracing"]["distributedTracingEnabled"] is False, (
+        "it warns at every start where it has no place to send"
+    )
+    assert durable["storageProvider"]["partitionCount"] == PARTITIONS
     sampling = host["logging"]["applicationInsights"]["samplingSettings"]
     assert "Trace" in sampling["excludedTypes"].split(";"), "our events are traces"
 

@@ -20,7 +20,7 @@ from shared.models import Outcome, Run, RunKind, Status
 from shared.runs.hosts import terminal
 from shared.runs.model.batch import SENDING
 from shared.runs.model.request import FixRequest
-from shared.runs.steps.batches import OvertakenError
+from shared.runs.steps.advancing import OvertakenError
 from tests.runs import by_hand
 from tests.runs.simulated.azure import Member
 from tests.runs.simulated.clock import now, virtually

@@ -143,8 +143,8 @@ class Host:
     `timing_out` activities take too long, so that the host ends them, and with them the worker.
     While `going` is clear, no activity begins, so that every run stays where it is.
     `activities` are the names of those that were begun, `calls` counts every call by kind and name, `suspensions` says
-    how often such a call was suspended at most (what `at` of a Point may be), `deaths` when workers died, `errors` what
-    functions raised. `dead` is set when the host has ended.
+    how often such a call was suspended at most (what `at` of a Point may be), `struck` how many Points were
+    reached, `deaths` when workers died, `errors` what functions raised. `dead` is set when the host has ended.
     """
 
     hub: Hub
@@ -163,6 +163,7 @@ class Host:
     suspensions: Counter[tuple[str, str]] = field(default_factory=Counter)
     timing_out: Counter[str] = field(default_factory=Counter)
     deaths: list[float] = field(default_factory=list)
+    struck: int = 0
     errors: list[Exception] = field(default_factory=list)
     worker: Worker | None = None
     _killing: list[tuple[Point, Callable[[], None]]] = field(default_factory=list)
@@ -271,6 +272,7 @@ class Host:
             if point.kind == kind and point.name in ("", name) and point.number == self.calls[kind, point.name]
         ]
         self._killing = [item for item in self._killing if item not in due]
+        self.struck += len(due)
         return due
 
     async def _call(self, function: Any, arguments: dict[str, Any]) -> Any:

@@ -92,8 +92,8 @@ class Work:
 class Instance:
     """One orchestration: its history, what it waits for, and how it ended.
 
-    `execution` is new whenever the instance begins anew. `output` of a failed one is the text of what failed.
-    `peak` is the largest that its history has been, in characters of JSON.
+    `execution` is new whenever the instance begins anew (`anew` times so far). `output` of a failed one is the text of
+    what failed. `peak` is the largest that its history has been, in characters of JSON.
     """
 
     id: str
@@ -112,6 +112,7 @@ class Instance:
     open: dict[int, Action] = field(default_factory=dict)
     asked: list[tuple[int, str]] = field(default_factory=list)
     episodes: int = 0
+    anew: int = 0
     peak: int = 0
 
     @property
@@ -343,6 +344,7 @@ class Hub:
     def _begin_anew(self, instance: Instance, input_: Any) -> None:
         """With the messages that are still under way to it, and without the events that it had got and not read."""
         instance.execution = uuid4().hex
+        instance.anew += 1
         instance.input = input_ if isinstance(input_, str) else json.dumps(input_)
         instance.history, instance.asked = [], []
         started = event(STARTED, Name=instance.name, Input=instance.input, Version="")

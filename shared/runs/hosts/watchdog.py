@@ -13,14 +13,14 @@ from datetime import UTC, datetime, timedelta
 from shared import telemetry
 from shared.errors import GuardError
 from shared.models import Run, RunKind, RunState, Starter
-from shared.runs import words
+from shared.runs import orders
 from shared.runs.hosts import leases, starting
 from shared.runs.hosts.starting import Orchestrations
 from shared.runs.model import ENGINE
 from shared.runs.model.messages import End, Ref
 from shared.runs.model.request import FixRequest, RunRequest
 from shared.runs.services import Services
-from shared.runs.steps.records import finish
+from shared.runs.steps.run_record import finish
 from shared.schedule import next_after
 from shared.store import new_run_id
 
@@ -35,6 +35,8 @@ _PATIENCE = timedelta(minutes=5)
 # How long after it was due a scheduled run is still tried.
 _BACK = timedelta(hours=6)
 _PURGE_EVERY = 20 * 3600.0
+# More than a fleet of 100,000 nodes leaves in a day.
+_PURGES = 50
 _RETRY_EVERY = 10 * 60.0
 _RETRIES = 6
 
@@ -62,7 +64,8 @@ async def watch(
     for run in await starting.going(services.store):
         try:
             did = await _mind(services, orchestrations, run, now)
-        except GuardError as error:
+        except Exception as error:
+            # One run, or one answer of Durable Functions, keeps no other from being looked after.
             log.warning("the watchdog could not look after the run %s: %s", run.id, error)
             continue
         for word, runs in (("begun", begun), ("ended", ended), ("woken", woken)):
@@ -81,33 +84,46 @@ async def idle(services: Services, now: datetime) -> bool:
 
 
 async def _mind(services: Services, orchestrations: Orchestrations, run: Run, now: datetime) -> str:
-    if run.by is Starter.TERMINAL or run.fix_run:
-        return ""  # a terminal's is its own business; a plan ends with its fix
+    if run.fix_run:
+        return await _mind_plan(services, run)
+    if run.by is Starter.TERMINAL:
+        return ""  # it is its own business
     if run.engine != ENGINE:
         await orchestrations.end(run.id, "another version of the app began it")
         await finish(services, run, End(error="the app was updated while this run was going: start it again"))
         return "ended"
     if await orchestrations.going(run.id):
         return await _wake(services, orchestrations, run)
-    if now - run.started < starting.BIRTH and run.epoch == 0:
+    # Read again: it may have come to its end since it was listed.
+    latest = await services.store.run(run.id)
+    if latest is None or latest.state.final or (now - latest.started < starting.BIRTH and latest.epoch == 0):
         return ""
-    if run.epoch + 1 >= BEGINNINGS:
-        await finish(services, run, End(error=f"{starting.LOST}, after {BEGINNINGS} beginnings"))
+    if latest.epoch + 1 >= BEGINNINGS:
+        await finish(services, latest, End(error=f"{starting.LOST}, after {BEGINNINGS} beginnings"))
         return "ended"
-    again = replace(run, epoch=run.epoch + 1)
+    again = replace(latest, epoch=latest.epoch + 1)
     log.warning("run %s: %s; it is begun again (%d of %d)", run.id, starting.LOST, again.epoch + 1, BEGINNINGS)
     await services.store.save_run(again)
     await orchestrations.start(run.id, Ref(run_id=run.id, epoch=again.epoch))
     return "begun"
 
 
+async def _mind_plan(services: Services, plan: Run) -> str:
+    """A plan ends with its fix; one that was recorded when that had ended already would go on for ever."""
+    fix = await services.store.run(plan.fix_run)
+    if fix is not None and not fix.state.final:
+        return ""
+    await finish(services, plan, End(ended="the fix that it was made for ended"))
+    return "ended"
+
+
 async def _wake(services: Services, orchestrations: Orchestrations, run: Run) -> str:
     """A run that waits for a word that was said, and was not woken."""
     if run.state is not RunState.AWAITING_APPROVAL or run.approval is None:
         return ""
-    said = await words.decision(services.store, run.id, run.approval.digest)
+    said = await orders.decision(services.store, run.id, run.approval.digest)
     expired = run.approval.expires is not None and run.approval.expires < datetime.now(UTC)
-    if said is None and not expired and not await words.cancelled(services.store, run):
+    if said is None and not expired and not await orders.cancelled(services.store, run):
         return ""
     await orchestrations.wake(run.id)
     return "woken"
@@ -115,19 +131,21 @@ async def _wake(services: Services, orchestrations: Orchestrations, run: Run) ->
 
 async def _schedule(services: Services, orchestrations: Orchestrations, now: datetime) -> tuple[str, bool]:
     """Try the scheduled run again that could not start or found nothing, and say where one is overdue."""
-    due = last_due(services.settings.schedule, now)
-    if due is None or now - due < _PATIENCE:
+    schedule = services.settings.schedule
+    since = await _known_since(services, schedule, now)
+    due = last_due(schedule, now)
+    if due is None or due < since or now - due < _PATIENCE:
         return "", False
     runs = [run for run in (await services.store.runs(100)).runs if run.by is Starter.TIMER and not run.fix_run]
-    since = [run for run in runs if run.started >= due - timedelta(minutes=1)]
-    if any(not run.state.final or run.state is not RunState.FAILED or _found(run) for run in since):
+    tries = [run for run in runs if run.started >= due - timedelta(minutes=1)]
+    if any(run.state is not RunState.FAILED or _found(run) for run in tries):
         return "", False
     overdue = now - due >= _LATE
-    if overdue and await services.store.claim(f"overdue/{due.isoformat()}", "told", 30 * 86_400.0):
-        telemetry.tell_overdue(due, since[0].error if since else "")
-    if len(since) >= _RETRIES:
+    if overdue and await services.store.claim(f"overdue/{due.isoformat()}", now.isoformat(), 30 * 86_400.0):
+        telemetry.tell_overdue(due, tries[0].error if tries else "")
+    if len(tries) >= _RETRIES:
         return "", overdue
-    if not await services.store.claim(f"schedule/{due.isoformat()}/{len(since)}", new_run_id(now), _RETRY_EVERY):
+    if not await services.store.claim(f"schedule/{due.isoformat()}/{len(tries)}", new_run_id(now), _RETRY_EVERY):
         return "", overdue
     try:
         run = await start_scheduled(services, orchestrations)
@@ -135,6 +153,16 @@ async def _schedule(services: Services, orchestrations: Orchestrations, now: dat
         log.warning("the scheduled run could not be started: %s", error)
         return "", overdue
     return run.id, overdue
+
+
+async def _known_since(services: Services, schedule: str, now: datetime) -> datetime:
+    """When the app first saw this schedule: what it would have started before then is not overdue."""
+    store, name = services.store, f"schedule since/{schedule}"
+    since = await store.holder(name)
+    if since is None:
+        await store.claim(name, now.isoformat(), orders.FOR_GOOD)
+        since = await store.holder(name) or now.isoformat()  # another instance may have been faster
+    return datetime.fromisoformat(since)
 
 
 def last_due(schedule: str, now: datetime) -> datetime | None:
@@ -164,5 +192,8 @@ async def _tidy(services: Services, orchestrations: Orchestrations, now: datetim
     store, settings = services.store, services.settings
     if not await store.claim("tidy", leases.APP + now.isoformat(), _PURGE_EVERY):
         return
-    await store.purge(timedelta(days=settings.keep_days), timedelta(days=settings.keep_work_days), now)
+    keep, keep_work = timedelta(days=settings.keep_days), timedelta(days=settings.keep_work_days)
+    for _ in range(_PURGES):
+        if not (await store.purge(keep, keep_work, now)).more:
+            break
     await orchestrations.forget(now - timedelta(days=settings.keep_work_days))

@@ -189,10 +189,10 @@ class PlanIndex(Message):
 
 class Gathered(Message):
     """The pools of a fix: the number of nodes of each. `ask` says why a person is asked, where none was to be; `error`
-    why nothing can be fixed at all."""
+    why nothing can be fixed at all, `ended` why nothing is to be."""
 
     error: str = ""
-
+    ended: str = ""
     pools: tuple[int, ...] = ()
     digest: str = ""
     nodes: int = 0

@@ -98,7 +98,9 @@ def _survey(hand: Hand, ref: Ref, begun: Begun, prefix: str) -> Generator[Task, 
         raise _Over
     tally = total(end.tally for end in ends)
     lost = lost or next((end.lost for end in ends if end.lost), "")
-    return End(error=f"not everything could be recorded: {lost}" if lost else "", nodes=tally.nodes)
+    if lost:  # and so not everything was counted
+        return End(error=f"not everything could be recorded: {lost}")
+    return End(nodes=tally.nodes)
 
 
 def _fix(context: Context, hand: Hand, ref: Ref, begun: Begun) -> Generator[Task, Any, End]:
@@ -119,8 +121,8 @@ def _fix(context: Context, hand: Hand, ref: Ref, begun: Begun) -> Generator[Task
     gathered = yield from hand.call(Call("gather", ref, Gathered))
     if isinstance(gathered, Failed):
         return End(error=f"the plan could not be taken over: {gathered.failed}")
-    if gathered.error:
-        return End(error=gathered.error)
+    if gathered.error or gathered.ended:
+        return End(error=gathered.error, ended=gathered.ended)
     if gathered.pools and (begun.manual or gathered.ask):
         refused = yield from _await_approval(
             context, hand, Ask(**ref.model_dump(), digest=gathered.digest, why=gathered.ask)

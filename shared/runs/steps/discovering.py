@@ -16,8 +16,8 @@ from shared.runs.model import keys, pace
 from shared.runs.model.batch import BATCH, Batch, OpenNode
 from shared.runs.model.messages import BatchRef, FindNodes, Found
 from shared.runs.services import Services
-from shared.runs.steps.leaving import record_places
-from shared.runs.steps.progress import save_found
+from shared.runs.steps.left_undone import record_places
+from shared.runs.steps.progress_rows import save_found
 from shared.runs.steps.standing import stand
 
 
@@ -41,13 +41,13 @@ async def find_nodes(services: Services, message: FindNodes) -> Found:
     await gathering.flush()
     tally = await record_places(services, standing, gathering.problems)
     found = Found(batches=tuple(gathering.batches), tally=tally)
-    await documents.save(store, run_id, place, documents.FOUND, found)
-    services.tell_found(gathering.found)
     if gathering.found:
         share = services.settings.budget_percent / 100
         seconds = pace.last_start(gathering.regions, share) + services.settings.command_seconds * 1.5
         until = pace.after(datetime.now(UTC), seconds)
         await save_found(services, run_id, place, gathering.found, services.costs(), until)
+    await documents.save(store, run_id, place, documents.FOUND, found)
+    services.tell_found(gathering.found)
     return found
 
 

@@ -10,11 +10,11 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from shared.azure import CommandResult, Pending, precheck
+from shared.azure import MOST_WAIT, CommandResult, Pending, precheck
 from shared.models import Evidence, Node, Problem, RunKind, Status
-from shared.node.planning import Method
+from shared.node.edits import Method
 from shared.runs import documents
 from shared.runs.model import batch as batches
 from shared.runs.model import findings, keys
@@ -27,15 +27,16 @@ from shared.runs.nodes.program import Done, Send, resume
 from shared.runs.nodes.repairing import Limits, lost, repair
 from shared.runs.nodes.verdicts import internal, judged
 from shared.runs.services import Services
-from shared.runs.steps import leaving, pages
-from shared.runs.steps.progress import save_progress
-from shared.runs.steps.recording import Judged, as_internal, from_problem, newly_failing, past, record
+from shared.runs.steps import left_undone, plan_pages
+from shared.runs.steps.node_record import Judged, as_internal, from_problem, newly_failing, past, record
+from shared.runs.steps.progress_rows import save_progress
 from shared.runs.steps.standing import Standing, stand
 
 log = logging.getLogger(__name__)
 
 # A command may end at once, and the next one too; whatever still has something to do after this comes again.
 _ROUNDS = 8
+_SOON = timedelta(seconds=MOST_WAIT)
 
 
 class OvertakenError(Exception):
@@ -89,6 +90,7 @@ class _Turn:
     waited: float = 0.0
     etag: str = ""
     written: Batch | None = None
+    tried: set[str] = field(default_factory=set)
 
     async def take(self) -> BatchNow:
         """Advance the batch. Raises OvertakenError where another one did."""
@@ -143,7 +145,8 @@ class _Turn:
             log.exception("looking at %s failed", node.node.id)
             result = replace(internal(error), may_have_run=True)
         # One that Azure has not answered is made again, and tells nothing.
-        if command.looks == 0 and command.started is not None and not (isinstance(result, Pending) and not result.looks):
+        answered = not isinstance(result, Pending) or result.looks > 0
+        if command.looks == 0 and command.started is not None and answered:
             self.looked += 1
             self.waited += (command.due - command.started).total_seconds()
             self.ended += not isinstance(result, Pending)
@@ -154,12 +157,12 @@ class _Turn:
 
     # Deciding what comes next
 
-    async def _next(self, now: datetime) -> tuple[list[_Ready], list[tuple[OpenNode, str]]]:
+    async def _next(self, now: datetime) -> tuple[list[_Ready], list[tuple[OpenNode, Send]]]:
         done: list[_Ready] = []
-        sends: list[tuple[OpenNode, str]] = []
+        sends: list[tuple[OpenNode, Send]] = []
         plans = await self._plans(now)
         for node in self.batch.nodes:
-            if not _to_do(node, now):
+            if not self._to_do(node, now):
                 continue
             try:
                 step = self._resumed(node, plans.get(node.plan))
@@ -170,28 +173,39 @@ class _Turn:
             if isinstance(step, Done):
                 done.append(_Ready(node, step.value))
             else:
-                sends.append((node, step.script))
+                sends.append((node, step))
         return done, sends
 
+    def _to_do(self, node: OpenNode, now: datetime) -> bool:
+        """Whether the program of a node is to be gone on with: it has an answer, or something to send (again).
+
+        Sends that have no room are due one by one, as Azure's limits flow: those of the next seconds go together, and
+        wait for their room in `Azure.start`; but what was tried just now is not tried again at once.
+        """
+        if node.command is not None:
+            soon = node.command.due <= now + _SOON and node.node.key not in self.tried
+            return not node.command.url and soon
+        return node.due is None or node.due <= now
+
     async def _plans(self, now: datetime) -> dict[int, NodePlan]:
-        wanted = [node.plan for node in self.batch.nodes if node.plan >= 0 and _to_do(node, now)]
+        wanted = [node.plan for node in self.batch.nodes if node.plan >= 0 and self._to_do(node, now)]
         if not wanted:
             return {}
         pool = keys.pool_of(self.name)
-        return await pages.load(self.services.store, self.standing.run.id, pool, wanted)
+        return await plan_pages.load(self.services.store, self.standing.run.id, pool, wanted)
 
     def _resumed(self, node: OpenNode, plan: NodePlan | None) -> Send | Done[Evidence | Problem | Judged]:
         run_id = self.standing.run.id
         if plan is not None:
             if self.standing.cancelled and not node.begun:
-                return Done(leaving.left_alone(run_id, plan, "left", leaving.CANCELLED_REASON))
+                return Done(left_undone.left_alone(run_id, plan, "left", left_undone.CANCELLED_REASON))
             settings = self.services.settings
             step = resume(repair(run_id, plan, Limits(settings.restart_seconds, settings.settle_seconds)), node.answers)
             if isinstance(step, Done):
                 return Done(Judged(plan.node, step.value.findings, step.value.proofs))
             return step
         if not node.begun:
-            problem = precheck(node.node) or (leaving.CANCELLED if self.standing.cancelled else None)
+            problem = precheck(node.node) or (left_undone.CANCELLED if self.standing.cancelled else None)
             if problem is not None:
                 return Done(problem)
         return resume(collect(run_id, node.node.key), node.answers)
@@ -203,22 +217,23 @@ class _Turn:
 
     # Starting
 
-    async def _start(self, sends: Sequence[tuple[OpenNode, str]]) -> None:
+    async def _start(self, sends: Sequence[tuple[OpenNode, Send]]) -> None:
         now = datetime.now(UTC)
         marked = [replace(node, sending=now, doubtful=node.doubtful or node.sending is not None) for node, _ in sends]
         self._set(marked)
+        self.tried.update(node.node.key for node in marked)
         await self._write()
-        scripts = [script for _, script in sends]
-        self._set(
-            await asyncio.gather(*(self._send(node, script) for node, script in zip(marked, scripts, strict=True)))
-        )
+        steps = [step for _, step in sends]
+        self._set(await asyncio.gather(*(self._send(node, step) for node, step in zip(marked, steps, strict=True))))
         # At once: until it is written nobody else knows where to ask.
         self.batch = replace(self.batch, costs=self.batch.costs.plus(self.services.costs()))
         await self._write()
 
-    async def _send(self, node: OpenNode, script: str) -> OpenNode:
+    async def _send(self, node: OpenNode, step: Send) -> OpenNode:
         try:
-            result = await self.services.azure.start(node.node, script, node.command, self.first_look)
+            result = await self.services.azure.start(
+                node.node, step.script, node.command, self.first_look, harmless=step.harmless
+            )
         except Exception as error:
             log.exception("starting a command on %s failed", node.node.id)
             result = replace(internal(error), may_have_run=True)
@@ -239,7 +254,7 @@ class _Turn:
             done, plan = self._judged(one, request.control_ids, request.method, known, request.retry_rolled_back)
             made.append(done)
             plans += [plan] if plan is not None else []
-        mend = as_internal(run.id) if run.kind is not RunKind.FIX else leaving.unrecorded(run.id)
+        mend = as_internal(run.id) if run.kind is not RunKind.FIX else left_undone.unrecorded(run.id)
         made = await record(self.services, made, known, mend)
         if plans:
             place = keys.plans(self.name, len(self.batch.plans))
@@ -279,13 +294,6 @@ class _Turn:
             plan = held_back(plan_node(node, failing, seen, method), known, retry=retry)
             documents.PLANS.dump_json([plan])  # what could not be stored would take the batch along
         return Judged(node, made, proofs), plan
-
-
-def _to_do(node: OpenNode, now: datetime) -> bool:
-    """Whether the program of a node is to be gone on with: it has an answer, or something to send (again)."""
-    if node.command is not None:
-        return not node.command.url and node.command.due <= now
-    return node.due is None or node.due <= now
 
 
 def _answered(node: OpenNode, result: CommandResult | Problem) -> OpenNode:
