@@ -18,7 +18,7 @@ from unittest.mock import patch
 import pytest
 
 from shared.models import Outcome, Run, RunKind, RunState, Status
-from shared.runs import words
+from shared.runs import orders
 from shared.runs.hosts import terminal
 from shared.runs.model import batch as batches
 from shared.runs.model.pace import last_start
@@ -139,7 +139,7 @@ def test_a_long_lane_goes_on_with_an_empty_history(trouble: Chances) -> None:
 
 
 def stops(world: Rig, run: Run) -> Coroutine[Any, Any, None]:
-    return words.cancel(world.store, run)
+    return orders.cancel(world.store, run)
 
 
 @pytest.mark.parametrize("seed", SEEDS[:3])
@@ -317,7 +317,7 @@ def test_a_fix_waits_for_its_approval_and_needs_no_wake() -> None:
         assert waiting.state is RunState.AWAITING_APPROVAL
         assert waiting.approval is not None
         assert sum(member.restarts for member in members) == 0
-        assert await words.decide(world.store, run.id, waiting.approval.digest, words.Decision.APPROVED)
+        assert await orders.decide(world.store, run.id, waiting.approval.digest, orders.Decision.APPROVED)
         began = now()
         run = await world.ended(run.id)
         assert run.finished is not None
