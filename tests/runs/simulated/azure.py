@@ -167,9 +167,10 @@ class SmallAzure:
         return {}
 
     async def start(
-        self, asked: Node, script: str, before: Pending | None, first_look: float
+        self, asked: Node, script: str, before: Pending | None, first_look: float, *, harmless: bool = False
     ) -> Pending | CommandResult | Problem:
         await self._call("start")
+        assert harmless == ("\nedits='" not in script), "a fix is not sent twice"
         member = self.members[asked.key]
         since = before.since if before is not None else now()
         if member.going_until is not None:

@@ -1,0 +1,382 @@
+"""Whole runs in virtual time, with all that goes wrong: they always end, say how, lose nothing and do nothing twice.
+
+The orchestrators, the steps and the store are the real ones, and the watchdog looks after them; Azure, the app's host
+and the clock are simulated (tests/runs/simulated). What fails is chosen by a seed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from shared.models import Outcome, Run, RunKind, RunState, Status
+from shared.runs import orders
+from shared.runs.hosts import terminal
+from shared.runs.model import batch as batches
+from shared.runs.model.pace import last_start
+from shared.runs.model.plans import NodePlan
+from shared.runs.model.request import FixRequest, RunRequest
+from shared.runs.orchestrators.lane import WINDOW
+from shared.store import Hold
+from tests.runs.simulated.azure import Member
+from tests.runs.simulated.clock import now, virtually
+from tests.runs.simulated.hub import Chances
+from tests.runs.simulated.rig import Rig, rig
+from tests.runs.simulated.store import away
+
+A, B = "5f1d6c1e-8a4b-4d0e-9a53-3c2b7f60a9d1", "11111111-2222-3333-4444-555555555555"
+SEEDS = [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 24))]
+TROUBLE = Chances(dies=0.3, fails=0.1, answer_lost=0.1, orchestration_dies=0.03)
+
+
+def fleet(world: Rig, nodes: int, clusters: int = 4, subscriptions: Sequence[str] = (A, B)) -> list[Member]:
+    """Clusters of so many nodes each, every third of which is wrong."""
+    return [
+        member
+        for number in range(clusters)
+        for member in world.azure.add(
+            subscriptions[number % len(subscriptions)], f"aks{number}", [at % 3 == 0 for at in range(nodes)]
+        )
+    ]
+
+
+def right_for(members: Sequence[Member]) -> Counter[Status]:
+    return Counter(Status.FAIL if member.wrong else Status.PASS for member in members)
+
+
+# Audits
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_an_audit_survives_its_workers(seed: int) -> None:
+    """Whatever dies, every node ends with its verdict, or the run has failed and says so."""
+
+    async def work() -> None:
+        world = rig(seed, TROUBLE)
+        members = fleet(world, 12)
+        run = await world.ended((await world.start(RunKind.AUDIT)).id)
+        found = await world.complete(run, members)
+        statuses = Counter(finding.status for finding in found.values())
+        if run.state is RunState.COMPLETED:
+            assert statuses == right_for(members)
+        else:
+            assert run.state is RunState.FAILED
+            assert "after 5 beginnings" in run.error
+            assert all(finding.code in ("right", "wrong", "batch_failed") for finding in found.values())
+        assert [item.id for item in world.runs] == [run.id], "its end is told once"
+        for member in members:
+            assert len(member.accepted) <= 1 + world.hub.deaths
+            for earlier, later in pairwise(member.accepted):
+                assert later - earlier >= batches.SENDING - timedelta(seconds=5), (
+                    "only where the first sender was given up"
+                )
+
+    virtually(work)
+
+
+def test_where_nothing_dies_nothing_is_done_twice() -> None:
+    async def work() -> None:
+        world = rig(1)
+        members = fleet(world, 40)
+        run = await world.ended((await world.start(RunKind.AUDIT)).id)
+        found = await world.complete(run, members)
+        assert Counter(finding.status for finding in found.values()) == right_for(members)
+        assert {len(member.accepted) for member in members} == {1}
+        assert not any(member.refused for member in members)
+        assert len(world.told) == len(members)
+
+    virtually(work)
+
+
+def test_an_audit_is_as_fast_as_the_limits_allow() -> None:
+    """At a share of 100: the last start at most a tenth after the bound (10 s where that is under a minute), the end
+    the slowest command and 15 s after that; at no time is more started than Azure's bucket has."""
+
+    async def work() -> None:
+        world = rig(3)
+        members = fleet(world, 140, clusters=3, subscriptions=(A,))
+        began = now()
+        run = await world.ended((await world.start(RunKind.AUDIT)).id)
+        starts = sorted((at - began).total_seconds() for member in members for at in member.accepted)
+        bound = last_start({"westeurope": len(members)}, 1.0)
+        assert len(starts) == len(members)
+        # What is started stands behind one activity and one call.
+        assert bound <= starts[-1] <= bound + max(10.0, 0.1 * bound)
+        assert run.finished is not None
+        assert (run.finished - began).total_seconds() <= bound + 60 + 15 + 5
+        for at, second in enumerate(starts):
+            assert at + 1 <= 200 + 10 * second + 1
+        looks = world.azure.calls["look"]
+        assert looks <= 2.5 * len(members)
+
+    virtually(work)
+
+
+@pytest.mark.parametrize("trouble", [Chances(), replace(TROUBLE, dies=0.1)])
+def test_a_long_lane_goes_on_with_an_empty_history(trouble: Chances) -> None:
+    async def work() -> None:
+        world = rig(4, trouble)
+        members = fleet(world, 30, clusters=6, subscriptions=(A,))
+        run = await world.ended((await world.start(RunKind.AUDIT)).id)
+        found = await world.complete(run, members)
+        if trouble == Chances():
+            assert Counter(finding.status for finding in found.values()) == right_for(members)
+        instances = [item for item in world.hub.instances.values() if item.name.startswith("lane")]
+        assert max(item.execution for item in instances) > 1
+        # A stretch, what was in hand at its end, and a timer for each.
+        assert max(item.longest for item in instances) <= 2 * (8 + WINDOW) + 8
+
+    with patch("shared.runs.orchestrators.lane.STRETCH", 8):
+        virtually(work)
+
+
+def stops(world: Rig, run: Run) -> Coroutine[Any, Any, None]:
+    return orders.cancel(world.store, run)
+
+
+@pytest.mark.parametrize("seed", SEEDS[:3])
+def test_a_cancelled_audit_ends_with_every_node_told(seed: int) -> None:
+    async def work() -> None:
+        world = rig(seed, Chances(dies=0.1))
+        members = fleet(world, 150, clusters=2, subscriptions=(A,))
+        run = await world.start(RunKind.AUDIT)
+        await asyncio.sleep(5)
+        await stops(world, run)
+        run = await world.ended(run.id)
+        assert run.state is RunState.CANCELLED
+        found = await world.findings(run.id)
+        codes = Counter(finding.code for finding in found.values())
+        assert codes["cancelled"] > 0
+        judged = [member for member in members if member.accepted and member.node.name in found]
+        assert len(judged) == codes["right"] + codes["wrong"], "what was begun is finished"
+
+    virtually(work)
+
+
+# The store
+
+
+def goes_away(world: Rig, begins: float, seconds: float) -> None:
+    """The store refuses everything for a while, what it has just done included."""
+    loop = asyncio.get_running_loop()
+
+    def trouble() -> None:
+        if begins <= loop.time() < begins + seconds:
+            away()
+
+    world.backend.trouble = trouble
+
+
+@pytest.mark.parametrize(("begins", "seconds"), [(0.5, 45), (1.5, 600), (20.0, 600), (40.0, 300), (47.0, 850)])
+def test_a_store_that_goes_away_loses_no_verdict(begins: float, seconds: float) -> None:
+    async def work() -> None:
+        world = rig(5)
+        world.backend.seconds = lambda: world.source.uniform(0.0, 0.05)
+        members = fleet(world, 40)
+        run = await world.start(RunKind.AUDIT)
+        goes_away(world, begins, seconds)
+        await asyncio.sleep(begins + seconds)
+        run = await world.ended(run.id)
+        found = await world.complete(run, members)
+        assert run.state is RunState.COMPLETED
+        assert Counter(finding.status for finding in found.values()) == right_for(members)
+        assert {len(member.accepted) for member in members} == {1}, "what was found is not asked again"
+
+    virtually(work)
+
+
+@pytest.mark.parametrize("begins", [1.0, 21.0, 31.0])
+def test_a_store_that_goes_away_while_a_terminal_works(begins: float) -> None:
+    async def work() -> None:
+        world = rig(6)
+        members = fleet(world, 20)
+        goes_away(world, begins, 600)
+        run = await terminal.survey_here(world.services, RunKind.AUDIT, RunRequest())
+        found = await world.complete(run, members)
+        assert run.state is RunState.COMPLETED
+        assert Counter(finding.status for finding in found.values()) == right_for(members)
+        assert {len(member.accepted) for member in members} == {1}
+
+    virtually(work)
+
+
+def test_a_terminals_fix_outlives_a_store_that_goes_away() -> None:
+    """Its lease runs out meanwhile; nobody else can have taken it, and it is held again."""
+
+    async def work() -> None:
+        world = rig(7)
+        members = fleet(world, 6, clusters=1, subscriptions=(A,))
+        plans = await planned(world)
+        goes_away(world, asyncio.get_running_loop().time() + 30, 500)
+        run = await terminal.fix_here(world.services, FixRequest(pause_seconds=0), plans)
+        assert run.state is RunState.COMPLETED
+        assert run.summary is not None
+        assert run.summary.outcomes == {Outcome.FIXED: 2}
+        assert [member.restarts for member in members] == [1, 0, 0, 1, 0, 0]
+
+    virtually(work)
+
+
+async def planned(world: Rig) -> list[NodePlan]:
+    run = await terminal.survey_here(world.services, RunKind.PLAN, FixRequest())
+    return await terminal.plans_of(world.services, run)
+
+
+# Fixes
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_fix_survives_its_workers(seed: int, broken: bool) -> None:
+    async def work() -> None:
+        world = rig(seed, TROUBLE)
+        pools = [world.azure.add((A, B)[at % 2], f"aks{at}", [True] * 6 + [False] * 2) for at in range(2)]
+        pools[1][3].broken = broken
+        request = FixRequest(pause_seconds=5, max_unavailable="2")
+        run = await world.ended((await world.start(RunKind.FIX, request)).id)
+        wrong = [member for pool in pools for member in pool[:6]]
+        found = await world.complete(run, wrong)
+        for pool in pools:
+            for member in pool:
+                outcome = found[member.node.name].outcome if member.node.name in found else None
+                if member.broken:  # sent again where its sender died, and rolled back again
+                    assert member.restarts == 2 * len(member.fixing)
+                else:
+                    assert member.restarts in ((1,) if outcome is Outcome.FIXED else (0, 1))
+                if outcome in (Outcome.FIXED, Outcome.ALREADY_RIGHT):
+                    assert not member.wrong
+                elif outcome is Outcome.NOT_TRIED:
+                    assert (member.wrong, member.fixes) == (True, []), "what is said to be left is left"
+            canary = min((member for member in pool if member.fixing), key=lambda member: member.fixing[0])
+            for member in pool:
+                if member is not canary:
+                    assert all(at >= canary.fixes[0] for at in member.fixing), "the canary goes first, alone"
+        outcomes = Counter(finding.outcome for finding in found.values())
+        if run.state is RunState.COMPLETED:
+            assert outcomes[Outcome.FAILED] == 0
+            assert outcomes[Outcome.ROLLED_BACK] <= broken
+            if not broken:
+                assert outcomes == {Outcome.FIXED: 12}
+        else:
+            assert "after 5 beginnings" in run.error
+
+    virtually(work)
+
+
+@pytest.mark.parametrize("seed", SEEDS[:3])
+def test_no_more_nodes_of_a_pool_are_in_hand_than_are_allowed(seed: int) -> None:
+    async def work() -> None:
+        world = rig(seed, replace(TROUBLE, dies=0.1))
+        pool = world.azure.add(A, "aks", [True] * 12)
+        request = FixRequest(pause_seconds=0, max_unavailable="3")
+        run = await world.ended((await world.start(RunKind.FIX, request)).id)
+        in_hand = most = 0
+        begun = [(at, 1) for member in pool for at in member.fixing]
+        over = [(at, -1) for member in pool for at in member.fixes]
+        for _, change in sorted([*begun, *over]):
+            in_hand += change
+            most = max(most, in_hand)
+        assert most <= 3
+        assert run.summary is not None
+        assert sum(run.summary.outcomes.values()) == 12
+
+    virtually(work)
+
+
+def test_a_long_fix_goes_on_with_an_empty_history() -> None:
+    async def work() -> None:
+        world = rig(8)
+        members = fleet(world, 9, clusters=3)
+        run = await world.ended((await world.start(RunKind.FIX)).id)
+        assert run.summary is not None
+        assert run.summary.outcomes == {Outcome.FIXED: 9}
+        assert sum(member.restarts for member in members) == 9
+        (instance,) = (item for item in world.hub.instances.values() if item.name.startswith("fix"))
+        assert instance.execution > 2
+
+    with patch("shared.runs.orchestrators.fix.STRETCH", 6):
+        virtually(work)
+
+
+def test_a_fix_waits_for_its_approval_and_needs_no_wake() -> None:
+    """The event is lost: the watchdog sees the word in the store."""
+
+    async def work() -> None:
+        world = rig(9)
+        members = fleet(world, 3, clusters=1)
+        run = await world.start(RunKind.FIX, manual=True)
+        await asyncio.sleep(300)
+        waiting = await world.run(run.id)
+        assert waiting.state is RunState.AWAITING_APPROVAL
+        assert waiting.approval is not None
+        assert sum(member.restarts for member in members) == 0
+        assert await orders.decide(world.store, run.id, waiting.approval.digest, orders.Decision.APPROVED)
+        began = now()
+        run = await world.ended(run.id)
+        assert run.finished is not None
+        assert run.finished - began < timedelta(minutes=5)
+        assert run.summary is not None
+        assert run.summary.outcomes == {Outcome.FIXED: 1}
+
+    virtually(work)
+
+
+def test_a_fix_that_nobody_approves_ends() -> None:
+    async def work() -> None:
+        world = rig(10, approval_hours=2)
+        members = fleet(world, 3, clusters=1)
+        run = await world.ended((await world.start(RunKind.FIX, manual=True)).id)
+        assert run.state is RunState.CANCELLED
+        assert run.error == "nobody approved the plan in time"
+        found = await world.complete(run, members[:1])
+        assert [finding.outcome for finding in found.values()] == [Outcome.NOT_TRIED]
+
+    virtually(work)
+
+
+async def one_is_fixed(members: Sequence[Member]) -> None:
+    while not any(member.fixes for member in members):  # noqa: ASYNC110 - in virtual time
+        await asyncio.sleep(1)
+
+
+def test_a_hold_stops_the_next_wave_until_it_is_released() -> None:
+    async def work() -> None:
+        world = rig(11)
+        members = world.azure.add(A, "aks", [True] * 5)
+        run = await world.start(RunKind.FIX)
+        await one_is_fixed(members)
+        await world.store.set_hold(Hold(by="somebody", since=now(), reason="to look"))
+        await asyncio.sleep(600)
+        assert sum(len(member.fixes) for member in members) <= 2, "what was in hand is finished"
+        assert not (await world.run(run.id)).state.final
+        await world.store.release_hold()
+        run = await world.ended(run.id)
+        assert run.summary is not None
+        assert run.summary.outcomes == {Outcome.FIXED: 5}
+
+    virtually(work)
+
+
+def test_a_cancelled_fix_leaves_the_rest_alone() -> None:
+    async def work() -> None:
+        world = rig(12)
+        members = world.azure.add(A, "aks", [True] * 6)
+        run = await world.start(RunKind.FIX)
+        await one_is_fixed(members)
+        await stops(world, run)
+        run = await world.ended(run.id)
+        assert run.state is RunState.CANCELLED
+        found = await world.complete(run, members)
+        outcomes = Counter(finding.outcome for finding in found.values())
+        assert outcomes[Outcome.FIXED] == sum(not member.wrong for member in members)
+        assert outcomes[Outcome.NOT_TRIED] == sum(not member.fixes for member in members) > 0
+
+    virtually(work)
