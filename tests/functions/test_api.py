@@ -20,7 +20,6 @@ from shared.api import problems
 from shared.api.openapi import as_text, document
 from shared.runs import words
 from shared.runs.model.progress import PROGRESS, Progress
-from shared.store import open_store
 from tests.support.bench import one_pool
 from tests.support.cloud import ALLOWED, CloudFactory, awaiting, start
 from tests.support.host import KEY, ROOT, Host
