@@ -16,11 +16,12 @@ from shared.store import Store
 class Weather:
     """Whether the store answers: with each call whose number is in `outages` it goes, for so many seconds.
 
-    `refused` counts the calls that it did not answer.
+    Calls count while it is `up` only. `refused` counts the calls that it did not answer.
     """
 
-    def __init__(self, seed: int, outages: Mapping[int, float]) -> None:
+    def __init__(self, seed: int, outages: Mapping[int, float], *, up: bool = True) -> None:
         self.refused = 0
+        self.up = up
         self._chance = random.Random(seed)
         self._outages = outages
         self._calls = 0
@@ -28,6 +29,8 @@ class Weather:
 
     def strikes(self) -> bool:
         """Whether this call fails. A call that fails does not count."""
+        if not self.up:
+            return False
         now = time.monotonic()
         if now >= self._back:
             self._calls += 1
@@ -74,7 +77,6 @@ def flaky(
     @asynccontextmanager
     async def opened(*args: Any, **kwargs: Any) -> AsyncIterator[Store]:
         async with real(*args, **kwargs) as store:
-            backend = next(value for value in vars(store).values() if hasattr(value, "put") and hasattr(value, "query"))
-            yield type(store)(Flaky(backend, weather))
+            yield type(store)(Flaky(store.backend, weather))
 
     return opened

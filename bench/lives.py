@@ -7,38 +7,47 @@ import random
 from collections import Counter
 from typing import Any
 
+from bench.flaky import Weather
 from tests.support.host import Host, running
 from tests.support.hub import Hub
 
 _OVER = ("completed", "failed", "cancelled")
 _SCHEDULED = "scheduled_run"
-_PATIENCE = 150.0
+# As in the real host: the next worker is up after some seconds, what a dead host had in hand is there after a minute.
+_GAP, _VISIBILITY = (2.5, 6.5), 60.0
+_PATIENCE = 5400.0
+_TICK, _ASK = 60.0, 10.0
 
 
-async def live(seed: int, path: str, body: dict[str, Any], faults: Counter[str]) -> str:
-    """Start a run over HTTP and see it through; gives its id. `faults` counts the kills.
+async def live(seed: int, path: str, body: dict[str, Any], faults: Counter[str], weather: Weather) -> str:
+    """Start a run over HTTP and see it through; gives its id. `faults` counts the kills; the weather begins with the
+    run.
 
     Raises TimeoutError where it is not over in time, RuntimeError where it cannot be started.
     """
     chance = random.Random(f"lives {seed}")
-    kills = sorted((chance.uniform(0, 8), chance.random() < 0.7) for _ in range(chance.randint(1, 4)))
+    kills = sorted((chance.uniform(0, 150), chance.random() < 0.7) for _ in range(chance.randint(1, 5)))
     loop = asyncio.get_running_loop()
-    hub, run_id, began = Hub(), "", loop.time()
+    hub, run_id, began, ticked = Hub(), "", loop.time(), loop.time()
     async with asyncio.timeout(_PATIENCE):
         while True:
-            async with running(hub, gap=chance.uniform(0.1, 1), visibility=1.5) as host:
+            async with running(hub, gap=chance.uniform(*_GAP), visibility=_VISIBILITY) as host:
                 while not host.dead.is_set():
+                    now = loop.time()
                     if not run_id:
-                        run_id = await _start(host, path, body)
-                        began = loop.time()
+                        run_id, began = await _start(host, path, body), now
+                        weather.up = bool(run_id)
                     elif await _state(host, run_id) in _OVER:
+                        weather.up = False
                         return run_id
-                    if run_id and kills and loop.time() - began >= kills[0][0]:
+                    if run_id and kills and now - began >= kills[0][0]:
                         _, only_worker = kills.pop(0)
                         faults["worker killed" if only_worker else "host killed"] += 1
                         (host.kill_worker if only_worker else host.kill)()
-                    await _tick(host)
-                    await asyncio.sleep(0.2)
+                    if now - ticked >= _TICK:
+                        ticked = now
+                        await _tick(host)
+                    await asyncio.sleep(_ASK)
 
 
 async def _start(host: Host, path: str, body: dict[str, Any]) -> str:
@@ -58,7 +67,7 @@ async def _state(host: Host, run_id: str) -> str:
 
 
 async def _tick(host: Host) -> None:
-    """Fire the timers that look after runs, as often as they would be."""
+    """Fire the timers that look after runs."""
     for name, function in list(host.functions.items()):
         if function.get_trigger().type == "timerTrigger" and name != _SCHEDULED:
             await host.tick(name=name)
