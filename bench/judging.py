@@ -28,8 +28,8 @@ from sandbox import fleet, node
 from shared.controls import control, judge
 from shared.models import Evidence
 from shared.node import evidence, frames
+from shared.node.edits import CannotPlan, plan
 from shared.node.fixing import HEALTHZ, apply_script, file_edit
-from shared.node.planning import CannotPlan, plan
 
 NONCE = "0123456789abcdef"
 CONTROL = control("3.2.6")

@@ -219,7 +219,7 @@ async def _store(arguments: argparse.Namespace, settings: Settings) -> AsyncIter
 async def _services(arguments: argparse.Namespace, settings: Settings) -> AsyncIterator[tuple[Services, OnBegun]]:
     """The store and Azure, and whom to tell of the run: its id, its progress and its interruption go to stderr."""
     from shared.azure import Azure
-    from shared.progress import meter
+    from shared.meter import meter
     from shared.runs.services import Services
 
     run: Run | None = None
@@ -425,7 +425,7 @@ async def hold_command(arguments: argparse.Namespace, settings: Settings) -> int
 async def _latest_audit(store: Store) -> Run:
     """The audit that is meant where none is named; says which one. Raises UsageError where there is none."""
     from shared.runs.model import names
-    from shared.runs.model.scope import scope_of
+    from shared.runs.model.request import scope_of
 
     run = await store.latest_audit()
     if run is None:

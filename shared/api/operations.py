@@ -132,16 +132,16 @@ async def list_runs(caller: Caller, query: RunsQuery) -> Answer:
 
 async def get_run(caller: Caller, run_id: str) -> Answer:
     """Show a run and how far it is."""
-    from shared.runs.model.progress import standing
+    from shared.runs.model.progress import sum_of
 
     store = caller.services.store
     run = await _run(caller, run_id)
     if run is None:
         return _unknown(run_id)
-    progress = _progress(standing(await store.progress(run.id)), run)
+    progress = _progress(sum_of(await store.progress(run.id)), run)
     planning = None
     if run.plan_run:
-        planning = _progress(standing(await store.progress(run.plan_run)), run)
+        planning = _progress(sum_of(await store.progress(run.plan_run)), run)
     approval = None
     if run.state is RunState.AWAITING_APPROVAL and run.approval is not None and run.approval.expires is not None:
         asked = run.approval
@@ -153,10 +153,10 @@ async def get_run(caller: Caller, run_id: str) -> Answer:
 
 async def cancel_run(caller: Caller, run_id: str) -> Answer:
     """Cancel a run: nodes in hand are finished, the others are recorded as skipped."""
-    from shared.runs import words
+    from shared.runs import orders
     from shared.runs.hosts import starting
     from shared.runs.model.messages import End
-    from shared.runs.steps.records import finish
+    from shared.runs.steps.run_record import finish
 
     run = await _run(caller, run_id)
     if run is None:
@@ -166,7 +166,7 @@ async def cancel_run(caller: Caller, run_id: str) -> Answer:
     if not await starting.alive(caller.services.store, caller.orchestrations, run, datetime.now(UTC)):
         run = await finish(caller.services, run, End(error=starting.LOST))
         return problem(problems.OVER, f"the run {run.id} was lost, and is recorded as failed now", run=run)
-    await words.cancel(caller.services.store, run)
+    await orders.cancel(caller.services.store, run)
     # Read again: whoever waits for an approval since then may have looked before the word was there.
     run = await caller.services.store.run(run.id) or run
     if run.state is RunState.AWAITING_APPROVAL:
@@ -176,7 +176,7 @@ async def cancel_run(caller: Caller, run_id: str) -> Answer:
 
 async def approve_run(caller: Caller, run_id: str, body: ApproveBody) -> Answer:
     """Approve or refuse the plan that a fix waits with, named by its digest."""
-    from shared.runs import words
+    from shared.runs import orders
     from shared.runs.hosts import starting
 
     run = await _run(caller, run_id)
@@ -185,7 +185,7 @@ async def approve_run(caller: Caller, run_id: str, body: ApproveBody) -> Answer:
     if run.state is not RunState.AWAITING_APPROVAL:
         detail = f"the run {run.id} is {run.state}: it waits for no approval"
         return problem(problems.NOTHING_TO_APPROVE, detail, run=run)
-    if await words.cancelled(caller.services.store, run):
+    if await orders.cancelled(caller.services.store, run):
         return problem(
             problems.CANCELLED, f"the run {run.id} was asked to stop: nothing of it is done any more", run=run
         )
@@ -202,8 +202,8 @@ async def approve_run(caller: Caller, run_id: str, body: ApproveBody) -> Answer:
             f"the app has lost the run {run.id}; the watchdog begins it again in a minute, or ends it: ask again then"
         )
         return problem(problems.LOST, detail, run=run)
-    said = words.Decision.APPROVED if body.approve else words.Decision.REFUSED
-    if not await words.decide(caller.services.store, run.id, asked.digest, said):
+    said = orders.Decision.APPROVED if body.approve else orders.Decision.REFUSED
+    if not await orders.decide(caller.services.store, run.id, asked.digest, said):
         return problem(problems.DECIDED, f"the plan of the run {run.id} was already decided on", run=run)
     await caller.orchestrations.wake(run.id)
     return Answer(202, view_of(run), {"Location": view_of(run).links.self, **RETRY_AFTER})
@@ -255,7 +255,7 @@ async def list_findings(caller: Caller, query: FindingsQuery) -> Answer:
     That is the latest complete audit of everything, else the latest complete one; the answer names it with its scope.
     A run that is named may be of any kind and going. To page through, name the run that the first page named.
     """
-    from shared.runs.model.scope import scope_of
+    from shared.runs.model.request import scope_of
     from shared.store import FindingQuery
 
     store = caller.services.store

@@ -14,7 +14,7 @@ from shared.api import bodies, operations, problems
 from shared.api.operations import Answer, Caller, problem
 from shared.errors import GuardError, SettingsError, UsageError
 from shared.plain import plain
-from shared.words import field_of, said
+from shared.validation import field_of, said
 
 log = logging.getLogger(__name__)
 

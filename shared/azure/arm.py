@@ -1,68 +1,39 @@
-"""Azure Resource Manager, one call at a time: the layer under everything that finds, starts and looks."""
+"""Azure Resource Manager, one call at a time: the layer under everything that finds, starts and looks.
+
+A call is made by the SDK's clients (`sdk`), or by hand where their models would cost more than the call itself, and
+where there is no client for it (`pages`, `query`, `look`): by the same pipeline, and refused in the same words.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from shared.azure.problems import Fault, response_fault
-from shared.azure.throttle import DEFAULT_PAUSE, LONGEST_PAUSE, Throttle, retry_after
-from shared.azure.versions import Versions
+from shared.azure.problems import Fault
+from shared.azure.replies import Body, HeldBack, Refusal, Reply, object_of, page_of
+from shared.azure.throttle import Throttle
+from shared.azure.versions import Provider, Versions
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from azure.core.async_paging import AsyncItemPaged
     from azure.core.credentials_async import AsyncTokenCredential
     from azure.core.pipeline import AsyncPipeline
     from azure.core.rest import AsyncHttpResponse, HttpRequest
+    from azure.mgmt.compute.aio import ComputeManagementClient
+    from azure.mgmt.containerservice.aio import ContainerServiceClient
 
     from shared.azure.operations import Operation
     from shared.settings import Settings
 
-Body = Mapping[str, object]
-"""An object of Azure's JSON as it came: any field may be null, missing or odd."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An answer, whatever it says. Header names are in lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    content: bytes
-
-    @property
-    def asked(self) -> float:
-        """The seconds that Azure asks to wait, as far as we believe them; 0 where it does not."""
-        return min(retry_after(self.headers, datetime.now(UTC)) or 0.0, LONGEST_PAUSE)
-
-    @property
-    def fault(self) -> Fault | None:
-        """What an error status says."""
-        if 200 <= self.status < 300:
-            return None
-        return response_fault(self.status, self.content.decode("utf-8", "replace"))
-
-
-@dataclass(frozen=True, slots=True)
-class HeldBack:
-    """Nothing was sent: our own limits have no room for `seconds`."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """What went wrong with a call, and the seconds to wait before another."""
-
-    fault: Fault
-    asked: float = 0.0
+T = TypeVar("T")
+Options = Mapping[str, Any]
+"""What a call of the SDK's has to hand on to the pipeline."""
 
 
 class Arm:
@@ -77,9 +48,14 @@ class Arm:
         self.throttle = Throttle(share=settings.budget_percent / 100)
         self._given = credential
         self._open = AsyncExitStack()
+        self._compute: dict[str, ComputeManagementClient] = {}
+        self._containers: dict[tuple[str, str], ContainerServiceClient] = {}
 
     async def __aenter__(self) -> Self:
-        # The SDK takes a good part of a second to import: only who talks to Azure pays for it.
+        # The SDK takes a good part of a second to import: only who talks to Azure pays for it, and not within a call.
+        from azure.mgmt.compute.aio import ComputeManagementClient  # noqa: F401
+        from azure.mgmt.containerservice.aio import ContainerServiceClient  # noqa: F401
+
         from shared.azure.pipeline import build, open_transport
 
         async with AsyncExitStack() as opened:
@@ -96,6 +72,7 @@ class Arm:
                 logging.getLogger("azure.identity").setLevel(logging.ERROR)
                 authority = {"authority": self.settings.authority} if self.settings.authority else {}
                 credential = await opened.enter_async_context(DefaultAzureCredential(transport=transport, **authority))
+            self._credential = credential
             self._pipeline: AsyncPipeline[HttpRequest, AsyncHttpResponse] = build(
                 transport, credential, self.settings.arm_endpoint, self.settings.arm_scope, self.throttle
             )
@@ -107,23 +84,62 @@ class Arm:
     ) -> None:
         await self._open.aclose()
 
-    async def get(self, operation: Operation, region: str = "", **parts: str) -> Body | Refusal:
-        """The object that one GET gives. `region` is where Compute counts it; passing trouble is sat out."""
-        reply = await self._ask(operation, parts, region=region)
-        return object_of(reply)
+    # The SDK's clients, all over the one pipeline. The API version is never the SDK's own: AKS's client takes it when
+    # it is made, Compute's, whose operations have versions of their own, with each call.
 
-    async def post(
-        self, operation: Operation, body: Body, region: str = "", most_wait: float | None = None, **parts: str
-    ) -> Reply | HeldBack | Refusal:
-        """The answer to one POST, which is never sent twice where Azure may have taken it.
+    def containers(self, subscription: str, version: str) -> ContainerServiceClient:
+        """The subscription's one client for AKS in an API version."""
+        key = (subscription, version)
+        if key not in self._containers:
+            from azure.mgmt.containerservice.aio import ContainerServiceClient
 
-        It waits for its turn under our limits at most `most_wait` seconds (None: as long as it takes).
+            self._containers[key] = ContainerServiceClient(
+                self._credential,
+                subscription,
+                self.settings.arm_endpoint,
+                pipeline=self._pipeline,
+                api_version=version,
+            )
+        return self._containers[key]
+
+    def compute(self, subscription: str) -> ComputeManagementClient:
+        """The subscription's one client for Compute."""
+        if subscription not in self._compute:
+            from azure.mgmt.compute.aio import ComputeManagementClient
+
+            self._compute[subscription] = ComputeManagementClient(
+                self._credential, subscription, self.settings.arm_endpoint, pipeline=self._pipeline
+            )
+        return self._compute[subscription]
+
+    async def sdk(
+        self,
+        provider: Provider,
+        check: Callable[[Reply], object],
+        call: Callable[[str, Options], Awaitable[T | Refusal]],
+        region: str = "",
+        most_wait: float | None = None,
+    ) -> T | Refusal:
+        """What a call of the SDK's clients gives; `call` makes it in an API version and with options for the pipeline.
+
+        Answers that `check` gives a Refusal for never reach the SDK. `region` is where Compute counts the call, which
+        waits for its turn under our limits at most `most_wait` seconds (None: as long as it takes), or is HeldBack.
         """
-        return await self._ask(operation, parts, json.dumps(body).encode(), region, most_wait)
+        from shared.azure.pipeline import CHECK, MOST_WAIT, REGION
 
-    async def look(self, url: str, most_wait: float) -> Reply | HeldBack | Refusal:
-        """One GET of an address that Azure gave, as it is and without retries: whoever looks asks again anyway."""
-        return await self._send("GET", url, None, "", most_wait, retry_total=0)
+        options = {CHECK: check, REGION: region, MOST_WAIT: most_wait}
+        return await self._spoken(provider, lambda version: _caught(lambda: call(version, options)))
+
+    async def query(self, operation: Operation, body: Body) -> Body | Refusal:
+        """The object that one POST which changes nothing gives."""
+        return _read(await self._ask(operation, {}, json.dumps(body).encode()), object_of)
+
+    async def look(self, url: str, most_wait: float) -> Reply | Refusal:
+        """One GET of an address that Azure gave, as it is and without retries: whoever looks asks again anyway.
+
+        By hand, since the SDK knows no single look: its poller sleeps where it is, asks at once and reads twice.
+        """
+        return await self._send("GET", url, most_wait=most_wait, retry_total=0)
 
     async def pages(self, operation: Operation, region: str = "", **parts: str) -> AsyncIterator[list[Body] | Refusal]:
         """The pages of a list, one at a time; a refusal is the last. What is not an object among the items is an empty
@@ -131,7 +147,7 @@ class Arm:
         seen: set[str] = set()
         reply = await self._ask(operation, parts, region=region)
         while True:
-            page = _page(reply)
+            page = _read(reply, page_of)
             if isinstance(page, Refusal):
                 yield page
                 return
@@ -140,94 +156,97 @@ class Arm:
             if not following:
                 return
             if following in seen:
-                yield Refusal(Fault(None, "malformed", "a list whose pages lead in a circle"))
+                yield CIRCLE
                 return
             seen.add(following)
-            reply = await self._send("GET", following, None, region, None)
+            reply = await self._send("GET", following, region=region)
 
     async def _ask(
-        self,
-        operation: Operation,
-        parts: Mapping[str, str],
-        body: bytes | None = None,
-        region: str = "",
-        most_wait: float | None = None,
-    ) -> Reply | HeldBack | Refusal:
+        self, operation: Operation, parts: Mapping[str, str], body: bytes | None = None, region: str = ""
+    ) -> Reply | Refusal:
+        def send(version: str) -> Awaitable[Reply | Refusal]:
+            return self._send(
+                operation.method, operation.url(self.settings.arm_endpoint, version, **parts), body, region
+            )
+
+        return await self._spoken(operation.provider, send)
+
+    async def _spoken(self, provider: Provider, call: Callable[[str], Awaitable[T | Refusal]]) -> T | Refusal:
         """One call; another at once where this cloud does not know the API version, so that it did nothing."""
         while True:
-            version = self.versions.of(operation.provider)
+            version = self.versions.of(provider)
             try:
-                url = operation.url(self.settings.arm_endpoint, version, **parts)
+                reply = await call(version)
             except ValueError as error:
                 return Refusal(Fault(None, "malformed", str(error)))
-            reply = await self._send(operation.method, url, body, region, most_wait)
             fault = reply.fault if isinstance(reply, Reply | Refusal) else None
-            if fault is None or not self.versions.another(operation.provider, version, fault):
+            if fault is None or not self.versions.another(provider, version, fault):
                 return reply
 
     async def _send(
-        self, method: str, url: str, body: bytes | None, region: str, most_wait: float | None, **options: object
-    ) -> Reply | HeldBack | Refusal:
-        from azure.core.exceptions import AzureError
+        self,
+        method: str,
+        url: str,
+        body: bytes | None = None,
+        region: str = "",
+        most_wait: float | None = None,
+        **options: object,
+    ) -> Reply | Refusal:
         from azure.core.rest import HttpRequest
 
-        from shared.azure.pipeline import MOST_WAIT, REGION, HeldBackError, content_of, fault_of, lower
+        from shared.azure.pipeline import MOST_WAIT, REGION, reply_of
 
         headers = {"Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = "application/json"
         options |= {REGION: region, MOST_WAIT: most_wait}
-        try:
-            answer = await self._pipeline.run(HttpRequest(method, url, headers=headers, content=body), **options)
-            content = await content_of(answer.http_response)
-        except HeldBackError as error:
-            return HeldBack(error.seconds)
-        except AzureError as error:
-            return Refusal(fault_of(error))
-        except zlib.error as error:
-            return Refusal(Fault(None, "malformed", f"a body that cannot be unpacked: {error}"))
-        except (ValueError, AttributeError, TypeError) as error:
-            # What the SDK raises for an address that it cannot make a request of.
-            return Refusal(Fault(None, "malformed", str(error)))
-        return Reply(answer.http_response.status_code, lower(answer.http_response.headers), content)
+
+        async def send() -> Reply:
+            request = HttpRequest(method, url, headers=headers, content=body)
+            return await reply_of((await self._pipeline.run(request, **options)).http_response)
+
+        return await _caught(send)
 
 
-def refusal_of(reply: Reply) -> Refusal | None:
-    """The refusal that an answer with an error status is."""
-    fault = reply.fault
-    if fault is None:
-        return None
-    return Refusal(fault, reply.asked or (DEFAULT_PAUSE if reply.status == 429 else 0.0))
+CIRCLE = Refusal(Fault(None, "malformed", "a list whose pages lead in a circle"))
 
 
-def object_of(reply: Reply | HeldBack | Refusal) -> Body | Refusal:
-    """The JSON object of an answer with status 200, or why there is none."""
-    if isinstance(reply, Refusal):
-        return reply
-    if isinstance(reply, HeldBack):
-        return Refusal(Fault(None, "throttled", "our own limits have no room for it"), reply.seconds)
-    if (refused := refusal_of(reply)) is not None:
-        return refused
-    if reply.status != 200:
-        text = f"HTTP {reply.status}, which is no answer to this call"
-        return Refusal(Fault(reply.status, "malformed", text))
+async def items_of(listed: AsyncItemPaged[Any]) -> list[Body] | Refusal:
+    """All items of a list of the SDK's. Its models are read as the objects that they hold."""
+    from azure.core.async_paging import AsyncPageIterator
+
+    items: list[Body] = []
+    seen: set[object] = set()
+    pages = listed.by_page()
+    assert isinstance(pages, AsyncPageIterator)  # which knows the address of the next page
+    async for page in pages:
+        if pages.continuation_token in seen:
+            return CIRCLE
+        seen.add(pages.continuation_token)
+        items += [item if isinstance(item, Mapping) else {} async for item in page]
+    return items
+
+
+async def _caught(call: Callable[[], Awaitable[T | Refusal]]) -> T | Refusal:
+    """What a call by the pipeline gives, its exceptions as what they stand for."""
+    from azure.core.exceptions import AzureError
+
+    from shared.azure.pipeline import HeldBackError, RefusedError, fault_of
+
     try:
-        body: object = json.loads(reply.content)
-    except (ValueError, RecursionError):
-        return Refusal(Fault(None, "malformed", f"{len(reply.content)} bytes that are not JSON"))
-    if not isinstance(body, dict):
-        return Refusal(Fault(None, "malformed", "JSON that is not an object"))
-    return body
+        return await call()
+    except HeldBackError as error:
+        return HeldBack(Fault(None, "throttled", "our own limits have no room for it"), error.seconds)
+    except RefusedError as error:
+        return error.refusal
+    except AzureError as error:
+        return Refusal(fault_of(error))
+    except zlib.error as error:
+        return Refusal(Fault(None, "malformed", f"a body that cannot be unpacked: {error}"))
+    except (ValueError, AttributeError, TypeError) as error:
+        # What the SDK raises for an address that it cannot make a request of, or a body that its models cannot hold.
+        return Refusal(Fault(None, "malformed", str(error)))
 
 
-def _page(reply: Reply | HeldBack | Refusal) -> tuple[list[Body], str] | Refusal:
-    """The items of a page, and the address of the next one (empty: none)."""
-    body = object_of(reply)
-    if isinstance(body, Refusal):
-        return body
-    items, following = body.get("value"), body.get("nextLink")
-    if not isinstance(items, list):
-        return Refusal(Fault(None, "malformed", "a list without its value"))
-    if not isinstance(following, str | None):
-        return Refusal(Fault(None, "malformed", "a list whose next page has no address"))
-    return [item if isinstance(item, Mapping) else {} for item in items], following or ""
+def _read(reply: Reply | Refusal, reader: Callable[[Reply], T | Refusal]) -> T | Refusal:
+    return reader(reply) if isinstance(reply, Reply) else reply

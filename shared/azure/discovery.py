@@ -17,9 +17,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypedDict
 
-from shared.azure.arm import Body, Refusal
-from shared.azure.operations import CLUSTER, CLUSTERS, INSTANCE, INSTANCES, SCALE_SETS, SUBSCRIPTIONS
+from shared.azure.arm import Options, items_of
+from shared.azure.operations import INSTANCES, READ_CLUSTER, READ_INSTANCE, SCALE_SETS, SUBSCRIPTIONS, checked
 from shared.azure.problems import Fault, SubscriptionError, Target, judge, word
+from shared.azure.replies import Body, Refusal, object_of, page_of
 from shared.azure.versions import Provider
 from shared.errors import CredentialError, EndpointError
 from shared.models import Cluster, Node, NodePool, Problem, ScopeProblem, Status, Subscription
@@ -69,17 +70,23 @@ async def clusters(arm: Arm, subscription: str) -> list[Cluster]:
 
     Raises CredentialError or EndpointError for the whole run, SubscriptionError for this subscription alone.
     """
-    target = Target(f"subscription {subscription}", CLUSTERS.action, f"/subscriptions/{subscription}")
-    listed = await _all(arm.pages(CLUSTERS, subscription=subscription))
-    if not isinstance(listed, Fault):
+    target = Target(f"subscription {subscription}", READ_CLUSTER, f"/subscriptions/{subscription}")
+
+    async def call(version: str, options: Options) -> list[Body] | Refusal:
+        checked(subscription=subscription)
+        return await items_of(arm.containers(subscription, version).managed_clusters.list(**options))
+
+    listed = await arm.sdk(Provider.CONTAINERS, page_of, call)
+    if not isinstance(listed, Refusal):
         older = arm.versions.older(Provider.CONTAINERS)
         return [cluster_of(subscription, item, older=older) for item in listed]
     # Where the provider is not registered, or cannot be, there can be no cluster.
-    if word(listed) == "no_provider":
-        log.info("%s has no AKS clusters (%s)", target.what, plain(listed.code))
+    fault = listed.fault
+    if word(fault) == "no_provider":
+        log.info("%s has no AKS clusters (%s)", target.what, plain(fault.code))
         return []
-    raise_for_run(arm, listed, target)
-    raise SubscriptionError(subscription, judge(listed, target))
+    raise_for_run(arm, fault, target)
+    raise SubscriptionError(subscription, judge(fault, target))
 
 
 def raise_for_run(arm: Arm, fault: Fault, target: Target) -> None:
@@ -94,24 +101,30 @@ def raise_for_run(arm: Arm, fault: Fault, target: Target) -> None:
 
 async def cluster(arm: Arm, subscription: str, resource_group: str, name: str) -> Cluster | Problem:
     """A cluster as it is now, by one GET. One that is gone is a problem with the code `vanished`."""
-    found = await arm.get(CLUSTER, subscription=subscription, group=resource_group, cluster=name)
-    scope = f"/subscriptions/{subscription}/resourceGroups/{resource_group}"
+
+    async def call(version: str, options: Options) -> Body:
+        checked(subscription=subscription, group=resource_group, cluster=name)
+        return await arm.containers(subscription, version).managed_clusters.get(resource_group, name, **options)
+
+    found = await arm.sdk(Provider.CONTAINERS, object_of, call)
     if isinstance(found, Refusal):
-        return _gone(found.fault, Target(f"cluster {name}", CLUSTER.action, scope))
+        scope = f"/subscriptions/{subscription}/resourceGroups/{resource_group}"
+        return _gone(found.fault, Target(f"cluster {name}", READ_CLUSTER, scope))
     return cluster_of(subscription, found, older=arm.versions.older(Provider.CONTAINERS))
 
 
 async def node(arm: Arm, known: Node) -> Node | Problem:
     """A node as it is now, by one GET of its instance. One that is gone is a problem with the code `vanished`."""
-    found = await arm.get(
-        INSTANCE,
-        known.location,
-        subscription=known.subscription,
-        group=known.node_resource_group,
-        set=known.scale_set,
-        instance=known.instance_id,
-    )
-    target = Target("the node", INSTANCE.action, known.id)
+
+    async def call(version: str, options: Options) -> Body:
+        group, scale_set, instance = known.node_resource_group, known.scale_set, known.instance_id
+        checked(subscription=known.subscription, group=group, set=scale_set, instance=instance)
+        return await arm.compute(known.subscription).virtual_machine_scale_set_vms.get(
+            group, scale_set, instance, expand="instanceView", api_version=version, **options
+        )
+
+    found = await arm.sdk(Provider.COMPUTE, object_of, call, known.location)
+    target = Target("the node", READ_INSTANCE, known.id)
     if isinstance(found, Refusal):
         return _gone(found.fault, target)
     if text_of(found.get("instanceId")) not in {"", known.instance_id}:

@@ -20,10 +20,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.azure.arm import Body, Refusal, object_of
 from shared.azure.discovery import cluster_of, raise_for_run, text_of
 from shared.azure.operations import DESCENDANTS, QUERY
 from shared.azure.problems import Fault, Target, judge, passing
+from shared.azure.replies import Body, Refusal
 from shared.errors import GuardError
 from shared.models import Cluster, Problem, Subscription
 
@@ -114,8 +114,7 @@ async def _page(arm: Arm, body: Body) -> Body | Refusal:
     """One page; a query changes nothing, so it is sent again after trouble that passes."""
     pause = 1.0
     for left in reversed(range(_TRIES)):
-        reply = await arm.post(QUERY, body)
-        page = object_of(reply)
+        page = await arm.query(QUERY, body)
         if not isinstance(page, Refusal) or not passing(page.fault) or not left:
             return page
         await asyncio.sleep(max(page.asked, pause))

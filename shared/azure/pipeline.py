@@ -1,4 +1,5 @@
-"""The one HTTP pipeline, of the SDK's parts: one token, one connection pool, one throttle.
+"""The one HTTP pipeline under the SDK's clients and under what is asked by hand: one token, one connection pool, one
+throttle.
 
 It leaves out four of the SDK's usual policies on purpose: redirects (Resource Manager's calls have none, and a token
 must not follow one), automatic registration of resource providers (an audit changes nothing in a subscription),
@@ -8,6 +9,7 @@ and both logging policies (addresses of results are signed).
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 import time
 from contextlib import suppress
@@ -19,6 +21,7 @@ import aiohttp
 from azure.core.exceptions import (
     AzureError,
     HttpResponseError,
+    IncompleteReadError,
     ServiceRequestError,
     ServiceRequestTimeoutError,
     ServiceResponseError,
@@ -35,10 +38,12 @@ from azure.core.pipeline.policies import (
     UserAgentPolicy,
 )
 from azure.core.pipeline.transport import AioHttpTransport
+from azure.core.polling import AsyncPollingMethod
 from azure.core.rest import AsyncHttpResponse, HttpRequest
 from azure.mgmt.core.policies import AsyncARMChallengeAuthenticationPolicy
 
 from shared.azure.problems import Fault, response_fault, word
+from shared.azure.replies import Refusal, Reply
 from shared.azure.throttle import LONGEST_PAUSE, Call, Throttle, classify
 
 if TYPE_CHECKING:
@@ -50,10 +55,13 @@ if TYPE_CHECKING:
 REGION = "throttle_region"
 # The option of a call that waits for its turn under the rate limits at most so many seconds.
 MOST_WAIT = "throttle_most_wait"
+# The option of a call that looks at the answer before the SDK's models do: a function of the Reply.
+CHECK = "check"
 
 _CONNECT_SECONDS = 15
 _READ_SECONDS = 60
-_WHOLE_SECONDS = 180.0
+# For the whole answer.
+WHOLE_SECONDS = 180.0
 
 _Request = PipelineRequest[HttpRequest]
 _Response = PipelineResponse[HttpRequest, AsyncHttpResponse]
@@ -71,11 +79,24 @@ class HeldBackError(AzureError):
         self.seconds = seconds
 
 
+class RefusedError(AzureError):
+    """An answer that is not what was asked for; the SDK's models have not seen it."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.fault.message)
+        self.refusal = refusal
+
+
 async def content_of(response: AsyncHttpResponse) -> bytes:
     """An answer's body, whether it was read before or not."""
     with suppress(StreamConsumedError, StreamClosedError):  # it was read before, and was empty
         await response.read()
     return response.content
+
+
+async def reply_of(response: AsyncHttpResponse) -> Reply:
+    """An answer as data."""
+    return Reply(response.status_code, lower(response.headers), await content_of(response))
 
 
 def same_service(url: str, endpoint: str) -> bool:
@@ -88,6 +109,47 @@ def same_service(url: str, endpoint: str) -> bool:
     except ValueError:
         return False
     return same_port and (target.hostname == home.hostname or target.hostname.endswith("." + home.hostname))
+
+
+class _Checked(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
+    """Looks at the answers that the SDK's models are to get, and raises RefusedError for what is none.
+
+    The SDK would try its own error model on whatever body there is (and log a traceback where that fails), and would
+    take a page without `value` for an empty one.
+    """
+
+    async def send(self, request: _Request) -> _Response:
+        check = request.context.options.pop(CHECK, None)
+        response = await self.next.send(request)
+        if check is None:
+            return response
+        answer = response.http_response
+        accepted = request.http_request.method == "POST" and answer.status_code in {200, 202}
+        # The SDK reads the body of a call that was accepted by itself, and cannot read an empty one twice.
+        content = b"" if accepted else await content_of(answer)
+        reply = Reply(answer.status_code, lower(answer.headers), content)
+        if isinstance(refused := check(reply), Refusal):
+            raise RefusedError(refused)
+        if accepted and "retry-after" in reply.headers:
+            # It takes a number of seconds and fails for a date, which is allowed, although the call was accepted.
+            answer.headers["Retry-After"] = str(math.ceil(reply.asked))
+        return response
+
+
+class FirstAnswer(AsyncPollingMethod[None]):
+    """A polling method that does not poll: it keeps the answer that accepted the operation."""
+
+    def __init__(self) -> None:
+        self.reply = Reply(0, {}, b"")
+
+    def initialize(
+        self,
+        client: Any,  # noqa: ARG002 - the SDK names the arguments
+        initial_response: Any,
+        deserialization_callback: Any,  # noqa: ARG002
+    ) -> None:
+        answer = initial_response.http_response
+        self.reply = Reply(answer.status_code, lower(answer.headers), answer.content)
 
 
 class _FreshToken(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
@@ -151,7 +213,7 @@ class _Throttled(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
         learned = False
         try:
             # The transport's own limit is on each read alone: an answer that drips would hold a call for ever.
-            async with asyncio.timeout(_WHOLE_SECONDS):
+            async with asyncio.timeout(WHOLE_SECONDS):
                 response = await self.next.send(request)
             answer = response.http_response
             if answer.status_code != 429 or await _over_a_limit(answer):
@@ -159,7 +221,7 @@ class _Throttled(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
                 seconds = time.monotonic() - sent
                 self._throttle.answered(call, answer.status_code, lower(answer.headers), seconds)
         except TimeoutError:
-            text = f"the answer was not whole after {_WHOLE_SECONDS:g} s"
+            text = f"the answer was not whole after {WHOLE_SECONDS:g} s"
             raise ServiceResponseTimeoutError(text) from None
         finally:
             if not learned:
@@ -176,6 +238,9 @@ async def _over_a_limit(answer: AsyncHttpResponse) -> bool:
 def fault_of(error: AzureError) -> Fault:
     """The fault behind an exception of the SDK or of this pipeline."""
     match error:
+        # The transport's name for a connection that broke within the body; by its class it would be an answer.
+        case IncompleteReadError():
+            return Fault(None, "connection_lost", error.message)
         # An answer of Resource Manager is none, whatever it says: this is the token's service.
         case HttpResponseError():
             return Fault(None, "credential", error.message.partition("\n")[0])
@@ -238,12 +303,15 @@ def open_transport() -> AioHttpTransport:
 def build(
     transport: AioHttpTransport, credential: AsyncTokenCredential, endpoint: str, scope: str, throttle: Throttle
 ) -> AsyncPipeline[HttpRequest, AsyncHttpResponse]:
-    """The pipeline: host check, bounded retries of reads, one fresh token, throttle, token, transport."""
+    """The pipeline: check of what the SDK gets, host check, bounded retries of reads, one fresh token, throttle, token,
+    transport.
+    """
     return AsyncPipeline(
         transport,
         [
             RequestIdPolicy(),
             UserAgentPolicy("aks-kubelet-guard"),
+            _Checked(),
             _OnlyResourceManager(endpoint),
             _Retry(retry_total=4, retry_backoff_max=30),
             _FreshToken(),

@@ -6,6 +6,7 @@ operations", and the source of the extension that runs the script (Azure/run-com
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import random
@@ -13,16 +14,17 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from shared.azure.arm import HeldBack, Refusal, Reply, refusal_of
-from shared.azure.operations import POLL_ACTION, RUN_COMMAND
+from shared.azure.operations import POLL_ACTION, RUN_COMMAND, checked
 from shared.azure.problems import Fault, Target, body_error, judge, passing, response_fault, word
 from shared.azure.refusals import WAITED_FOR
+from shared.azure.replies import HeldBack, Refusal, Reply, accepted_of
+from shared.azure.versions import Provider
 from shared.models import Node, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from shared.azure.arm import Arm
+    from shared.azure.arm import Arm, Options
     from shared.settings import Settings
 
 # The extension's limit on the script, counted on its base64 text.
@@ -105,8 +107,8 @@ async def start(
             due = now + timedelta(seconds=max(first_look, outcome.look_after))
             return Pending(due, before.since if before is not None else now, outcome.url, now)
         case HeldBack():
-            return replace(before or Pending(now, now), due=now + timedelta(seconds=outcome.seconds))
-    target = Target("the node", RUN_COMMAND.action, node.id)
+            return replace(before or Pending(now, now), due=now + timedelta(seconds=outcome.asked))
+    target = Target("the node", RUN_COMMAND, node.id)
     return _untaken(arm.settings, before, outcome, now, harmless) or _start_problem(outcome, target)
 
 
@@ -166,23 +168,35 @@ class _Accepted:
     look_after: float
 
 
-async def _post(arm: Arm, node: Node, script: str) -> _Accepted | CommandResult | HeldBack | Refusal:
-    reply = await arm.post(
-        RUN_COMMAND,
-        {"commandId": "RunShellScript", "script": [script]},
-        node.location,
-        MOST_WAIT,
-        subscription=node.subscription,
-        group=node.node_resource_group,
-        set=node.scale_set,
-        instance=node.instance_id,
-    )
-    if not isinstance(reply, Reply):
+async def _post(arm: Arm, node: Node, script: str) -> _Accepted | CommandResult | Refusal:
+    async def call(version: str, options: Options) -> Reply | Refusal:
+        from azure.mgmt.compute.models import RunCommandInput
+
+        from shared.azure.pipeline import WHOLE_SECONDS, FirstAnswer
+
+        group, scale_set, instance = node.node_resource_group, node.scale_set, node.instance_id
+        checked(subscription=node.subscription, group=group, set=scale_set, instance=instance)
+        first = FirstAnswer()
+        try:
+            # The SDK reads the body of this answer by itself, after the pipeline and its limit.
+            async with asyncio.timeout(MOST_WAIT + WHOLE_SECONDS):
+                await arm.compute(node.subscription).virtual_machine_scale_set_vms.begin_run_command(
+                    group,
+                    scale_set,
+                    instance,
+                    RunCommandInput(command_id="RunShellScript", script=[script]),
+                    polling=first,
+                    api_version=version,
+                    **options,
+                )
+        except TimeoutError:
+            return Refusal(Fault(None, "connection_lost", f"the answer was not whole after {WHOLE_SECONDS:g} s"))
+        return first.reply
+
+    # Never sent twice where Azure may have taken it.
+    reply = await arm.sdk(Provider.COMPUTE, accepted_of, call, node.location, MOST_WAIT)
+    if isinstance(reply, Refusal):
         return reply
-    if (refused := refusal_of(reply)) is not None:
-        return refused
-    if reply.status not in {200, 202}:
-        return Refusal(Fault(reply.status, "malformed", f"HTTP {reply.status}, which is no answer to this call"))
     # `Location` ends as the result itself; the other address would need a second read for it.
     if url := reply.headers.get("location") or reply.headers.get("azure-asyncoperation"):
         return _Accepted(url, reply.asked)
@@ -209,7 +223,7 @@ async def look(arm: Arm, node: Node, pending: Pending) -> Pending | Ended:
     reply = await arm.look(pending.url, MOST_WAIT)
     now = datetime.now(UTC)
     if isinstance(reply, HeldBack):
-        return replace(pending, due=now + timedelta(seconds=reply.seconds))
+        return replace(pending, due=now + timedelta(seconds=reply.asked))
     answer = read_answer(reply.status, reply.content) if isinstance(reply, Reply) else reply.fault
     if isinstance(answer, CommandResult):
         return answer

@@ -25,7 +25,7 @@ DEFAULT_PAUSE = 5.0
 LONGEST_PAUSE = 300.0
 
 # More buckets than this, and the full ones (nothing to remember) are dropped: they are made anew when needed.
-_KEEP_BUCKETS = 20_000
+_KEEP_BUCKETS = 1_000
 
 # What part of a new bucket is given before Azure has said what is left, and how many times as much must be left as is
 # on its way before that is believed.
@@ -319,6 +319,7 @@ class Throttle:
         self._gates: dict[Limit, _Gate] = {}
         # Of those limits there is one for each node: kept apart, so that the others are quickly looked through.
         self._narrow: dict[Limit, _Gate] = {}
+        self._most_narrow = _KEEP_BUCKETS
         self._calls: Counter[str] = Counter()
         self._refused = 0
         self._waits = 0
@@ -348,12 +349,14 @@ class Throttle:
         gate = (self._narrow if narrow else self._gates).get(limit)
         if gate is None:
             now = self._clock()
-            if narrow and len(self._narrow) >= _KEEP_BUCKETS:
+            if narrow and len(self._narrow) >= self._most_narrow:
                 self._narrow = {
                     key: kept
                     for key, kept in self._narrow.items()
                     if kept.waiting or kept.sent or not kept.bucket.full(now)
                 }
+                # Where few were full, looking at all of them for each new one would grow with the square.
+                self._most_narrow = max(_KEEP_BUCKETS, 2 * len(self._narrow))
             # No other process calls for the same node.
             first = 1.0 if narrow else _FIRST
             gate = _Gate(Bucket(share_of(RATES[limit.name], self._share), now, first))

@@ -21,7 +21,7 @@ def _silent(*_: object) -> None:
 
 
 @dataclass(slots=True)
-class Meter:
+class Bill:
     """What Azure has cost since it was last asked.
 
     Whoever asks takes all: of two runs at once in one process the sum is right, the share of each is not exact.
@@ -50,11 +50,11 @@ class Services:
     on_found: Callable[[int], None] = _silent
     on_findings: Callable[[list[Finding]], None] = _silent
     on_run: Callable[[Run], None] = _silent
-    meter: Meter = field(default_factory=Meter)
+    bill: Bill = field(default_factory=Bill)
 
     def costs(self) -> Costs:
         """What Azure has cost since this was last asked."""
-        return self.meter.since(self.azure.stats)
+        return self.bill.since(self.azure.stats)
 
     def tell_found(self, nodes: int) -> None:
         """Say that so many nodes were found."""

@@ -4,10 +4,9 @@ from shared.store.opening import open_store
 from shared.store.patient import patient
 from shared.store.retention import Purged
 from shared.store.run_ids import new_run_id
-from shared.store.store import Command, Counts, FindingPage, FindingQuery, Hold, RunPage, Store, Work
+from shared.store.store import Counts, FindingPage, FindingQuery, Hold, RunPage, Store, Work
 
 __all__ = [
-    "Command",
     "Counts",
     "FindingPage",
     "FindingQuery",

@@ -37,11 +37,12 @@ class Table(StrEnum):
     RUNS = "runs"
     FINDINGS = "findings"
     HISTORY = "history"
-    COMMANDS = "commands"
     DOCUMENTS = "documents"
     CLAIMS = "claims"
     PROGRESS = "progress"
     WORK = "work"
+    # Where 0.1.0 kept what it had started on nodes. Nothing is written there; what is left goes with its run's work.
+    COMMANDS = "commands"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,14 @@
 """The store: runs, findings and everything else that must survive, over either backend.
 
 Layout (table: partition / row): runs: one partition / newest first; findings: run / digest of `Finding.key`; history:
-subscription / see histories.py; commands: run / digest of node and step; documents: run /
-digest of the name, then a head or the parts of one version; progress: run / part; work: run / name; claims: one
-partition / digest of the name, and one for the hold and the schema's number.
+subscription / see histories.py; documents: run / digest of the name, then a head or the parts of one version; progress:
+run / part; work: run / name; claims: one partition / digest of the name, and one for the hold and the schema's number.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -65,19 +63,6 @@ class RunPage:
 
     runs: tuple[Run, ...]
     continuation: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A run command that was started on a node, and where to ask for its result. `data` may hold signed URLs: a secret.
-
-    `step` is a short word for what was sent, such as `audit`, `audit.2` or `fix`.
-    """
-
-    run_id: str
-    node_key: str
-    step: str
-    data: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,32 +275,6 @@ class Store:
         entries = [histories.read(stored.data, stored.row) for stored in rows]
         return tuple(entry for entry in entries if entry.node_key == node.key)
 
-    # Commands
-
-    async def claim_command(self, run_id: str, node_key: str, step: str, data: Mapping[str, object]) -> bool:
-        """Record that a step on a node is about to be sent; False, with nothing written, where it already was."""
-        command = Command(run_id, node_key, step, data)
-        row = Row(encode(command))
-        return await self._insert(Table.COMMANDS, run_id, _command_row(node_key, step), row) is not None
-
-    async def save_command(self, run_id: str, node_key: str, step: str, data: Mapping[str, object]) -> None:
-        """Save what is known of a command, replacing what was known before."""
-        row = Row(encode(Command(run_id, node_key, step, data)))
-        await self._backend.put(Table.COMMANDS, run_id, {_command_row(node_key, step): row})
-
-    async def command(self, run_id: str, node_key: str, step: str) -> Mapping[str, object] | None:
-        """The data of a command, or None where it was never claimed or saved."""
-        stored = await self._backend.get(Table.COMMANDS, run_id, _command_row(node_key, step))
-        return None if stored is None else _command(stored).data
-
-    async def commands(self, run_id: str) -> tuple[Command, ...]:
-        """All the commands of a run, in a stable order."""
-        return tuple([_command(stored) async for stored in self._scan(Table.COMMANDS, Where(run_id))])
-
-    async def delete_command(self, run_id: str, node_key: str, step: str) -> None:
-        """Forget a command; it is no error where there is none."""
-        await self._backend.delete(Table.COMMANDS, run_id, [_command_row(node_key, step)])
-
     # Documents
 
     async def save_document(self, run_id: str, name: str, text: str) -> None:
@@ -495,14 +454,6 @@ def _finding(stored: Stored) -> Finding:
 
 def _run(stored: Stored) -> Run:
     return decode(Run, stored.data, f"the run {stored.row}")
-
-
-def _command_row(node_key: str, step: str) -> str:
-    return digest(json.dumps([node_key, step]))
-
-
-def _command(stored: Stored) -> Command:
-    return decode(Command, stored.data, f"the command {stored.row} of run {stored.partition}")
 
 
 def _claim(stored: Stored) -> _Claim:

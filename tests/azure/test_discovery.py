@@ -499,9 +499,15 @@ async def test_an_answer_for_another_instance_is_none(arm: Arm, azure: Azure) ->
 
 async def test_a_name_that_leads_elsewhere_is_asked_for_nothing(arm: Arm, azure: Azure) -> None:
     for name in ("..", ".", ""):
-        outcome = await azure.cluster(SUBSCRIPTION, name, "shop")
-        assert isinstance(outcome, Problem)
-        assert outcome.code == "malformed"
+        outcomes = (
+            await azure.cluster(SUBSCRIPTION, name, "shop"),
+            await azure.cluster(name, "rg-shop", "shop"),
+            await azure.node(a_node(scale_set=name)),
+            await azure.start(a_node(node_resource_group=name), "true", None, 1),
+        )
+        for outcome in outcomes:
+            assert isinstance(outcome, Problem)
+            assert outcome.code == "malformed"
     assert not arm.seen
     await azure.cluster(SUBSCRIPTION, "a/b?c#d", "shop")
     assert "/resourceGroups/a%2Fb%3Fc%23d/" in arm.raw[0]

@@ -69,7 +69,8 @@ async def test_no_proxy_holds(arm: Arm, settings: Settings, token: Token, monkey
 async def test_an_answer_that_drips_is_given_up(
     arm: Arm, azure: Azure, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.azure.pipeline._WHOLE_SECONDS", 0.3)
+    monkeypatch.setattr("shared.azure.pipeline.WHOLE_SECONDS", 0.3)
+    monkeypatch.setattr("shared.azure.runcommand.MOST_WAIT", 0.3)
     arm.on("POST", "/runcommand", Answer(202, drip=0.05), accepted())
     outcome = await azure.start(node, "true", None, 0)
     assert isinstance(outcome, Problem)
@@ -78,6 +79,19 @@ async def test_an_answer_that_drips_is_given_up(
     started = await azure.start(node, "true", None, 0)
     assert isinstance(started, Pending)
     arm.on("GET", "", Answer(200, drip=0.05))
+    looked = await azure.look(node, started)
+    assert isinstance(looked, Pending)
+    assert looked.away_since is not None
+
+
+async def test_an_answer_that_breaks_off_is_a_broken_connection(arm: Arm, azure: Azure, node: Node) -> None:
+    arm.on("POST", "/runcommand", Answer(200, cut=True), accepted())
+    outcome = await azure.start(node, "true", None, 0)
+    assert isinstance(outcome, Problem)
+    assert (outcome.code, outcome.may_have_run, arm.count("POST")) == ("connection_lost", True, 1)
+    started = await azure.start(node, "true", None, 0)
+    assert isinstance(started, Pending)
+    arm.on("GET", "", Answer(200, cut=True))
     looked = await azure.look(node, started)
     assert isinstance(looked, Pending)
     assert looked.away_since is not None

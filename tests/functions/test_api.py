@@ -18,7 +18,7 @@ from schemathesis.core.result import Ok
 from shared import __version__
 from shared.api import problems
 from shared.api.openapi import as_text, document
-from shared.runs import words
+from shared.runs import orders
 from shared.runs.model.progress import PROGRESS, Progress
 from tests.support.bench import one_pool
 from tests.support.cloud import ALLOWED, CloudFactory, awaiting, start
@@ -212,10 +212,10 @@ async def test_an_approval_comes_too_late(cloud: CloudFactory) -> None:
         assert (answer.status, answer.json()["type"]) == (409, "urn:kubelet-guard:problem:approval-expired")
         assert "expired at 2026-01-01 00:00:00 UTC" in answer.json()["detail"]
         await c.store.save_run(run)
-        await words.cancel(c.store, run)
+        await orders.cancel(c.store, run)
         answer = await host.http("POST", f"/api/runs/{run_id}/approve", {"digest": digest})
         assert (answer.status, answer.json()["type"]) == (409, "urn:kubelet-guard:problem:cancelled")
-        assert await words.decision(c.store, run_id, digest) is None
+        assert await orders.decision(c.store, run_id, digest) is None
 
 
 async def test_an_expected_end_is_ahead_or_unknown(cloud: CloudFactory) -> None:

@@ -1,5 +1,5 @@
-"""The custom role has exactly the actions that the code's calls need: the calls are the code's own table of operations,
-their actions what Azure Resource Manager derives from address and method, their addresses those that the SDK knows."""
+"""The custom role has exactly the actions that the code's calls need: those of the SDK's clients are found in the code,
+those by hand in its table of operations; actions are what Azure Resource Manager derives from method and address."""
 
 from __future__ import annotations
 
@@ -18,6 +18,13 @@ from shared.azure.operations import POLL_ACTION, Operation
 from tests.support.bicep import INFRA, at, keys, objects, read, text_of
 
 ROOT = INFRA.parent
+
+
+SUBSCRIPTIONS, CONTAINERS, COMPUTE = (
+    "azure.mgmt.resource.subscriptions",
+    "azure.mgmt.containerservice",
+    "azure.mgmt.compute",
+)
 
 
 class Call(NamedTuple):
@@ -43,8 +50,38 @@ def granted() -> set[str]:
 
 
 def operations_of_the_code() -> dict[str, Operation]:
-    """Every call that the code can make, by its name in `shared.azure.operations`."""
+    """Every call by hand, by its name in `shared.azure.operations`."""
     return {name: value for name, value in vars(operations).items() if isinstance(value, Operation)}
+
+
+@cache
+def clients() -> dict[str, str]:
+    """Every management client class that the code imports, with its package."""
+    found = {}
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("azure.mgmt."):
+                for alias in node.names:
+                    if alias.name.endswith("Client"):
+                        assert alias.asname is None, f"{path}: import {alias.name} by its own name"
+                        found[alias.name] = (node.module or "").removesuffix(".aio")
+            elif isinstance(node, ast.Import):
+                assert not any(alias.name.startswith("azure.mgmt.") for alias in node.names), (
+                    f"{path}: use from … import"
+                )
+    return found
+
+
+@cache
+def factories() -> dict[str, str]:
+    """Functions that are annotated to return a management client: name to the client's package."""
+    return {
+        node.name: clients()[returned]
+        for path in sources()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.returns is not None
+        if (returned := ast.unparse(node.returns).strip("'\"")) in clients()
+    }
 
 
 def _called(node: ast.expr) -> str | None:
@@ -52,6 +89,27 @@ def _called(node: ast.expr) -> str | None:
         return None
     function = node.func
     return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", None)
+
+
+def calls(source: str, where: str) -> set[Call]:
+    """The SDK calls of one file. Fails where a client is used in a way that cannot be followed."""
+    found: set[Call] = set()
+    followed: set[int] = set()
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute):
+            package = factories().get(_called(node.value.value) or "")
+            if package:
+                found.add(Call(package, node.value.attr, node.attr))
+                followed.add(id(node.value.value))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and _called(node) in factories() and id(node) not in followed:
+            pytest.fail(f"{where}:{node.lineno}: write the SDK call as one chain, client().group.method(…)")
+    return found
+
+
+def all_calls() -> set[Call]:
+    return {call for path in sources() for call in calls(path.read_text(), str(path.relative_to(ROOT)))}
 
 
 def own_requests(source: str, where: str) -> set[tuple[str, str]]:
@@ -136,6 +194,12 @@ def action_of(method: str, url: str) -> str:
     return "/".join([namespace, *types, verb])
 
 
+def actions_of(call: Call) -> set[str]:
+    """The actions that a call needs, its polling included."""
+    polled = {POLL_ACTION} if call.method.startswith("begin_") and call.package == COMPUTE else set()
+    return {action_of(*request_of(call))} | polled
+
+
 def shape(path: str) -> list[str]:
     """A path without the names of its parts; Azure's paths are case-insensitive."""
     return ["{}" if re.fullmatch(r"\{\w+\}", word) else word.lower() for word in path.split("/")]
@@ -144,20 +208,59 @@ def shape(path: str) -> list[str]:
 # --- tests ------------------------------------------------------------------------------------------------------------
 
 
+def test_the_clients_of_the_sdk_are_what_the_code_calls_azure_with() -> None:
+    assert all_calls() == {
+        Call(CONTAINERS, "managed_clusters", "list"),
+        Call(CONTAINERS, "managed_clusters", "get"),
+        Call(COMPUTE, "virtual_machine_scale_set_vms", "get"),
+        Call(COMPUTE, "virtual_machine_scale_set_vms", "begin_run_command"),
+    }
+
+
 def test_the_role_has_exactly_the_actions_that_the_calls_need() -> None:
-    needed = {operation.action.lower() for operation in operations_of_the_code().values()} | {POLL_ACTION.lower()}
+    needed = {action.lower() for call in all_calls() for action in actions_of(call)}
+    needed |= {operation.action.lower() for operation in operations_of_the_code().values()}
     have = {action.lower() for action in granted()}
     assert needed - have == set(), "the code calls what the role does not allow"
     assert have - needed == set(), "the role allows what the code does not call"
 
 
-def test_no_request_is_made_but_by_the_one_function_that_takes_an_operation() -> None:
+def test_a_missing_role_is_named_by_what_the_calls_need() -> None:
+    named = {operations.READ_CLUSTER, operations.READ_INSTANCE, operations.RUN_COMMAND, POLL_ACTION}
+    assert named == {action for call in all_calls() for action in actions_of(call)}
+
+
+def test_no_request_is_made_by_hand_but_by_the_one_function_for_it() -> None:
     found = {request for path in sources() for request in own_requests(path.read_text(), str(path.relative_to(ROOT)))}
-    assert found == {("shared/azure/arm.py", "_send")}
-    for path in sources():
-        assert not re.search(r"azure\.mgmt\.(?!core\b)", path.read_text()), (
-            f"{path}: a client of the SDK makes calls of its own"
-        )
+    assert found == {("shared/azure/arm.py", "_send"), ("shared/azure/arm.py", "send")}
+
+
+@pytest.mark.parametrize(
+    ("group", "method", "action"),
+    [
+        ("virtual_machine_scale_sets", "begin_delete", "Microsoft.Compute/virtualMachineScaleSets/delete"),
+        ("virtual_machine_scale_sets", "begin_create_or_update", "Microsoft.Compute/virtualMachineScaleSets/write"),
+        (
+            "virtual_machine_scale_set_vms",
+            "begin_reimage",
+            "Microsoft.Compute/virtualMachineScaleSets/virtualMachines/reimage/action",
+        ),
+    ],
+)
+def test_a_new_call_would_be_noticed(group: str, method: str, action: str) -> None:
+    found = calls(f"await arm.compute(node.subscription).{group}.{method}(1, 2)", "x.py")
+    assert found == {Call(COMPUTE, group, method)}
+    (call,) = found
+    needed = {name.lower() for name in actions_of(call)}
+    assert action.lower() in needed
+    assert needed - {name.lower() for name in granted()}
+
+
+def test_what_cannot_be_followed_fails() -> None:
+    with pytest.raises(pytest.fail.Exception, match="one chain"):
+        calls("client = arm.compute(subscription)\nclient.virtual_machine_scale_sets.list()", "x.py")
+    with pytest.raises(pytest.fail.Exception, match="no such operation"):
+        actions_of(Call(COMPUTE, "virtual_machine_scale_sets", "no_such_method"))
 
 
 def test_every_operation_has_the_action_that_its_address_asks_for() -> None:
@@ -167,23 +270,12 @@ def test_every_operation_has_the_action_that_its_address_asks_for() -> None:
             assert operation.action == action_of(operation.method, operation.path)
 
 
-SUBSCRIPTIONS, CONTAINERS, COMPUTE = (
-    "azure.mgmt.resource.subscriptions",
-    "azure.mgmt.containerservice",
-    "azure.mgmt.compute",
-)
-
-
 @pytest.mark.parametrize(
     ("name", "call"),
     [
         ("SUBSCRIPTIONS", Call(SUBSCRIPTIONS, "subscriptions", "list")),
-        ("CLUSTERS", Call(CONTAINERS, "managed_clusters", "list")),
-        ("CLUSTER", Call(CONTAINERS, "managed_clusters", "get")),
         ("SCALE_SETS", Call(COMPUTE, "virtual_machine_scale_sets", "list")),
         ("INSTANCES", Call(COMPUTE, "virtual_machine_scale_set_vms", "list")),
-        ("INSTANCE", Call(COMPUTE, "virtual_machine_scale_set_vms", "get")),
-        ("RUN_COMMAND", Call(COMPUTE, "virtual_machine_scale_set_vms", "begin_run_command")),
     ],
 )
 def test_an_operation_is_the_one_that_the_sdk_knows(name: str, call: Call) -> None:

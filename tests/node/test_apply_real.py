@@ -16,8 +16,8 @@ import pytest
 from shared.controls import Verdict, control, judge
 from shared.models import Evidence, File, Process
 from shared.node import evidence, frames
+from shared.node.edits import plan
 from shared.node.fixing import FileEdit, Report, Splice, apply_script, file_edit, parse_report, undo_script
-from shared.node.planning import plan
 from tests.support import kubelet_standin
 from tests.support.nspawn import (
     CONFIG,

@@ -11,7 +11,7 @@ from shared.runs.model.messages import Advance, Advanced, FindNodes, OpenLane, O
 from shared.runs.model.plans import NodePlan, digest
 from shared.runs.model.request import FixRequest, RunRequest
 from shared.runs.services import Services
-from shared.runs.steps import batches, discovering, pools, scope
+from shared.runs.steps import advancing, discovering, fix_plan, fix_waves, scope
 from shared.store import new_run_id
 
 
@@ -40,13 +40,13 @@ async def found(services: Services, run: Run) -> tuple[str, ...]:
 
 async def gathered(services: Services, run: Run, plans: Sequence[NodePlan]) -> None:
     """Give a fix its plans."""
-    await pools.put_plans(services, run.id, plans, digest(plans), retry=False)
+    await fix_plan.put_plans(services, run.id, plans, digest(plans), retry=False)
 
 
 async def opened(services: Services, run: Run, first: int, count: int, pool: int = 0) -> tuple[str, ...]:
     """The batches of a wave."""
     wave = OpenWave(run_id=run.id, epoch=run.epoch, pool=pool, first=first, count=count)
-    made = await pools.open_wave(services, wave)
+    made = await fix_waves.open_wave(services, wave)
     assert made.stop == ""
     return made.batches
 
@@ -54,4 +54,4 @@ async def opened(services: Services, run: Run, first: int, count: int, pool: int
 async def advanced(services: Services, run: Run, names: Sequence[str], first_look: float = 0.0) -> Advanced:
     """One step of these batches."""
     message = Advance(run_id=run.id, epoch=run.epoch, batches=tuple(names), first_look=first_look)
-    return await batches.advance(services, message)
+    return await advancing.advance(services, message)

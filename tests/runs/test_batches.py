@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import patch
 
@@ -16,14 +16,14 @@ import sandbox
 from shared.azure import Pending
 from shared.errors import NotStorable, StoreError
 from shared.models import Finding, Outcome, Run, RunKind, Status
-from shared.node.planning import Method
+from shared.node.edits import Method
 from shared.runs.hosts import terminal as runs
 from shared.runs.model import batch as batches
 from shared.runs.model.messages import LeavePool
 from shared.runs.model.plans import NodePlan
 from shared.runs.model.request import FixRequest
 from shared.runs.services import Services
-from shared.runs.steps import leaving
+from shared.runs.steps import left_undone
 from shared.store import Store
 from tests.runs.by_hand import advanced, found, gathered, opened, recorded
 from tests.support.bench import Bench, BenchFactory, one_pool
@@ -129,10 +129,12 @@ async def test_a_fix_whose_sender_died_is_this_runs_fix(bench: BenchFactory) -> 
         names = await opened(b.services, run, 0, 1)
         start = b.services.azure.start
 
-        async def carried_out_and_died(*arguments: Any) -> Any:
-            began = await start(*arguments)
+        async def carried_out_and_died(*arguments: Any, **more: Any) -> Any:
+            began = await start(*arguments, **more)
             assert isinstance(began, Pending)
-            await b.services.azure.wait(plans[0].node, began)
+            while isinstance(began, Pending):
+                await asyncio.sleep((began.due - datetime.now(UTC)).total_seconds())
+                began = await b.services.azure.look(plans[0].node, began)
             raise asyncio.CancelledError
 
         with (
@@ -158,7 +160,7 @@ async def test_a_fix_that_is_being_sent_when_the_run_is_lost_may_have_changed_it
         ):
             await advanced(b.services, run, names)
         lost = LeavePool(run_id=run.id, pool=0, first=0, count=2, reason="no answer", lost=True)
-        left = await leaving.leave_pool(b.services, lost)
+        left = await left_undone.leave_pool(b.services, lost)
         assert left.tally.outcomes == {"failed": 1, "not_tried": 1}
         first, second = sorted(await b.findings(run.id), key=lambda item: item.instance_id)
     assert (first.outcome, first.status) == (Outcome.FAILED, Status.ERROR)
@@ -187,7 +189,7 @@ async def test_where_the_store_fails_a_node_is_said_to_be_changed_only_if_it_may
         with patch.object(Store, "put_work", failing), pytest.raises(StoreError):
             await advanced(b.services, run, names)
         assert ("runCommand" in b.box.stats()["calls"]) is True
-        await leaving.leave_pool(
+        await left_undone.leave_pool(
             b.services, LeavePool(run_id=run.id, pool=0, first=0, count=1, reason="no answer", lost=True)
         )
         (finding,) = await b.findings(run.id)

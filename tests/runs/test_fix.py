@@ -19,8 +19,8 @@ import sandbox
 from shared.azure import Azure
 from shared.errors import GuardError, UsageError
 from shared.models import Finding, Node, Outcome, Run, RunKind, RunState, Starter, Status, Subscription
+from shared.node.edits import Method
 from shared.node.fixing import Splice
-from shared.node.planning import Method
 from shared.runs.hosts import leases, starting
 from shared.runs.hosts import terminal as runs
 from shared.runs.model.messages import Ref

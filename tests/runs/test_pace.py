@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -97,32 +98,45 @@ def step(seconds: float, age: float, looks: int) -> float:
 
 
 @pytest.mark.parametrize("begins_at", [20.0, 30.0, 60.0, 90.0])
+@pytest.mark.parametrize("late", [1, 6])
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_first_looks_settle_where_most_commands_have_ended(begins_at: float, seed: int) -> None:
+def test_first_looks_settle_where_most_commands_have_ended(begins_at: float, late: int, seed: int) -> None:
+    """Also where `late` batches have started before the first looks of the first of them are made."""
     source = random.Random(seed)
-    seconds, looks, shares = begins_at, 0, []
-    for _ in range(100):
-        looked = ended = 0
+    looks, shares = 0, []
+    seconds = begins_at
+    chosen = deque([begins_at] * late)
+    for _ in range(150):
+        waited = chosen.popleft()
+        ended = 0
         for _ in range(BATCH):
-            took, at, mine = latency(source), seconds, 1
-            looked += 1
+            took, at, mine = latency(source), waited, 1
             ended += took <= at
             while took > at:
                 at += step(30.0, at, mine)
                 mine += 1
             looks += mine
-        shares.append(ended / looked)
-        seconds = next_first_look(seconds, looked, ended, least=LEAST, most=MOST)
-    assert 0.85 <= sum(shares[20:]) / 80 <= 0.95
-    assert looks / (100 * BATCH) <= 1.3, "two looks a node are what the limits were reckoned with"
+        shares.append(ended / BATCH)
+        seconds = next_first_look(seconds, BATCH, ended, waited, least=LEAST, most=MOST)
+        chosen.append(seconds)
+    assert 0.85 <= sum(shares[50:]) / 100 <= 0.95
+    assert looks / (150 * BATCH) <= 1.4, "two looks a node are what the limits were reckoned with"
 
 
-@given(st.floats(1, 200), st.integers(0, 1000), st.floats(0, 1))
-def test_a_first_look_stays_in_its_bounds(seconds: float, looked: int, part: float) -> None:
-    after = next_first_look(seconds, looked, int(looked * part), least=LEAST, most=MOST)
+def test_what_many_looks_of_one_time_say_counts_once() -> None:
+    """Eight batches were started before anything was known: that all came too early is no eight lessons."""
+    seconds = 30.0
+    for _ in range(8):
+        seconds = next_first_look(seconds, BATCH, BATCH // 2, 30.0, least=LEAST, most=MOST)
+    assert seconds == next_first_look(30.0, BATCH, BATCH // 2, 30.0, least=LEAST, most=MOST) < 40.0
+
+
+@given(st.floats(1, 200), st.integers(0, 1000), st.floats(0, 1), st.floats(1, 200))
+def test_a_first_look_stays_in_its_bounds(seconds: float, looked: int, part: float, waited: float) -> None:
+    after = next_first_look(seconds, looked, int(looked * part), waited, least=LEAST, most=MOST)
     assert after == seconds if not looked else LEAST <= after <= MOST
 
 
 def test_few_looks_teach_little() -> None:
-    one, many = (next_first_look(30.0, looked, 0, least=LEAST, most=MOST) for looked in (1, 50))
+    one, many = (next_first_look(30.0, looked, 0, 30.0, least=LEAST, most=MOST) for looked in (1, 50))
     assert 30.0 < one < 31.0 < many

@@ -20,7 +20,7 @@ from shared.runs.model.batch import Batch, OpenNode
 from shared.runs.model.plans import NodePlan
 from shared.runs.nodes.program import Program
 from shared.runs.services import Services
-from shared.runs.steps import batches as steps
+from shared.runs.steps import advancing
 from shared.store import FindingQuery, Store, open_store
 from tests.runs.by_hand import advanced, recorded
 from tests.support.evidence import AKS_UNIT, CONFIG, ENVIRONMENT, config, edited, evidence, process, touched
@@ -45,7 +45,7 @@ def show(monkeypatch: pytest.MonkeyPatch) -> Show:
             yield from ()
             return nodes[node_key.rsplit("/", 1)[1]]
 
-        monkeypatch.setattr(steps, "collect", collect)
+        monkeypatch.setattr(advancing, "collect", collect)
 
     return shows
 

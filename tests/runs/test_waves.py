@@ -80,13 +80,6 @@ def most(nodes: int, text: str) -> int:
     return max(1, nodes * int(text[:-1]) // 100) if text.endswith("%") else int(text)
 
 
-@given(st.integers(0, 500), LIMITS)
-def test_how_many_waves_are_left(nodes: int, limits: Limits) -> None:
-    sizes = waves_of(nodes, limits)
-    for over in range(len(sizes) + 1):
-        assert waves.waves_left(nodes, sum(sizes[:over]), limits) == len(sizes) - over
-
-
 def waves_of(nodes: int, limits: Limits) -> list[int]:
     """The sizes of a pool's waves where nothing fails."""
     sizes: list[int] = []

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 
 from shared.errors import CredentialError, StoreError, UsageError
 from shared.models import RunState
-from shared.store import FindingQuery, Store, Work, open_store, patient, tables
+from shared.store import FindingQuery, Hold, Store, Work, open_store, patient, tables
 from shared.store.backend import Backend, Row, Table
 from shared.store.patient import pause_before
 from shared.store.sqlite import open_sqlite
 from shared.store.tables import open_tables_with_key
 from tests.support.azurite import Azurite
 from tests.support.faulty import FaultyProxy, faulty_proxy
-from tests.support.records import RUN, finding, node_key, run
+from tests.support.records import NOON, RUN, finding, run
 
 SOON: Callable[[int], float] = lambda _: 0.02  # noqa: E731 - a constant pause
 
@@ -51,8 +51,6 @@ async def _everything(store: Store, n: int) -> None:
     assert second is not None
     assert await store.work(RUN, name) == Work(name, "two", second)
     assert await store.put_work(RUN, name, "three", first) is None
-    assert await store.claim_command(RUN, node_key(n), "audit", {})
-    assert not await store.claim_command(RUN, node_key(n), "audit", {})
     assert await store.claim(f"scope/{n}", "me", 60)
     assert await store.claim(f"scope/{n}", "me", 60)
     assert not await store.claim(f"scope/{n}", "another", 60)
@@ -60,7 +58,6 @@ async def _everything(store: Store, n: int) -> None:
     await store.save_run(run(state=RunState.COMPLETED))
     await store.save_document(RUN, f"plan {n}", "text")
     assert await store.document(RUN, f"plan {n}") == "text"
-    await store.delete_command(RUN, node_key(n), "audit")
     await store.release(f"scope/{n}", "me")
     assert await store.holder(f"scope/{n}") is None
     assert [each.name async for each in store.works(RUN, name)] == [name]
@@ -129,11 +126,12 @@ async def test_a_write_that_was_in_when_the_connection_was_cut_is_ours(
         assert await store.put_work(RUN, "a", "again the same", etag) is None
         assert await cut(held.claim("scope", "me", 60)) is True
         assert await cut(held.claim("scope", "me", 60)) is True
-        assert await cut(held.claim_command(RUN, node_key(), "audit", {})) is True
         await cut(held.save_findings([finding(n) for n in range(50)]))
-        await cut(held.delete_command(RUN, node_key(), "audit"))
+        await cut(held.set_hold(Hold("me", NOON, "to see")))
+        assert await store.hold() is not None
+        await cut(held.release_hold())
         await cut(held.release("scope", "me"))
-        assert await store.command(RUN, node_key(), "audit") is None
+        assert await store.hold() is None
         assert await store.holder("scope") is None
         assert len((await store.findings(FindingQuery(run_id=RUN))).findings) == 50
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared.models import RunState, Status
-from shared.runs.history import SEEN_AGAIN
+from shared.runs.model.history import SEEN_AGAIN
 from shared.store import Purged, Store, new_run_id
-from shared.store.backend import Backend, Table, Where
+from shared.store.backend import Backend, Row, Table, Where
 from shared.store.retention import HISTORY_AT_LEAST
 from tests.support.records import NOON, finding, history, node, node_key, run
 
@@ -24,7 +24,7 @@ async def _whole_run(store: Store, age: timedelta, state: RunState, findings: in
     await store.save_findings([finding(n, run_id=run_id) for n in range(findings)])
     await store.save_document(run_id, "plan", "x" * 400_000)
     await store.save_progress(run_id, "lane", {"done": 1})
-    await store.claim_command(run_id, node_key(), "audit", {})
+    await store.backend.put(Table.COMMANDS, run_id, {"0.1.0's": Row("{}")})
     await store.put_work(run_id, "batch/1", "text", None)
     return run_id
 

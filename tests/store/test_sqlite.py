@@ -17,7 +17,7 @@ from shared.errors import StoreError
 from shared.store import FindingQuery, open_store
 from shared.store.backend import SCHEMA, Row, Table, Where
 from shared.store.sqlite import open_sqlite
-from tests.support.records import RUN, finding, node_key, run
+from tests.support.records import RUN, finding, run
 
 ROWS = 20_000
 
@@ -193,11 +193,11 @@ CLAIMER = """
 import asyncio, sys
 from shared.store import open_store
 
-async def main(path, owner, node_key):
+async def main(path, owner):
     print("ready", flush=True)
     sys.stdin.readline()
     async with open_store(path) as store:
-        won = [await store.claim_command("run", node_key, f"step {n}", {"owner": owner}) for n in range(100)]
+        won = [await store.put_work("run", f"batch {n:03d}", owner, None) is not None for n in range(100)]
         print("".join("1" if each else "0" for each in won), await store.claim("scope", owner, 60), flush=True)
 
 asyncio.run(main(*sys.argv[1:]))
@@ -208,7 +208,7 @@ async def test_of_two_processes_one_wins_each_claim(tmp_path: Path) -> None:
     """Both start on a file that does not exist: making it must not fail either."""
     path = tmp_path / "guard.db"
     owners = ("one", "two")
-    processes = [_python(CLAIMER, str(path), owner, node_key()) for owner in owners]
+    processes = [_python(CLAIMER, str(path), owner) for owner in owners]
     for process in processes:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -225,9 +225,9 @@ async def test_of_two_processes_one_wins_each_claim(tmp_path: Path) -> None:
     assert all(one != two for one, two in zip(*won, strict=True))
     assert sorted(held for _, held in outputs) == ["False", "True"]
     async with open_store(str(path)) as store:
-        stored = {command.step: command.data["owner"] for command in await store.commands("run")}
+        stored = {work.name: work.text async for work in store.works("run")}
         assert await store.holder("scope") == owners[[held for _, held in outputs].index("True")]
-    assert stored == {f"step {n}": owners[0] if won[0][n] else owners[1] for n in range(100)}
+    assert stored == {f"batch {n:03d}": owners[0] if won[0][n] else owners[1] for n in range(100)}
 
 
 async def test_many_tasks_share_a_store(tmp_path: Path) -> None:

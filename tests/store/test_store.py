@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from shared.errors import StoreError, UsageError
 from shared.models import Finding, Outcome, Run, RunKind, RunState, RunSummary, Status
-from shared.store import Command, Counts, FindingQuery, Hold, Store, Work, histories, new_run_id, open_store
+from shared.store import Counts, FindingQuery, Hold, Store, Work, histories, new_run_id, open_store
 from shared.store.backend import Backend, Row, Table, Where
 from shared.store.keys import digest, prefix_end
-from tests.support.records import NOON, RUN, SUBSCRIPTION, finding, history, node, node_key, run
+from tests.support.records import NOON, RUN, SUBSCRIPTION, finding, history, node, run
 
 OTHER_SUBSCRIPTION = "99999999-2222-3333-4444-555555555555"
 
@@ -204,37 +204,6 @@ def test_the_ranges_of_nodes_have_them_and_few_others(instances: set[int | str])
         inside = [key for key, row in rows.items() if first <= row < prefix_end(last)]
         if all(end.isdigit() for end in ends):
             assert int(ends[1]) - int(ends[0]) <= 100 * max(1, len(inside) - 1)
-
-
-async def test_a_command_is_claimed_once_and_kept_until_deleted(store: Store) -> None:
-    data = {"location": "https://x/?sig=secret", "attempt": 1, "body": "y" * 50_000}
-    assert await store.command(RUN, node_key(), "audit") is None
-    assert await store.claim_command(RUN, node_key(), "audit", {"attempt": 1})
-    assert not await store.claim_command(RUN, node_key(), "audit", {"attempt": 2})
-    assert await store.command(RUN, node_key(), "audit") == {"attempt": 1}
-    await store.save_command(RUN, node_key(), "audit", data)
-    assert not await store.claim_command(RUN, node_key(), "audit", {})
-    assert await store.command(RUN, node_key(), "audit") == data
-    assert await store.claim_command(RUN, node_key(), "audit.2", {})
-    assert await store.claim_command(RUN, node_key(1), "audit", {})
-    assert await store.claim_command("20260130T120000Z-a1b2c3", node_key(), "audit", {})
-    commands = await store.commands(RUN)
-    assert sorted(commands, key=lambda each: (each.node_key, each.step)) == [
-        Command(RUN, node_key(), "audit", data),
-        Command(RUN, node_key(), "audit.2", {}),
-        Command(RUN, node_key(1), "audit", {}),
-    ]
-    await store.delete_command(RUN, node_key(), "audit")
-    await store.delete_command(RUN, node_key(), "audit")
-    assert await store.command(RUN, node_key(), "audit") is None
-    assert len(await store.commands(RUN)) == 2
-    assert await store.claim_command(RUN, node_key(), "audit", {})
-
-
-async def test_one_of_two_tasks_claims_a_command(store: Store) -> None:
-    won = await asyncio.gather(*(store.claim_command(RUN, node_key(), "fix", {"task": n}) for n in range(8)))
-    assert won.count(True) == 1
-    assert await store.command(RUN, node_key(), "fix") == {"task": won.index(True)}
 
 
 async def test_a_run_is_counted_by_status_outcome_and_node(store: Store) -> None:

@@ -26,7 +26,9 @@ OPERATION = f"/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Compute/location
 
 @dataclass
 class Answer:
-    """One scripted answer; `drop` closes the connection instead, `drip` sends a byte every so many seconds for ever.
+    """One scripted answer; `drop` closes the connection instead, `cut` does so within the body.
+
+    `drip` sends a byte every so many seconds for ever.
 
     `{base}` in headers is the server's address.
     """
@@ -36,6 +38,7 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     text: str | None = None
     drop: bool = False
+    cut: bool = False
     drip: float = 0.0
 
 
@@ -94,6 +97,13 @@ class Arm:
             assert request.transport is not None
             request.transport.abort()
         headers = {name: value.replace("{base}", self.base) for name, value in answer.headers.items()}
+        if answer.cut:
+            broken = web.StreamResponse(status=answer.status, headers={"Content-Length": "100"})
+            await broken.prepare(request)
+            await broken.write(b"{")
+            assert request.transport is not None
+            request.transport.abort()
+            return broken
         if answer.drip:
             slow = web.StreamResponse(status=answer.status)
             await slow.prepare(request)

@@ -12,7 +12,7 @@ from shared.runs.model.messages import Failed
 from shared.runs.orchestrators.hand import first_line
 from shared.runs.services import Services
 from shared.runs.steps import STEPS
-from shared.runs.steps.batches import OvertakenError
+from shared.runs.steps.advancing import OvertakenError
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from shared.runs.model import ENGINE
 from shared.runs.model.messages import End, Ref
 from shared.runs.model.request import RunRequest
 from shared.runs.services import Services
-from shared.runs.steps.records import finish
+from shared.runs.steps.run_record import finish
 from shared.store import Store, new_run_id
 
 log = logging.getLogger(__name__)

@@ -13,10 +13,10 @@ from typing import Any
 from shared.errors import GuardError, UsageError
 from shared.models import Run, RunKind, RunState, Starter
 from shared.plain import plain
-from shared.runs import documents, words
+from shared.runs import documents, orders
 from shared.runs.hosts.carrying import carry_out
-from shared.runs.hosts.exclusive import alone
 from shared.runs.hosts.local import LocalHost
+from shared.runs.hosts.terminal_lease import alone
 from shared.runs.model import ENGINE, keys
 from shared.runs.model.findings import key_of
 from shared.runs.model.messages import End, Finished, Ref
@@ -24,10 +24,10 @@ from shared.runs.model.plans import NodePlan, PlanFile, digest, fault, held_back
 from shared.runs.model.request import FixRequest, RunRequest, parse_request
 from shared.runs.orchestrators import ORCHESTRATORS, RUN
 from shared.runs.services import Services
-from shared.runs.steps import STEPS, pages
-from shared.runs.steps.pools import index, put_plans
-from shared.runs.steps.recording import past
-from shared.runs.steps.records import finish
+from shared.runs.steps import STEPS, plan_pages
+from shared.runs.steps.fix_plan import index, put_plans
+from shared.runs.steps.node_record import past
+from shared.runs.steps.run_record import finish
 from shared.store import new_run_id, patient
 
 OnBegun = Callable[[Run], None]
@@ -162,7 +162,7 @@ async def resume_fix_here(services: Services, run_id: str, on_begun: OnBegun = _
     run = replace(before, state=RunState.RUNNING, finished=None, summary=None, error="", epoch=before.epoch + 1)
 
     async def work() -> Run:
-        await words.go_on(services.store, run)
+        await orders.go_on(services.store, run)
         services.tell_found(left.nodes)
         return await _driven(services, run, on_begun)
 
@@ -186,9 +186,9 @@ async def _broken_off(services: Services, run_id: str) -> _Left:
         raise UsageError(f"the fix {run_id} is complete; there is nothing to go on with")
     plans: list[NodePlan] = []
     for pool, nodes in enumerate(gathered.pools):
-        for at in range(0, nodes, pages.PAGE):
-            numbers = range(at, min(at + pages.PAGE, nodes))
-            page = (await pages.load(store, run_id, pool, numbers)).values()
+        for at in range(0, nodes, plan_pages.PAGE):
+            numbers = range(at, min(at + plan_pages.PAGE, nodes))
+            page = (await plan_pages.load(store, run_id, pool, numbers)).values()
             wanted = {key_of(plan.node, control): plan for plan in page for control in plan.controls}
             done = await store.recorded(run_id, list(wanted))
             open_ = {plan.node.key: plan for key, plan in wanted.items() if key not in done}

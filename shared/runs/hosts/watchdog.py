@@ -13,14 +13,14 @@ from datetime import UTC, datetime, timedelta
 from shared import telemetry
 from shared.errors import GuardError
 from shared.models import Run, RunKind, RunState, Starter
-from shared.runs import words
+from shared.runs import orders
 from shared.runs.hosts import leases, starting
 from shared.runs.hosts.starting import Orchestrations
 from shared.runs.model import ENGINE
 from shared.runs.model.messages import End, Ref
 from shared.runs.model.request import FixRequest, RunRequest
 from shared.runs.services import Services
-from shared.runs.steps.records import finish
+from shared.runs.steps.run_record import finish
 from shared.schedule import next_after
 from shared.store import new_run_id
 
@@ -35,6 +35,8 @@ _PATIENCE = timedelta(minutes=5)
 # How long after it was due a scheduled run is still tried.
 _BACK = timedelta(hours=6)
 _PURGE_EVERY = 20 * 3600.0
+# More than a fleet of 100,000 nodes leaves in a day.
+_PURGES = 50
 _RETRY_EVERY = 10 * 60.0
 _RETRIES = 6
 
@@ -119,9 +121,9 @@ async def _wake(services: Services, orchestrations: Orchestrations, run: Run) ->
     """A run that waits for a word that was said, and was not woken."""
     if run.state is not RunState.AWAITING_APPROVAL or run.approval is None:
         return ""
-    said = await words.decision(services.store, run.id, run.approval.digest)
+    said = await orders.decision(services.store, run.id, run.approval.digest)
     expired = run.approval.expires is not None and run.approval.expires < datetime.now(UTC)
-    if said is None and not expired and not await words.cancelled(services.store, run):
+    if said is None and not expired and not await orders.cancelled(services.store, run):
         return ""
     await orchestrations.wake(run.id)
     return "woken"
@@ -129,19 +131,21 @@ async def _wake(services: Services, orchestrations: Orchestrations, run: Run) ->
 
 async def _schedule(services: Services, orchestrations: Orchestrations, now: datetime) -> tuple[str, bool]:
     """Try the scheduled run again that could not start or found nothing, and say where one is overdue."""
-    due = last_due(services.settings.schedule, now)
-    if due is None or now - due < _PATIENCE:
+    schedule = services.settings.schedule
+    since = await _known_since(services, schedule, now)
+    due = last_due(schedule, now)
+    if due is None or due < since or now - due < _PATIENCE:
         return "", False
     runs = [run for run in (await services.store.runs(100)).runs if run.by is Starter.TIMER and not run.fix_run]
-    since = [run for run in runs if run.started >= due - timedelta(minutes=1)]
-    if any(not run.state.final or run.state is not RunState.FAILED or _found(run) for run in since):
+    tries = [run for run in runs if run.started >= due - timedelta(minutes=1)]
+    if any(run.state is not RunState.FAILED or _found(run) for run in tries):
         return "", False
     overdue = now - due >= _LATE
     if overdue and await services.store.claim(f"overdue/{due.isoformat()}", now.isoformat(), 30 * 86_400.0):
-        telemetry.tell_overdue(due, since[0].error if since else "")
-    if len(since) >= _RETRIES:
+        telemetry.tell_overdue(due, tries[0].error if tries else "")
+    if len(tries) >= _RETRIES:
         return "", overdue
-    if not await services.store.claim(f"schedule/{due.isoformat()}/{len(since)}", new_run_id(now), _RETRY_EVERY):
+    if not await services.store.claim(f"schedule/{due.isoformat()}/{len(tries)}", new_run_id(now), _RETRY_EVERY):
         return "", overdue
     try:
         run = await start_scheduled(services, orchestrations)
@@ -149,6 +153,16 @@ async def _schedule(services: Services, orchestrations: Orchestrations, now: dat
         log.warning("the scheduled run could not be started: %s", error)
         return "", overdue
     return run.id, overdue
+
+
+async def _known_since(services: Services, schedule: str, now: datetime) -> datetime:
+    """When the app first saw this schedule: what it would have started before then is not overdue."""
+    store, name = services.store, f"schedule since/{schedule}"
+    since = await store.holder(name)
+    if since is None:
+        await store.claim(name, now.isoformat(), orders.FOR_GOOD)
+        since = await store.holder(name) or now.isoformat()  # another instance may have been faster
+    return datetime.fromisoformat(since)
 
 
 def last_due(schedule: str, now: datetime) -> datetime | None:
@@ -178,5 +192,8 @@ async def _tidy(services: Services, orchestrations: Orchestrations, now: datetim
     store, settings = services.store, services.settings
     if not await store.claim("tidy", leases.APP + now.isoformat(), _PURGE_EVERY):
         return
-    await store.purge(timedelta(days=settings.keep_days), timedelta(days=settings.keep_work_days), now)
+    keep, keep_work = timedelta(days=settings.keep_days), timedelta(days=settings.keep_work_days)
+    for _ in range(_PURGES):
+        if not (await store.purge(keep, keep_work, now)).more:
+            break
     await orchestrations.forget(now - timedelta(days=settings.keep_work_days))

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from shared.azure import CommandResult, Pending
 from shared.errors import StoreError
-from shared.models import Finding, Node, Outcome, Problem, Status
+from shared.models import Finding, Node, Outcome, Problem
 from shared.runs.model.messages import BatchNow, Tally
 
 BATCH = 50
@@ -151,8 +151,3 @@ def total(tallies: Iterable[Tally]) -> Tally:
         statuses.update(tally.statuses)
         outcomes.update(tally.outcomes)
     return Tally(nodes=nodes, statuses=dict(statuses), outcomes=dict(outcomes), newly_failing=newly_failing)
-
-
-def status_counts(tally: Tally) -> dict[Status, int]:
-    """The findings of a tally by status."""
-    return {Status(name): count for name, count in tally.statuses.items()}

@@ -141,7 +141,8 @@ class BatchNow(Message):
 class Advanced(Message):
     """How batches stand after a step.
 
-    `looked` first looks were made in it, `ended` of which found the command ended. `started` commands were started;
+    `looked` first looks were answered in it, which came `waited` seconds after the commands' starts (the mean); `ended`
+    of them found the command ended. `started` commands were started;
     `levels` is how many more Azure's limits allow, as this process knows: in all (the empty name) and by region.
     """
 
@@ -150,6 +151,7 @@ class Advanced(Message):
     batches: tuple[BatchNow, ...] = ()
     looked: int = 0
     ended: int = 0
+    waited: float = 0.0
     started: int = 0
     levels: Mapping[str, float] = Field(default_factory=dict)
 

@@ -74,19 +74,21 @@ def last_start(nodes_by_region: Mapping[str, int], share: float) -> float:
     return max(max(0.0, (nodes - capacity * share) / (rate * share)) for nodes, capacity, rate in waits)
 
 
-def next_first_look(seconds: float, looked: int, ended: int, *, least: float, most: float) -> float:
+def next_first_look(seconds: float, looked: int, ended: int, waited: float, *, least: float, most: float) -> float:
     """After how many seconds a command is first looked at from now on, learned from the last first looks.
 
-    `looked` first looks found `ended` commands ended. It settles where nine of ten have: a look that comes too early
-    costs a second one, and one that comes late costs time.
+    `looked` first looks, which came `waited` seconds after their commands' starts, found `ended` of these ended. It
+    settles where nine of ten have: a look that comes too early costs a second one, and one that comes late costs time.
+    What many looks of one time say counts once: those that are in hand had come too early or too late already.
     """
     if not looked:
         return seconds
     missed = 1 - ended / looked
     # Few looks teach little.
     weight = min(1.0, looked / 20)
-    factor = 1 + weight * (0.6 * missed - 0.06 * (1 - missed))
-    return min(most, max(least, seconds * factor))
+    better = waited * (1 + weight * (0.6 * missed - 0.06 * (1 - missed)))
+    chosen = max(seconds, better) if better > waited else min(seconds, better)
+    return min(most, max(least, chosen))
 
 
 def after(moment: datetime, seconds: float) -> datetime:

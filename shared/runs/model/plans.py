@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from shared.controls import CONTROLS, Trouble, control, on_disk
 from shared.errors import UsageError
 from shared.models import Evidence, File, Node
+from shared.node.edits import CannotPlan, Method, plan
 from shared.node.fixing import HEALTHZ, HEALTHZ_OFF, CannotApply, FileEdit, Splice, file_edit
-from shared.node.planning import CannotPlan, Method, plan
 from shared.plain import plain as plain_text
 from shared.runs.model.history import Past
 from shared.runs.model.names import there_is

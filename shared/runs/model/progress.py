@@ -32,7 +32,7 @@ class Progress:
 PROGRESS: TypeAdapter[Progress] = TypeAdapter(Progress)
 
 
-def standing(rows: Mapping[str, Mapping[str, object]]) -> Progress:
+def sum_of(rows: Mapping[str, Mapping[str, object]]) -> Progress:
     """The sum of the parts that `Store.progress` gave (pure)."""
     parts = [PROGRESS.validate_python(row) for row in rows.values()]
     statuses: Counter[str] = Counter()

@@ -9,11 +9,12 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from shared.controls import CONTROLS
 from shared.errors import UsageError
-from shared.node.planning import Method
+from shared.models import Run
+from shared.node.edits import Method
 from shared.plain import plain
 from shared.runs.model.names import there_is
 from shared.settings import subscription_id
-from shared.words import said
+from shared.validation import said
 
 MOST_NAMES = 1_000
 """How many names a list of a request may have."""
@@ -135,3 +136,11 @@ def parse_request(kind: type[Request], values: dict[str, Any]) -> Request:
 def _sentence(item: Any) -> str:
     where = str(item["loc"][0]).replace("_", " ").rstrip("s") if item["loc"] else "request"
     return f"{where}: {said(item)}"
+
+
+def scope_of(run: Run) -> dict[str, list[str]]:
+    """What a run was narrowed down to, by the fields of RunRequest; an empty list: no restriction."""
+    values = {name: run.request.get(name) for name in RunRequest.model_fields}
+    return {
+        name: [str(item) for item in value] if isinstance(value, list | tuple) else [] for name, value in values.items()
+    }

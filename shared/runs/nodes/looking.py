@@ -20,7 +20,7 @@ def collect(run_id: str, node_key: str, look: str = "collect") -> Program[Eviden
             while True:
                 step = f"{look}.{attempt}.{first}"
                 nonce = frames.request_nonce(run_id, node_key, step)
-                answer = yield Send(step, frames.collect_script(first, nonce), harmless=True)
+                answer = yield Send(frames.collect_script(first, nonce), harmless=True)
                 result = answer.result
                 if isinstance(result, Problem):
                     return result

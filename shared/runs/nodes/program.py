@@ -17,12 +17,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """A script to be run on the node. `step` is a short word for it, different from that of every other one.
+    """A script to be run on the node.
 
     A `harmless` one only reads, and may be sent again where it is not known whether it was taken.
     """
 
-    step: str
     script: str
     harmless: bool = False
 

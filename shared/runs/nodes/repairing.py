@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from shared.azure import precheck
@@ -14,7 +14,7 @@ from shared.plain import plain
 from shared.runs.model.plans import NodePlan
 from shared.runs.nodes.looking import collect
 from shared.runs.nodes.program import Program, Send
-from shared.runs.nodes.verdicts import examine, internal, proofs
+from shared.runs.nodes.verdicts import Look, examine, internal
 
 LOOK = "LOOK AT THIS NODE"
 """Stands first where a person has to, as it does in what a node reports."""
@@ -46,13 +46,11 @@ _NEXT = {
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """What became of a node: the outcome, why it is not fixed (empty where it is), and its findings afterwards with
-    what they were made of."""
+    """What became of a node: the outcome, why it is not fixed (empty where it is), and the last look at it."""
 
     outcome: Outcome
     reason: str
-    findings: Sequence[Finding]
-    seen: Evidence | Problem
+    look: Look
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +59,7 @@ class _Sent:
     what was seen after it. `ran` is false where it is certain that nothing was carried out."""
 
     report: Report | None
-    seen: Evidence | Problem
-    findings: Sequence[Finding]
+    look: Look
     reason: str
     ran: bool = True
     doubtful: bool = False
@@ -81,13 +78,13 @@ class Repaired:
     """A node's findings with their outcome, and what the last look at it proved, by control."""
 
     findings: list[Finding]
-    proofs: dict[str, str]
+    proofs: Mapping[str, str]
 
 
 def repair(run_id: str, plan: NodePlan, limits: Limits) -> Program[Repaired]:
     """Carry a plan out on its node."""
     end = yield from _carry_out(run_id, plan, limits)
-    return _repaired(plan, end)
+    return _repaired(end)
 
 
 def left_alone(run_id: str, plan: NodePlan, current: Node | None) -> Repaired | None:
@@ -96,19 +93,18 @@ def left_alone(run_id: str, plan: NodePlan, current: Node | None) -> Repaired | 
     if left is None:
         return None
     outcome, problem = left
-    return _repaired(plan, _End(outcome, problem.reason, examine(run_id, plan.node, plan.controls, problem), problem))
+    return _repaired(_End(outcome, problem.reason, examine(run_id, plan.node, plan.controls, problem)))
 
 
-def _repaired(plan: NodePlan, end: _End) -> Repaired:
-    return Repaired([_marked(finding, end) for finding in end.findings], proofs(plan.node, plan.controls, end.seen))
+def _repaired(end: _End) -> Repaired:
+    return Repaired([_marked(finding, end) for finding in end.look.findings], end.look.proofs)
 
 
 def lost(run_id: str, plan: NodePlan, error: Exception) -> list[Finding]:
     """The findings of a node whose fix ran into something unforeseen."""
     problem = internal(error)
-    made = examine(run_id, plan.node, plan.controls, problem)
-    end = _End(Outcome.FAILED, f"{LOOK}: {problem.reason}", made, problem)
-    return [_marked(finding, end) for finding in end.findings]
+    end = _End(Outcome.FAILED, f"{LOOK}: {problem.reason}", examine(run_id, plan.node, plan.controls, problem))
+    return _repaired(end).findings
 
 
 def _carry_out(run_id: str, plan: NodePlan, limits: Limits) -> Program[_End]:
@@ -125,18 +121,18 @@ def _carry_out(run_id: str, plan: NodePlan, limits: Limits) -> Program[_End]:
         )
     except CannotApply as error:
         problem = Problem(Status.ERROR, "cannot_apply", f"the plan cannot be sent: {error}", "Plan again.")
-        return _End(Outcome.NOT_TRIED, problem.reason, examine(run_id, plan.node, plan.controls, problem), problem)
+        return _End(Outcome.NOT_TRIED, problem.reason, examine(run_id, plan.node, plan.controls, problem))
     sent = yield from _send(run_id, plan, _FIX, script)
     if sent.report is None:
-        return _End(Outcome.FAILED if sent.ran else Outcome.NOT_TRIED, sent.reason, sent.findings, sent.seen)
+        return _End(Outcome.FAILED if sent.ran else Outcome.NOT_TRIED, sent.reason, sent.look)
     outcome = _OUTCOMES[sent.report.outcome]
     # Whoever sent it before may have had it carried out, and could not note it.
-    twice = sent.doubtful and outcome is Outcome.CHANGED_MEANWHILE and _as_planned(plan, sent.seen)
+    twice = sent.doubtful and outcome is Outcome.CHANGED_MEANWHILE and _as_planned(plan, sent.look.seen)
     if outcome is Outcome.FIXED or twice:
         return (yield from _verified(run_id, limits, plan, sent.report, sent))
-    if outcome is Outcome.CHANGED_MEANWHILE and _all_pass(sent.findings):
-        return _End(Outcome.ALREADY_RIGHT, "", sent.findings, sent.seen)
-    return _End(outcome, sent.report.reason, sent.findings, sent.seen)
+    if outcome is Outcome.CHANGED_MEANWHILE and _all_pass(sent.look):
+        return _End(Outcome.ALREADY_RIGHT, "", sent.look)
+    return _End(outcome, sent.report.reason, sent.look)
 
 
 def _left(plan: NodePlan, current: Node | None) -> tuple[Outcome, Problem] | None:
@@ -157,14 +153,14 @@ def _left(plan: NodePlan, current: Node | None) -> tuple[Outcome, Problem] | Non
 
 def _send(run_id: str, plan: NodePlan, step: str, script: str) -> Program[_Sent]:
     """Run a script that changes the node, once, and look at the node after it."""
-    answer = yield Send(step, script)
+    answer = yield Send(script)
     result = answer.result
     if isinstance(result, Problem):
         why = f"{LOOK}: what the {step} did is not known: {result.reason}" if result.may_have_run else result.reason
         # A node on which something may have been changed is not one that could be left out.
         problem = replace(result, status=Status.ERROR) if result.may_have_run else result
-        made = examine(run_id, plan.node, plan.controls, problem)
-        return _Sent(None, problem, made, why, ran=result.may_have_run)
+        look = examine(run_id, plan.node, plan.controls, problem)
+        return _Sent(None, look, why, ran=result.may_have_run)
     report, unknown = None, ""
     nonce = request_nonce(run_id, plan.node.key, step)
     try:
@@ -172,8 +168,8 @@ def _send(run_id: str, plan: NodePlan, step: str, script: str) -> Program[_Sent]
     except FrameError as error:
         unknown = f"{LOOK}: what the {step} did is not known: {error}"
     seen = _evidence(result.stdout, nonce) or (yield from collect(run_id, plan.node.key, f"{step}.look"))
-    made = examine(run_id, plan.node, plan.controls, seen)
-    return _Sent(report, seen, made, unknown, doubtful=answer.doubtful)
+    look = examine(run_id, plan.node, plan.controls, seen)
+    return _Sent(report, look, unknown, doubtful=answer.doubtful)
 
 
 def _evidence(stdout: str, nonce: str) -> Evidence | None:
@@ -191,28 +187,26 @@ def _verified(run_id: str, limits: Limits, plan: NodePlan, report: Report, sent:
     Where it is judged fail, the fix is rolled back. Where there is no verdict, one more look has to give one; else the
     node is left as it is, for every restart is a risk.
     """
-    seen, made = sent.seen, sent.findings
-    if not _all_pass(made) and not _wrong(made):
+    look = sent.look
+    if not _all_pass(look) and not _wrong(look):
         seen = yield from collect(run_id, plan.node.key, "again")
-        made = examine(run_id, plan.node, plan.controls, seen)
-    if _all_pass(made):
-        return _End(Outcome.FIXED, "", made, seen)
-    if _wrong(made):
-        return (yield from _undone(run_id, limits, plan, report, made, seen))
-    why = next(finding.reason for finding in made if finding.status is not Status.PASS)
-    return _End(Outcome.FAILED, f"{LOOK}: the fix is applied, but two looks gave no verdict: {why}", made, seen)
+        look = examine(run_id, plan.node, plan.controls, seen)
+    if _all_pass(look):
+        return _End(Outcome.FIXED, "", look)
+    if _wrong(look):
+        return (yield from _undone(run_id, limits, plan, report, look))
+    why = next(finding.reason for finding in look.findings if finding.status is not Status.PASS)
+    return _End(Outcome.FAILED, f"{LOOK}: the fix is applied, but two looks gave no verdict: {why}", look)
 
 
-def _undone(
-    run_id: str, limits: Limits, plan: NodePlan, report: Report, made: Sequence[Finding], seen: Evidence | Problem
-) -> Program[_End]:
+def _undone(run_id: str, limits: Limits, plan: NodePlan, report: Report, look: Look) -> Program[_End]:
     """Roll back a fix that is applied and did not make the node right."""
-    why = f"the kubelet is well with the fix, but the node is not right: {_wrong(made)}"
+    why = f"the kubelet is well with the fix, but the node is not right: {_wrong(look)}"
     if not plan.edits:
-        return _End(Outcome.FAILED, f"{why}; it was only restarted, there is nothing to roll back", made, seen)
+        return _End(Outcome.FAILED, f"{why}; it was only restarted, there is nothing to roll back", look)
     if not report.backup_id:
         unknown = "it is not rolled back, since the name of its backup did not arrive (/var/lib/kubelet-guard/backups)"
-        return _End(Outcome.FAILED, f"{LOOK}: {why}; {unknown}", made, seen)
+        return _End(Outcome.FAILED, f"{LOOK}: {why}; {unknown}", look)
     try:
         script = undo_script(
             report.backup_id,
@@ -222,16 +216,16 @@ def _undone(
             healthz=plan.healthz,
         )
     except CannotApply as error:
-        return _End(Outcome.FAILED, f"{LOOK}: {why}; it cannot be rolled back: {error}", made, seen)
+        return _End(Outcome.FAILED, f"{LOOK}: {why}; it cannot be rolled back: {error}", look)
     sent = yield from _send(run_id, plan, _UNDO, script)
     said = None if sent.report is None else sent.report.outcome
     # Where it was sent twice (see `run_script`), the second one finds it done.
-    twice = said is ApplyOutcome.CHANGED_MEANWHILE and _as_before(plan, sent.seen)
+    twice = said is ApplyOutcome.CHANGED_MEANWHILE and _as_before(plan, sent.look.seen)
     if said is ApplyOutcome.APPLIED or twice:
-        return _End(Outcome.ROLLED_BACK, why, sent.findings, sent.seen)
+        return _End(Outcome.ROLLED_BACK, why, sent.look)
     failure = sent.reason if sent.report is None else sent.report.reason
     reason = f"{LOOK}: {why}; rolling it back failed: {_bare(failure)}"
-    return _End(Outcome.FAILED, reason, sent.findings, sent.seen)
+    return _End(Outcome.FAILED, reason, sent.look)
 
 
 def _as_before(plan: NodePlan, seen: Evidence | Problem) -> bool:
@@ -248,13 +242,13 @@ def _as_planned(plan: NodePlan, seen: Evidence | Problem) -> bool:
     )
 
 
-def _all_pass(made: Sequence[Finding]) -> bool:
-    return all(finding.status is Status.PASS for finding in made)
+def _all_pass(look: Look) -> bool:
+    return all(finding.status is Status.PASS for finding in look.findings)
 
 
-def _wrong(made: Sequence[Finding]) -> str:
+def _wrong(look: Look) -> str:
     """The reason of the first finding that fails, '' where none does."""
-    return next((finding.reason for finding in made if finding.status is Status.FAIL), "")
+    return next((finding.reason for finding in look.findings if finding.status is Status.FAIL), "")
 
 
 def _bare(reason: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from shared.controls import Verdict, control, judge
@@ -19,20 +21,23 @@ def judged(node: Node, control_ids: tuple[str, ...], seen: Evidence, known: Past
     return verdicts
 
 
-def examine(run_id: str, node: Node, control_ids: tuple[str, ...], seen: Evidence | Problem) -> list[Finding]:
-    """The findings of what was seen of a node, without what earlier looks proved (pure but for the clock)."""
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was seen of a node, its findings, and what was proved of the process, by control."""
+
+    seen: Evidence | Problem
+    findings: Sequence[Finding]
+    proofs: Mapping[str, str]
+
+
+def examine(run_id: str, node: Node, control_ids: tuple[str, ...], seen: Evidence | Problem) -> Look:
+    """What was seen of a node, judged without what earlier looks proved (pure but for the clock)."""
     now = datetime.now(UTC)
     if isinstance(seen, Problem):
-        return findings.from_problem(run_id, now, node, control_ids, seen)
+        return Look(seen, findings.from_problem(run_id, now, node, control_ids, seen), {})
     verdicts = judged(node, control_ids, seen, {})
-    return [findings.from_verdict(run_id, now, node, name, verdict) for name, verdict in verdicts.items()]
-
-
-def proofs(node: Node, control_ids: tuple[str, ...], seen: Evidence | Problem) -> dict[str, str]:
-    """What a look proved of the process that it saw, by control (pure)."""
-    if isinstance(seen, Problem):
-        return {}
-    return {name: verdict.proof for name, verdict in judged(node, control_ids, seen, {}).items()}
+    made = [findings.from_verdict(run_id, now, node, name, verdict) for name, verdict in verdicts.items()]
+    return Look(seen, made, {name: verdict.proof for name, verdict in verdicts.items()})
 
 
 def internal(error: Exception) -> Problem:

@@ -231,7 +231,12 @@ class _Walk:
         if advanced.levels:
             self._pace = self._pace.told(advanced.levels, now)
         self._first_look = pace.next_first_look(
-            self._first_look, advanced.looked, advanced.ended, least=self._job.first_look_least, most=90.0
+            self._first_look,
+            advanced.looked,
+            advanced.ended,
+            advanced.waited,
+            least=self._job.first_look_least,
+            most=90.0,
         )
 
     def _set(self, batch: BatchNow) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from shared.runs.model import messages
 from shared.runs.services import Services
-from shared.runs.steps import batches, discovering, leaving, pools, records, scope
+from shared.runs.steps import advancing, discovering, fix_plan, fix_waves, left_undone, run_record, scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,19 +24,19 @@ class Step:
 
 
 STEPS: dict[str, Step] = {
-    "begin": Step(messages.Ref, records.begin),
+    "begin": Step(messages.Ref, run_record.begin),
     "scope": Step(messages.Ref, scope.scope),
     "open_lane": Step(messages.OpenLane, scope.open_lane),
     "find_nodes": Step(messages.FindNodes, discovering.find_nodes),
-    "advance": Step(messages.Advance, batches.advance),
-    "leave": Step(messages.Leave, leaving.leave),
-    "gather": Step(messages.Ref, pools.gather),
-    "ask_approval": Step(messages.Ask, records.ask_approval),
-    "decision": Step(messages.Ref, records.decision),
-    "open_fix": Step(messages.Ref, pools.open_fix),
-    "open_wave": Step(messages.OpenWave, pools.open_wave),
-    "leave_pool": Step(messages.LeavePool, leaving.leave_pool),
-    "listen": Step(messages.Ref, records.listen),
-    "finish": Step(messages.Finish, records.finish_step),
+    "advance": Step(messages.Advance, advancing.advance),
+    "leave": Step(messages.Leave, left_undone.leave),
+    "gather": Step(messages.Ref, fix_plan.gather),
+    "ask_approval": Step(messages.Ask, run_record.ask_approval),
+    "decision": Step(messages.Ref, run_record.decision),
+    "open_fix": Step(messages.Ref, fix_waves.open_fix),
+    "open_wave": Step(messages.OpenWave, fix_waves.open_wave),
+    "leave_pool": Step(messages.LeavePool, left_undone.leave_pool),
+    "listen": Step(messages.Ref, run_record.listen),
+    "finish": Step(messages.Finish, run_record.finish_step),
 }
 """What orchestrators may call, by name."""

@@ -16,8 +16,8 @@ from shared.runs.model import keys, pace
 from shared.runs.model.batch import BATCH, Batch, OpenNode
 from shared.runs.model.messages import BatchRef, FindNodes, Found
 from shared.runs.services import Services
-from shared.runs.steps.leaving import record_places
-from shared.runs.steps.progress import save_found
+from shared.runs.steps.left_undone import record_places
+from shared.runs.steps.progress_rows import save_found
 from shared.runs.steps.standing import stand
 
 

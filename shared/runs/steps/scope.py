@@ -14,7 +14,7 @@ from shared.runs.model import batch as batches
 from shared.runs.model import keys, names
 from shared.runs.model.messages import BatchRef, Lane, OpenBatch, OpenLane, Ref, Scope
 from shared.runs.services import Services
-from shared.runs.steps.leaving import record_places
+from shared.runs.steps.left_undone import record_places
 from shared.runs.steps.standing import Standing, stand
 
 GRAPH_FROM = 10

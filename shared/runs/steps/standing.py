@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shared.models import Run
-from shared.runs import words
+from shared.runs import orders
 from shared.runs.model.messages import Ref
 from shared.runs.model.request import FixRequest
 from shared.runs.services import Services
@@ -31,6 +31,6 @@ async def stand(services: Services, ref: Ref) -> Standing:
     if run is None:
         raise LookupError(f"the store has no run {ref.run_id}")
     root = await services.store.run(run.fix_run) if run.fix_run else run
-    cancelled = await words.cancelled(services.store, run)
+    cancelled = await orders.cancelled(services.store, run)
     over = run.state.final or run.epoch != ref.epoch or root is None or root.state.final or root.epoch != ref.epoch
     return Standing(run, over, cancelled)

@@ -59,8 +59,8 @@ def right_text() -> str:
 class Member:
     """A node. `broken` ones do not come back well from a fix, and are rolled back.
 
-    `accepted` are the times at which it took a command, `refused` those at which it was sent one while one was going;
-    `restarts` counts what changed it.
+    `accepted` are the times at which it took a command, `fixing` those of a fix, and `fixes` when such were over;
+    `refused` are those at which it was sent one while one was going. `restarts` counts those of its kubelet.
     """
 
     node: Node
@@ -69,6 +69,7 @@ class Member:
     going_until: datetime | None = None
     accepted: list[datetime] = field(default_factory=list)
     refused: list[datetime] = field(default_factory=list)
+    fixing: list[datetime] = field(default_factory=list)
     fixes: list[datetime] = field(default_factory=list)
     restarts: int = 0
 
@@ -175,6 +176,8 @@ class SmallAzure:
             member.refused.append(now())
             return Pending(now() + timedelta(seconds=5), since, tries=(before.tries if before else 0) + 1)
         member.accepted.append(now())
+        if "\nedits='" in script:
+            member.fixing.append(now())
         ends = now() + timedelta(seconds=self.seconds(self.source))
         member.going_until = ends
         url = f"https://op/{len(self.operations)}"

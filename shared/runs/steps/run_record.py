@@ -7,13 +7,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from shared.models import Approval, Problem, Run, RunKind, RunState, RunSummary, Status
-from shared.runs import documents, words
+from shared.runs import documents, orders
 from shared.runs.model import ENGINE, keys
 from shared.runs.model.messages import Ask, Asked, Begun, Decided, End, Finish, Finished, FixJob, Ref, Word
-from shared.runs.model.progress import standing as sum_of
+from shared.runs.model.progress import sum_of
 from shared.runs.services import Services
-from shared.runs.steps import pools
-from shared.runs.steps.leaving import CANCELLED, failed, leave_all
+from shared.runs.steps import fix_plan
+from shared.runs.steps.left_undone import CANCELLED, failed, leave_all
 from shared.runs.steps.standing import Standing, stand
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ async def ask_approval(services: Services, message: Ask) -> Asked:
     if known is None or known.expires is None or known.digest != message.digest:
         expires = datetime.now(UTC) + timedelta(hours=services.settings.approval_hours)
         known = Approval(manual=True, why=message.why, digest=message.digest, expires=expires)
-    said = await words.decision(services.store, run.id, message.digest)
+    said = await orders.decision(services.store, run.id, message.digest)
     if not run.state.final and said is None:
         run = replace(run, state=RunState.AWAITING_APPROVAL, approval=known)
         await services.store.save_run(run)
@@ -84,8 +84,8 @@ async def decision(services: Services, ref: Ref) -> Decided:
     if standing.over:
         return Decided(over=True)
     digest = run.approval.digest if run.approval is not None else ""
-    said = await words.decision(services.store, run.id, digest)
-    refused = {words.Decision.APPROVED: "", words.Decision.REFUSED: "the plan was refused", None: None}[said]
+    said = await orders.decision(services.store, run.id, digest)
+    refused = {orders.Decision.APPROVED: "", orders.Decision.REFUSED: "the plan was refused", None: None}[said]
     if standing.cancelled:
         refused = "the run was cancelled"
     if refused is not None and run.state is RunState.AWAITING_APPROVAL:
@@ -118,7 +118,7 @@ async def finish(services: Services, run: Run, end: End, *, resumable: bool = Fa
     if recorded is not None and recorded.state.final:
         return recorded
     run = recorded or run
-    cancelled = await words.cancelled(store, run)
+    cancelled = await orders.cancelled(store, run)
     if run.kind is RunKind.FIX:
         await _finish_plan(services, run, end)
     if not (resumable and run.kind is RunKind.FIX) and (end.error or end.ended or cancelled):
@@ -135,7 +135,7 @@ async def finish(services: Services, run: Run, end: End, *, resumable: bool = Fa
     elif end.ended or cancelled:
         state = RunState.CANCELLED
     if run.kind is RunKind.PLAN and state is RunState.COMPLETED:
-        await pools.index(services, run.id)
+        await fix_plan.index(services, run.id)
     summary = RunSummary(counts.statuses, counts.outcomes, found, so_far.azure_calls, so_far.throttled_seconds)
     run = replace(run, state=state, finished=datetime.now(UTC), summary=summary, error=error or end.ended)
     await store.save_run(run)

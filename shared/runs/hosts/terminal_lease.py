@@ -18,7 +18,7 @@ from shared.models import Run, Starter
 from shared.runs.hosts import leases, starting
 from shared.runs.model.messages import End
 from shared.runs.services import Services
-from shared.runs.steps.records import finish
+from shared.runs.steps.run_record import finish
 from shared.store import Store
 
 _RENEWALS = 6

@@ -10,8 +10,9 @@ from enum import StrEnum
 from shared.models import Run
 from shared.store import Store
 
-# Claims end some day; these are to outlast every run.
-_FOR_GOOD = 10 * 365 * 86_400.0
+FOR_GOOD = 10 * 365 * 86_400.0
+"""Seconds: claims end some day; these are to outlast every run."""
+
 _STOP = "cancelled"
 
 
@@ -29,7 +30,7 @@ def root(run: Run) -> str:
 
 async def cancel(store: Store, run: Run) -> None:
     """Ask a run to stop: nodes in hand are finished, no other is begun."""
-    await store.claim(_stop(run), _STOP, _FOR_GOOD)
+    await store.claim(_stop(run), _STOP, FOR_GOOD)
 
 
 async def cancelled(store: Store, run: Run) -> bool:
@@ -48,7 +49,7 @@ def _stop(run: Run) -> str:
 
 async def decide(store: Store, run_id: str, digest: str, decision: Decision) -> bool:
     """Record what was said to a plan of a run. False where the opposite was said before."""
-    return await store.claim(_plan(run_id, digest), decision.value, _FOR_GOOD)
+    return await store.claim(_plan(run_id, digest), decision.value, FOR_GOOD)
 
 
 async def decision(store: Store, run_id: str, digest: str) -> Decision | None:

@@ -15,7 +15,7 @@ from shared.controls import control, judge
 from shared.kubelet import config_paths, resolve
 from shared.kubelet.edit import EditError, add_setting, replace_value
 from shared.models import Condition, Evidence, Status
-from shared.node.planning import CannotPlan, Method, Plan, plan
+from shared.node.edits import CannotPlan, Method, Plan, plan
 from shared.runs.model.plans import plan_node
 from shared.systemd import start_command
 from tests.support.evidence import (

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 from shared.azure import MOST_WAIT, CommandResult, Pending, precheck
 from shared.models import Evidence, Node, Problem, RunKind, Status
-from shared.node.planning import Method
+from shared.node.edits import Method
 from shared.runs import documents
 from shared.runs.model import batch as batches
 from shared.runs.model import findings, keys
@@ -27,9 +27,9 @@ from shared.runs.nodes.program import Done, Send, resume
 from shared.runs.nodes.repairing import Limits, lost, repair
 from shared.runs.nodes.verdicts import internal, judged
 from shared.runs.services import Services
-from shared.runs.steps import leaving, pages
-from shared.runs.steps.progress import save_progress
-from shared.runs.steps.recording import Judged, as_internal, from_problem, newly_failing, past, record
+from shared.runs.steps import left_undone, plan_pages
+from shared.runs.steps.node_record import Judged, as_internal, from_problem, newly_failing, past, record
+from shared.runs.steps.progress_rows import save_progress
 from shared.runs.steps.standing import Standing, stand
 
 log = logging.getLogger(__name__)
@@ -54,12 +54,14 @@ async def advance(services: Services, message: Advance) -> Advanced:
         if isinstance(error, BaseException):
             raise error  # now that the others are written down
     started = sum(turn.started for turn in turns)
+    looked = sum(turn.looked for turn in turns)
     subscription = next((node.node.subscription for turn in turns for node in turn.batch.nodes), "")
     return Advanced(
         cancelled=standing.cancelled,
         batches=tuple(result for result in ended if isinstance(result, BatchNow)),
-        looked=sum(turn.looked for turn in turns),
+        looked=looked,
         ended=sum(turn.ended for turn in turns),
+        waited=round(sum(turn.waited for turn in turns) / looked, 3) if looked else 0.0,
         started=started,
         levels=services.azure.levels(subscription) if started and subscription else {},
     )
@@ -85,6 +87,7 @@ class _Turn:
     started: int = 0
     looked: int = 0
     ended: int = 0
+    waited: float = 0.0
     etag: str = ""
     written: Batch | None = None
     tried: set[str] = field(default_factory=set)
@@ -134,17 +137,21 @@ class _Turn:
         self._set(await asyncio.gather(*(self._look_at(node) for node in due)))
 
     async def _look_at(self, node: OpenNode) -> OpenNode:
-        assert node.command is not None  # the caller chose it
-        first = node.command.looks == 0
+        command = node.command
+        assert command is not None  # the caller chose it
         try:
-            result = await self.services.azure.look(node.node, node.command)
+            result = await self.services.azure.look(node.node, command)
         except Exception as error:
             log.exception("looking at %s failed", node.node.id)
             result = replace(internal(error), may_have_run=True)
-        self.looked += first
+        # One that Azure has not answered is made again, and tells nothing.
+        answered = not isinstance(result, Pending) or result.looks > 0
+        if command.looks == 0 and command.started is not None and answered:
+            self.looked += 1
+            self.waited += (command.due - command.started).total_seconds()
+            self.ended += not isinstance(result, Pending)
         if isinstance(result, Pending):
             return replace(node, command=result)
-        self.ended += first
         # It was started: what failed since does not undo it.
         return _answered(node, replace(result, may_have_run=True) if isinstance(result, Problem) else result)
 
@@ -185,20 +192,20 @@ class _Turn:
         if not wanted:
             return {}
         pool = keys.pool_of(self.name)
-        return await pages.load(self.services.store, self.standing.run.id, pool, wanted)
+        return await plan_pages.load(self.services.store, self.standing.run.id, pool, wanted)
 
     def _resumed(self, node: OpenNode, plan: NodePlan | None) -> Send | Done[Evidence | Problem | Judged]:
         run_id = self.standing.run.id
         if plan is not None:
             if self.standing.cancelled and not node.begun:
-                return Done(leaving.left_alone(run_id, plan, "left", leaving.CANCELLED_REASON))
+                return Done(left_undone.left_alone(run_id, plan, "left", left_undone.CANCELLED_REASON))
             settings = self.services.settings
             step = resume(repair(run_id, plan, Limits(settings.restart_seconds, settings.settle_seconds)), node.answers)
             if isinstance(step, Done):
                 return Done(Judged(plan.node, step.value.findings, step.value.proofs))
             return step
         if not node.begun:
-            problem = precheck(node.node) or (leaving.CANCELLED if self.standing.cancelled else None)
+            problem = precheck(node.node) or (left_undone.CANCELLED if self.standing.cancelled else None)
             if problem is not None:
                 return Done(problem)
         return resume(collect(run_id, node.node.key), node.answers)
@@ -224,7 +231,9 @@ class _Turn:
 
     async def _send(self, node: OpenNode, step: Send) -> OpenNode:
         try:
-            result = await self.services.azure.start(node.node, step.script, node.command, self.first_look)
+            result = await self.services.azure.start(
+                node.node, step.script, node.command, self.first_look, harmless=step.harmless
+            )
         except Exception as error:
             log.exception("starting a command on %s failed", node.node.id)
             result = replace(internal(error), may_have_run=True)
@@ -245,7 +254,7 @@ class _Turn:
             done, plan = self._judged(one, request.control_ids, request.method, known, request.retry_rolled_back)
             made.append(done)
             plans += [plan] if plan is not None else []
-        mend = as_internal(run.id) if run.kind is not RunKind.FIX else leaving.unrecorded(run.id)
+        mend = as_internal(run.id) if run.kind is not RunKind.FIX else left_undone.unrecorded(run.id)
         made = await record(self.services, made, known, mend)
         if plans:
             place = keys.plans(self.name, len(self.batch.plans))

@@ -20,9 +20,9 @@ from shared.runs.model.plans import NodePlan
 from shared.runs.model.progress import Progress
 from shared.runs.nodes.repairing import LOOK, lost
 from shared.runs.services import Services
-from shared.runs.steps import pages
-from shared.runs.steps.progress import save_counts, save_progress
-from shared.runs.steps.recording import Judged, as_internal, from_problem, past, record
+from shared.runs.steps import plan_pages
+from shared.runs.steps.node_record import Judged, as_internal, from_problem, past, record
+from shared.runs.steps.progress_rows import save_counts, save_progress
 from shared.runs.steps.standing import Standing, stand
 
 CANCELLED_REASON = "the run was cancelled"
@@ -131,7 +131,7 @@ async def leave_pool(services: Services, message: LeavePool) -> Left:
     rest = [number for number in numbers if number not in inside]
     for at in range(0, len(rest), BATCH):
         group = rest[at : at + BATCH]
-        plans = await pages.load(services.store, standing.run.id, message.pool, group)
+        plans = await plan_pages.load(services.store, standing.run.id, message.pool, group)
         left = [left_alone(standing.run.id, plan, "left", message.reason) for plan in plans.values()]
         name = keys.fix_batch(message.pool, group[0])
         empty = Batch(region="", found=len(group), nodes=())
@@ -156,7 +156,7 @@ async def _leave_row(services: Services, standing: Standing, message: LeavePool,
     if not row.batch.nodes:
         return Tally()
     run_id = standing.run.id
-    plans = await pages.load(services.store, run_id, message.pool, [node.plan for node in row.batch.nodes])
+    plans = await plan_pages.load(services.store, run_id, message.pool, [node.plan for node in row.batch.nodes])
     left = [
         _sent_and_lost(run_id, plans[node.plan], message.reason)
         if message.lost and node.begun

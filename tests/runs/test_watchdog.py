@@ -1,0 +1,152 @@
+"""The watchdog's schedule: what is due, what is tried again, and what is overdue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.models import Run, RunKind, RunState, RunSummary, Starter
+from shared.runs.hosts import watchdog
+from shared.runs.hosts.watchdog import Seen, last_due
+from shared.runs.model.messages import Ref
+from shared.schedule import next_after
+from tests.runs.simulated.rig import Rig, rig
+
+NIGHTLY = "0 0 2 * * *"
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(f"2026-07-{text}+00:00")
+
+
+@dataclass
+class Orchestrations:
+    """Of nobody: what was started is kept."""
+
+    started: list[str] = field(default_factory=list)
+
+    async def start(self, run_id: str, ref: Ref) -> None:
+        self.started.append(run_id)
+
+    async def wake(self, run_id: str) -> None:
+        raise AssertionError(run_id)
+
+    async def going(self, run_id: str) -> bool:
+        return run_id in self.started
+
+    async def end(self, run_id: str, why: str) -> None:
+        raise AssertionError((run_id, why))
+
+    async def forget(self, before: datetime) -> int:
+        return 0
+
+
+async def looks(world: Rig, *times: str) -> list[Seen]:
+    """The watchdog's looks at these times, each as if nothing had come of the one before."""
+    seen = []
+    for time in times:
+        seen.append(await watchdog.watch(world.services, Orchestrations(), at(time)))
+    return seen
+
+
+async def tried(world: Rig, started: datetime, state: RunState, nodes: int = 0) -> None:
+    """A scheduled run that ended."""
+    run_id = f"{started:%Y%m%dT%H%M%SZ}-abcdef"
+    summary = RunSummary({}, {}, nodes, 0, 0.0)
+    run = Run(run_id, RunKind.AUDIT, state, started, by=Starter.TIMER, finished=started, summary=summary)
+    await world.store.save_run(run)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "now", "due"),
+    [
+        (NIGHTLY, "01T02:00:00", "01T02:00:00"),
+        (NIGHTLY, "01T07:59:59", "01T02:00:00"),
+        (NIGHTLY, "01T08:00:00", None),
+        (NIGHTLY, "01T01:59:59", None),
+        ("0 */15 * * * *", "01T09:44:59", "01T09:30:00"),
+        ("* * * * * *", "01T09:44:59", "01T09:44:59"),
+        ("0 30 2 * * MON", "06T03:00:00", "06T02:30:00"),
+    ],
+)
+def test_when_it_was_due_last(schedule: str, now: str, due: str | None) -> None:
+    assert last_due(schedule, at(now)) == (at(due) if due else None)
+
+
+@given(st.integers(0, 7 * 86_400), st.sampled_from([NIGHTLY, "0 */7 * * * *", "30 0 */3 * * *", "0 0 0 * * SUN"]))
+def test_nothing_lies_between_the_last_due_and_now(seconds: int, schedule: str) -> None:
+    now = at("01T00:00:00") + timedelta(seconds=seconds)
+    due = last_due(schedule, now)
+    if due is None:
+        assert next_after(schedule, now - timedelta(hours=6)) > now
+    else:
+        assert due <= now < next_after(schedule, due)
+
+
+async def test_a_first_deployment_some_hours_after_the_schedules_time_has_missed_nothing() -> None:
+    world = rig(1, schedule=NIGHTLY)
+    assert await looks(world, "01T05:00:00", "01T05:15:00", "01T07:45:00") == [Seen()] * 3
+
+
+async def test_the_next_night_counts() -> None:
+    world = rig(1, schedule=NIGHTLY)
+    first, early, late = await looks(world, "01T05:00:00", "02T02:04:00", "02T02:06:00")
+    assert (first, early) == (Seen(), Seen()), "it may be about to start"
+    assert late.started
+    assert not late.overdue
+    run = await world.store.run(late.started)
+    assert run is not None
+    assert (run.by, run.state) == (Starter.TIMER, RunState.RUNNING)
+
+
+async def test_another_schedule_has_missed_nothing_either() -> None:
+    world = rig(1, schedule=NIGHTLY)
+    await looks(world, "01T05:00:00")
+    settings = world.services.settings.model_copy(update={"schedule": "0 0 4 * * *"})
+    world.services = replace(world.services, settings=settings)
+    assert await looks(world, "02T06:00:00") == [Seen()]
+    (seen,) = await looks(world, "03T04:10:00")
+    assert seen.started
+
+
+@pytest.mark.parametrize(
+    ("state", "nodes", "again"),
+    [
+        (RunState.FAILED, 0, True),
+        (RunState.FAILED, 3, False),
+        (RunState.COMPLETED, 0, False),
+        (RunState.CANCELLED, 0, False),
+    ],
+)
+async def test_only_one_that_failed_with_nothing_found_is_tried_again(state: RunState, nodes: int, again: bool) -> None:
+    world = rig(1, schedule=NIGHTLY)
+    await looks(world, "01T05:00:00")
+    await tried(world, at("02T02:00:01"), state, nodes)
+    (seen,) = await looks(world, "02T02:30:00")
+    assert bool(seen.started) is again
+    assert seen.overdue is again
+
+
+async def test_it_is_given_up_after_some_tries() -> None:
+    world = rig(1, schedule=NIGHTLY)
+    await looks(world, "01T05:00:00")
+    for number in range(6):
+        await tried(world, at(f"02T02:0{number}:01"), RunState.FAILED)
+    (seen,) = await looks(world, "02T03:00:00")
+    assert (seen.started, seen.overdue) == ("", True)
+
+
+async def test_what_is_old_goes_at_once_however_much_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.store.retention.PURGE_ROWS", 10)
+    world = rig(1, schedule=NIGHTLY)
+    await tried(world, at("01T02:00:00") - timedelta(days=500), RunState.COMPLETED)
+    (old,) = (await world.store.runs()).runs
+    for number in range(35):
+        await world.store.save_progress(old.id, f"part/{number}", {})
+    await looks(world, "01T05:00:00")
+    assert await world.store.progress(old.id) == {}
+    assert (await world.store.runs()).runs == ()
