@@ -179,7 +179,7 @@ FLEETS: dict[See, tuple[str, dict[str, str]]] = {
 @pytest.mark.parametrize("kill", [worker, whole_host])
 @pytest.mark.parametrize("see", [audited, fixed])
 async def test_killed_somewhere(see: See, kill: Kill, cloud: CloudFactory) -> None:
-    await sweep(cloud, see, kill, 0, 120 if see is audited else 400)
+    await sweep(cloud, see, kill, 0, 200 if see is audited else 800)
 
 
 PARTS = 16
