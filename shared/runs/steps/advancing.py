@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 # A command may end at once, and the next one too; whatever still has something to do after this comes again.
 _ROUNDS = 8
 # A fix that is sent again may restart the kubelet again: after its sender died this often, a person has to look.
-_MOST_DOUBTS = 1
+_MOST_DOUBTS = 3
 _SOON = timedelta(seconds=MOST_WAIT)
 
 
