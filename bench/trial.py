@@ -117,25 +117,24 @@ def _on_time(clock: Clock) -> None:
     def sleep(seconds: float) -> None:
         time.sleep(seconds * clock.scale)
 
-    sandbox.node.time = SimpleNamespace(  # type: ignore[assignment]
-        time=lambda: time.clock_gettime(time.CLOCK_REALTIME), sleep=sleep
-    )
+    world = SimpleNamespace(time=lambda: time.clock_gettime(time.CLOCK_REALTIME), sleep=sleep)
+    vars(sandbox.node)["time"] = world
     make_context = sandbox.server._tls
 
     def context(box: sandbox.Sandbox) -> ssl.SSLContext:
         # The cryptography library looks at what it is given more closely than `isinstance`.
         fast = datetime.datetime
-        datetime.datetime = fast.__mro__[1] if clock.scale != 1 else fast  # type: ignore[misc]
+        vars(datetime)["datetime"] = fast.__mro__[1] if clock.scale != 1 else fast
         try:
             return make_context(box)
         finally:
-            datetime.datetime = fast  # type: ignore[misc]
+            vars(datetime)["datetime"] = fast
 
     sandbox.server._tls = context
     azurite.START_SECONDS *= clock.scale  # type: ignore[assignment]
     # Nothing hangs here; on a busy machine all that is not to last longer would.
     shared.azure.pipeline._CONNECT_SECONDS = shared.azure.pipeline._READ_SECONDS = 3600
-    shared.azure.pipeline._WHOLE_SECONDS = 3600.0
+    shared.azure.pipeline.WHOLE_SECONDS = 3600.0
     shared.store.tables._TIMEOUTS = {"connection_timeout": 3600, "read_timeout": 3600}
 
 
