@@ -148,7 +148,7 @@ async def _trial(seed: int, clock: Clock) -> Trial:
     result.nodes = len(members)
     with tempfile.TemporaryDirectory(prefix="kubelet-guard-soak-") as directory:
         async with sandbox.serve(fleet) as box:
-            excuses = Excuses(lambda kind, path: _node_of(box, kind, path), fixing)
+            excuses = Excuses(lambda kind, path: _node_of(box, kind, path))
             world = _World(box, members, str(Path(directory) / "runs.db"), result, clock, excuses)
             _watch(world)
             before = {member.name: _digest(world, member) for member in members}
@@ -466,6 +466,9 @@ def _check_complete(world: _World, run: Run, findings: Sequence[Finding]) -> Non
         world.trial.broken.append(f"the {run.kind} ended {run.state}: {run.error}")
         return
     nodes = Counter(item.node for item in findings if item.node)
+    told = run.summary
+    if told is None or told.nodes != len(nodes) or sum(told.statuses.values()) != len(findings):
+        world.trial.broken.append(f"the summary says {told}, and there are {len(findings)} findings")
     scopes = {(item.subscription, item.cluster, item.node_pool) for item in findings if not item.node}
     if scopes and not world.excuses.elsewhere:
         world.trial.broken.append(f"could not be listed, and nothing struck a list: {sorted(scopes)}")
