@@ -20,7 +20,6 @@ class Excuses:
     """`node_of` gives the name of the node that a call is about, by the call's kind and path ('' for none)."""
 
     node_of: Callable[[str, str], str]
-    fixing: bool
     struck: Counter[tuple[str, str]] = field(default_factory=Counter)
     calls: Counter[tuple[str, str]] = field(default_factory=Counter)
     elsewhere: int = 0

@@ -89,7 +89,7 @@ def _side_by_side(seeds: Iterable[int], jobs: int, clock: Clock) -> Iterator[Tri
     while going or seed is not None:
         while seed is not None and len(going) < jobs:
             ours, theirs = fork.Pipe(duplex=False)
-            process = fork.Process(target=_child, args=(seed, clock, theirs))
+            process: BaseProcess = fork.Process(target=_child, args=(seed, clock, theirs))
             process.start()
             theirs.close()
             going[ours] = seed, process, time.monotonic() + _PATIENCE * clock.scale

@@ -117,25 +117,24 @@ def _on_time(clock: Clock) -> None:
     def sleep(seconds: float) -> None:
         time.sleep(seconds * clock.scale)
 
-    sandbox.node.time = SimpleNamespace(  # type: ignore[assignment]
-        time=lambda: time.clock_gettime(time.CLOCK_REALTIME), sleep=sleep
-    )
+    world = SimpleNamespace(time=lambda: time.clock_gettime(time.CLOCK_REALTIME), sleep=sleep)
+    vars(sandbox.node)["time"] = world
     make_context = sandbox.server._tls
 
     def context(box: sandbox.Sandbox) -> ssl.SSLContext:
         # The cryptography library looks at what it is given more closely than `isinstance`.
         fast = datetime.datetime
-        datetime.datetime = fast.__mro__[1] if clock.scale != 1 else fast  # type: ignore[misc]
+        vars(datetime)["datetime"] = fast.__mro__[1] if clock.scale != 1 else fast
         try:
             return make_context(box)
         finally:
-            datetime.datetime = fast  # type: ignore[misc]
+            vars(datetime)["datetime"] = fast
 
     sandbox.server._tls = context
     azurite.START_SECONDS *= clock.scale  # type: ignore[assignment]
     # Nothing hangs here; on a busy machine all that is not to last longer would.
     shared.azure.pipeline._CONNECT_SECONDS = shared.azure.pipeline._READ_SECONDS = 3600
-    shared.azure.pipeline._WHOLE_SECONDS = 3600.0
+    shared.azure.pipeline.WHOLE_SECONDS = 3600.0
     shared.store.tables._TIMEOUTS = {"connection_timeout": 3600, "read_timeout": 3600}
 
 
@@ -149,7 +148,7 @@ async def _trial(seed: int, clock: Clock) -> Trial:
     result.nodes = len(members)
     with tempfile.TemporaryDirectory(prefix="kubelet-guard-soak-") as directory:
         async with sandbox.serve(fleet) as box:
-            excuses = Excuses(lambda kind, path: _node_of(box, kind, path), fixing)
+            excuses = Excuses(lambda kind, path: _node_of(box, kind, path))
             world = _World(box, members, str(Path(directory) / "runs.db"), result, clock, excuses)
             _watch(world)
             before = {member.name: _digest(world, member) for member in members}
@@ -467,6 +466,9 @@ def _check_complete(world: _World, run: Run, findings: Sequence[Finding]) -> Non
         world.trial.broken.append(f"the {run.kind} ended {run.state}: {run.error}")
         return
     nodes = Counter(item.node for item in findings if item.node)
+    told = run.summary
+    if told is None or told.nodes != len(nodes) or sum(told.statuses.values()) != len(findings):
+        world.trial.broken.append(f"the summary says {told}, and there are {len(findings)} findings")
     scopes = {(item.subscription, item.cluster, item.node_pool) for item in findings if not item.node}
     if scopes and not world.excuses.elsewhere:
         world.trial.broken.append(f"could not be listed, and nothing struck a list: {sorted(scopes)}")

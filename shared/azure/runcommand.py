@@ -41,6 +41,8 @@ MOST_WAIT = 5.0
 # How long Azure may be away (no connection, no token, 5xx, 429) before a start, or a look past the deadline, is given
 # up.
 AWAY_SECONDS = 900.0
+# Whoever comes later than this was kept from asking.
+_ABSENT = timedelta(seconds=60)
 
 # Looks after the first: never further apart than this, for a command younger than two minutes and for an older one.
 _STEP_YOUNG = 12.0
@@ -133,12 +135,21 @@ def _untaken(
     # A 5xx whose code is none of Azure's own troubles is an answer about the node.
     unknown = met == "malformed" or passing(refused.fault)
     if met in {"throttled", "unreachable", "credential"} or (harmless and unknown):
-        away = before.away_since if before is not None and before.away_since is not None else now
+        away = _away_since(before, now)
         if (now - away).total_seconds() >= AWAY_SECONDS:
             return None
         step = refused.asked if met == "throttled" else max(refused.asked, _pause(now - away) * jitter)
         return Pending(now + timedelta(seconds=step), now, tries=tries, away_since=away)
     return None
+
+
+def _away_since(before: Pending | None, now: datetime) -> datetime:
+    """Since when Azure has not answered, as far as it was asked: a time in which nobody came (the store was away, the
+    process had died) says nothing of it."""
+    if before is None or before.away_since is None:
+        return now
+    absent = now - before.due
+    return before.away_since + absent if absent > _ABSENT else before.away_since
 
 
 def _pause(away: timedelta) -> float:
@@ -243,7 +254,7 @@ async def look(arm: Arm, node: Node, pending: Pending) -> Pending | Ended:
         refusals = pending.refusals + 1
         return replace(looked, refusals=refusals) if refusals < _PATIENCE else _look_problem(answer, target)
     if passing(answer):
-        away = pending.away_since or now
+        away = _away_since(pending, now)
         if now < max(end, away) + timedelta(seconds=AWAY_SECONDS):
             return replace(pending, due=due, away_since=away)
         last = f", and the last look at it failed ({answer.code}: {answer.message})."

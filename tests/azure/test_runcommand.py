@@ -338,6 +338,19 @@ async def test_a_harmless_start_is_given_up_too(arm: Arm, azure: Azure, node: No
     assert (outcome.status, outcome.may_have_run) == (Status.ERROR, True)
 
 
+@pytest.mark.parametrize("reply", UNKNOWN)
+async def test_azure_is_not_away_while_nobody_asks(arm: Arm, azure: Azure, node: Node, reply: Answer) -> None:
+    """The store was away for longer than Azure may be, between two tries."""
+    arm.on("POST", POST, reply)
+    now = datetime.now(UTC)
+    away = timedelta(seconds=AWAY_SECONDS)
+    first = Pending(now - away, now - away, tries=1, away_since=now - away - timedelta(seconds=1))
+    outcome = await azure.start(node, "true", first, 1, harmless=True)
+    assert isinstance(outcome, Pending)
+    assert outcome.away_since is not None
+    assert outcome.due - outcome.away_since < timedelta(seconds=60)
+
+
 async def test_a_harmless_start_whose_answer_was_lost_finds_the_node_busy(arm: Arm, azure: Azure, node: Node) -> None:
     arm.on("POST", POST, Answer(drop=True), Answer(409, BUSY), Answer(409, BUSY), accepted())
     polls(arm, Answer(200, result(message(FRAME))))

@@ -11,10 +11,12 @@ import pytest
 
 from bench.clock import Clock
 from bench.evidence import Template, collected, frame
+from bench.excuses import Excuses
 from bench.fleets import bound, fleet
 from bench.latency import Latency
 from bench.plot import chart
 from bench.storms import outages, storm
+from sandbox import Fault
 from sandbox.fleet import members
 from shared.models import Evidence
 from shared.node import evidence, frames
@@ -129,3 +131,43 @@ def test_chart_is_an_image() -> None:
 def test_a_seed_is_a_storm() -> None:
     assert storm(5, 6, ["/a"]) == storm(5, 6, ["/a"]) != storm(6, 6, ["/a"])
     assert outages(5) == outages(5)
+
+
+def test_what_only_delays_excuses_nothing() -> None:
+    excuses = Excuses(lambda kind, path: path)
+    for strike in storm(5, 120, ["/a"]):
+        if strike.fault.kind != "*" and strike.name in ("429 storm", "5xx", "cut before", "cut after", "slow answer"):
+            excuses.heed(strike.fault.kind, "a", strike.fault, old=False)
+    assert excuses.calls["a", "operations.get"]
+    assert not excuses.verdict("a")
+
+
+@pytest.mark.parametrize(
+    ("fault", "times", "excused"),
+    [
+        (Fault(kind="operations.get", status=200, body={}), 1, True),
+        (Fault(kind="operations.get", status=200, body={"status": "InProgress"}), 9, False),
+        (Fault(kind="operations.get", status=404), 1, False),
+        (Fault(kind="operations.get", status=404), 2, True),
+        (Fault(kind="operations.get", fields={"message": "half"}), 1, False),
+        (Fault(kind="operations.get", fields={"message": "half"}), 2, True),
+        (Fault(kind="operations.get", status=401), 2, False),
+        (Fault(kind="runCommand", status=404), 1, True),
+        (Fault(kind="runCommand", status=500), 9, False),
+        (Fault(kind="runCommand", drop="after"), 9, False),
+    ],
+)
+def test_what_may_cost_a_verdict(fault: Fault, times: int, excused: bool) -> None:
+    excuses = Excuses(lambda kind, path: path)
+    for _ in range(times):
+        excuses.heed(fault.kind, "a", fault, old=False)
+    assert excuses.verdict("a") is excused
+    assert not excuses.verdict("b")
+
+
+def test_a_node_is_not_struck_for_ever() -> None:
+    excuses = Excuses(lambda kind, path: path)
+    while excuses.room("runCommand", "a"):
+        excuses.heed("runCommand", "a", Fault(kind="runCommand", status=429), old=False)
+    assert sum(excuses.calls.values()) == 12
+    assert excuses.room("runCommand", "b")
