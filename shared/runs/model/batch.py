@@ -63,7 +63,7 @@ class OpenNode:
         return None if self.sending is None else self.sending + SENDING
 
 
-SENDING = timedelta(seconds=60)
+SENDING = timedelta(seconds=90)
 """Sending takes a second or two; one that is not over after this long died with its process."""
 
 
