@@ -64,7 +64,7 @@ class OpenNode:
 
 
 SENDING = timedelta(seconds=90)
-"""Sending takes a second or two; one that is not over after this long died with its process."""
+"""Sending takes a second or two, and where the connection hangs a minute; what takes longer died with its process."""
 
 
 @dataclass(frozen=True, slots=True)
