@@ -63,7 +63,10 @@ class Rig:
             if self.hub.fault is not None:
                 raise self.hub.fault
             await watchdog.watch(self.services, App(self.hub), now())
-        raise AssertionError(f"the run {run_id} did not end: {await self.run(run_id)}")
+        left = [
+            f"{i.id}: {i.asked[-3:]}, {i.history[-3:]}, {i.inbox}" for i in self.hub.instances.values() if not i.over
+        ]
+        raise AssertionError(f"the run {run_id} did not end: {await self.run(run_id)}; open: {left}")
 
     async def run(self, run_id: str) -> Run:
         """The run's record."""
