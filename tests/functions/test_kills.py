@@ -179,7 +179,7 @@ FLEETS: dict[See, tuple[str, dict[str, str]]] = {
 @pytest.mark.parametrize("kill", [worker, whole_host])
 @pytest.mark.parametrize("see", [audited, fixed])
 async def test_killed_somewhere(see: See, kill: Kill, cloud: CloudFactory) -> None:
-    await sweep(cloud, see, kill, 0, 120 if see is audited else 400)
+    await sweep(cloud, see, kill, 0, 200 if see is audited else 800)
 
 
 PARTS = 16
@@ -232,10 +232,11 @@ async def test_two_hosts_one_of_which_dies(cloud: CloudFactory, monkeypatch: pyt
     """What the dead one had in hand is delivered to the other, after what the dead one may have done with it."""
     monkeypatch.setattr(discovering, "BATCH", 1)
     fleet, _ = FLEETS[audited]
-    for number in range(1, 4):
-        async with cloud(fleet) as c, c.host() as other:
-            await audited(c, once(whole_host, in_activity(number=number, at=9)), visibility=0.3)
+    for at in (0, 9, END):
+        async with cloud(fleet) as c, c.host(slots=1) as other:
+            await audited(c, once(whole_host, in_activity(at=at)), visibility=0.3)
             assert not other.dead.is_set()
+    assert TALLY.kills == 3
 
 
 # A run in one hand, and many deaths

@@ -175,9 +175,9 @@ async def test_a_fix_without_a_verdict_is_looked_at_again_and_left(bench: BenchF
         sent: list[str] = []
         start = b.services.azure.start
 
-        async def noted(node: Node, script: str, *more: Any) -> Any:
+        async def noted(node: Node, script: str, *more: Any, **options: Any) -> Any:
             sent.append("undo" if "\nundo='2" in script else "fix" if "\nundo=''" in script else "look")
-            return await start(node, script, *more)
+            return await start(node, script, *more, **options)
 
         with patch.object(b.services.azure, "start", noted):
             _, (finding,) = await fix(b, [plan])
@@ -197,11 +197,11 @@ async def test_a_roll_back_of_what_somebody_changed_since_says_so(bench: BenchFa
         path = node / plan.edits[0].path[1:]
         start = b.services.azure.start
 
-        async def meddling(node: Node, script: str, *more: Any) -> Any:
+        async def meddling(node: Node, script: str, *more: Any, **options: Any) -> Any:
             """Somebody edits the file between the fix and its undoing."""
             if "\nundo='2" in script:
                 path.write_text(path.read_text() + "# mine\n")
-            return await start(node, script, *more)
+            return await start(node, script, *more, **options)
 
         with patch.object(b.services.azure, "start", meddling):
             _, (finding,) = await fix(b, [plan])

@@ -249,6 +249,7 @@ def test_a_fix_survives_its_workers(seed: int, broken: bool) -> None:
                 outcome = found[member.node.name].outcome if member.node.name in found else None
                 if member.broken:  # sent again where its sender died, and rolled back again
                     assert member.restarts == 2 * len(member.fixing)
+                    assert len(member.fixing) <= 4, "then a person has to look at it"
                 else:
                     assert member.restarts in ((1,) if outcome is Outcome.FIXED else (0, 1))
                 if outcome in (Outcome.FIXED, Outcome.ALREADY_RIGHT):
@@ -261,7 +262,7 @@ def test_a_fix_survives_its_workers(seed: int, broken: bool) -> None:
                     assert all(at >= canary.fixes[0] for at in member.fixing), "the canary goes first, alone"
         outcomes = Counter(finding.outcome for finding in found.values())
         if run.state is RunState.COMPLETED:
-            assert outcomes[Outcome.FAILED] == 0
+            assert all("dies again" in f.reason for f in found.values() if f.outcome is Outcome.FAILED)
             assert outcomes[Outcome.ROLLED_BACK] <= broken
             if not broken:
                 assert outcomes == {Outcome.FIXED: 12}

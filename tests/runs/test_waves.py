@@ -104,3 +104,10 @@ def test_why_a_pool_is_left() -> None:
     assert leaving.reason == "2 fixes of this pool failed or were rolled back, more than the 1 allowed"
     assert decide([Pool(9, done=3, failures=1)], limits, NOW).leave == ()
     assert decide([Pool(9, done=9, stop="told to")], limits, NOW) == waves.Decision()
+
+
+def test_the_waves_that_are_left() -> None:
+    tenth = Limits("10%", 0, canary=True)
+    assert [waves.waves_left(100, done, tenth) for done in (0, 1, 11, 100)] == [11, 10, 9, 0]
+    assert waves.waves_left(3, 0, Limits("1", 0, canary=False)) == 3
+    assert waves.waves_left(0, 0, tenth) == 0

@@ -37,7 +37,8 @@ class OpenNode:
     """A node that is not done: the answers that it gave so far, and the command that is under way.
 
     `command` is None where the next one is yet to be sent. `sending` is set while it is being sent: whoever finds it
-    set long ago knows that the sender died, and not whether Azure took the command; the next answer is `doubtful`.
+    set long ago knows that the sender died, and not whether Azure took the command; `doubts` counts how often, and the
+    next answer is `doubtful`.
     `plan` is the number of the node in its pool, in a fix.
     """
 
@@ -45,14 +46,14 @@ class OpenNode:
     answers: tuple[Answer, ...] = ()
     command: Pending | None = None
     sending: datetime | None = None
-    doubtful: bool = False
+    doubts: int = 0
     plan: int = -1
 
     @property
     def begun(self) -> bool:
         """Whether anything was sent to the node, or may have been."""
         sent = self.command is not None and bool(self.command.url)
-        return bool(self.answers) or sent or self.sending is not None or self.doubtful
+        return bool(self.answers) or sent or self.sending is not None or self.doubts > 0
 
     @property
     def due(self) -> datetime | None:

@@ -92,3 +92,10 @@ def at_once(nodes: int, max_unavailable: str) -> int:
     """How many of a pool's nodes may be in hand; of a share the whole part counts, at least one."""
     text = max_unavailable.removesuffix("%")
     return int(text) if text == max_unavailable else max(1, nodes * int(text) // 100)
+
+
+def waves_left(nodes: int, done: int, limits: Limits) -> int:
+    """How many waves a pool takes from here on, if nothing fails."""
+    left = nodes - done
+    canary = 1 if limits.canary and done == 0 and left > 0 else 0
+    return canary + -(-max(0, left - canary) // at_once(nodes, limits.max_unavailable))

@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 # A command may end at once, and the next one too; whatever still has something to do after this comes again.
 _ROUNDS = 8
+# A fix that is sent again may restart the kubelet again: after its sender died this often, a person has to look.
+_MOST_DOUBTS = 3
 _SOON = timedelta(seconds=MOST_WAIT)
 
 
@@ -205,6 +207,8 @@ class _Turn:
             )
             if isinstance(step, Done):
                 return Done(Judged(plan.node, step.value.findings, step.value.proofs))
+            if not step.harmless and _doubts(node) > _MOST_DOUBTS:
+                return Done(left_undone.sent_and_lost(run_id, plan, "who sends it dies again and again"))
             return step
         if not node.begun:
             problem = precheck(node.node) or (left_undone.CANCELLED if self.standing.cancelled else None)
@@ -221,7 +225,7 @@ class _Turn:
 
     async def _start(self, sends: Sequence[tuple[OpenNode, Send]]) -> None:
         now = datetime.now(UTC)
-        marked = [replace(node, sending=now, doubtful=node.doubtful or node.sending is not None) for node, _ in sends]
+        marked = [replace(node, sending=now, doubts=_doubts(node)) for node, _ in sends]
         self._set(marked)
         self.tried.update(node.node.key for node in marked)
         await self._write()
@@ -298,6 +302,11 @@ class _Turn:
         return Judged(node, made, proofs), plan
 
 
+def _doubts(node: OpenNode) -> int:
+    """How often the sender of a node's command died, the last one included where its mark is found."""
+    return node.doubts + (node.sending is not None)
+
+
 def _answered(node: OpenNode, result: CommandResult | Problem) -> OpenNode:
-    answer = Answer(result, node.doubtful)
-    return replace(node, answers=(*node.answers, answer), command=None, sending=None, doubtful=False)
+    answer = Answer(result, doubtful=node.doubts > 0)
+    return replace(node, answers=(*node.answers, answer), command=None, sending=None, doubts=0)

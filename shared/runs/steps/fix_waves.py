@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from shared.models import Node, Problem, ScopeProblem
 from shared.runs import documents
@@ -13,11 +13,14 @@ from shared.runs.model import findings, keys
 from shared.runs.model.batch import BATCH, Batch, OpenNode, total
 from shared.runs.model.messages import OpenBatch, OpenWave, PoolNow, Pools, Ref, WaveOpened
 from shared.runs.model.plans import NodePlan
+from shared.runs.model.progress import Progress
+from shared.runs.model.request import FixRequest
+from shared.runs.model.waves import Limits, waves_left
 from shared.runs.nodes.repairing import left_alone
 from shared.runs.services import Services
 from shared.runs.steps import left_undone, plan_pages
 from shared.runs.steps.node_record import Judged, past, record
-from shared.runs.steps.progress_rows import save_progress
+from shared.runs.steps.progress_rows import save_counts, save_progress
 from shared.runs.steps.standing import stand
 
 _LOOKS_AT_ALL = 10
@@ -70,7 +73,19 @@ async def open_wave(services: Services, message: OpenWave) -> WaveOpened:
         some = {message.first + at + n: plan for n, plan in enumerate(wave[at : at + BATCH])}
         await _open_batch(services, run_id, name, some, now, recorded)
         names.append(name)
+    await _expect(services, standing.request, message)
     return WaveOpened(batches=tuple(names))
+
+
+async def _expect(services: Services, request: FixRequest, wave: OpenWave) -> None:
+    """Write down when the pool is expected to be done, if nothing fails."""
+    gathered = await documents.load(services.store, wave.run_id, keys.GATHERED, documents.GATHERED)
+    limits = Limits(request.max_unavailable, request.max_failures, request.canary)
+    waves = waves_left(gathered.pools[wave.pool], wave.first, limits)
+    settings = services.settings
+    each = request.pause_seconds + settings.settle_seconds + settings.command_seconds * 1.5
+    row = Progress(until=datetime.now(UTC) + timedelta(seconds=waves * each))
+    await save_counts(services, wave.run_id, f"{keys.pool_batches(wave.pool)}until", row)
 
 
 async def _recorded(services: Services, run_id: str, wave: Sequence[NodePlan]) -> set[str]:

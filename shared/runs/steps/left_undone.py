@@ -158,7 +158,7 @@ async def _leave_row(services: Services, standing: Standing, message: LeavePool,
     run_id = standing.run.id
     plans = await plan_pages.load(services.store, run_id, message.pool, [node.plan for node in row.batch.nodes])
     left = [
-        _sent_and_lost(run_id, plans[node.plan], message.reason)
+        sent_and_lost(run_id, plans[node.plan], message.reason)
         if message.lost and node.begun
         else left_alone(run_id, plans[node.plan], "left", message.reason)
         for node in row.batch.nodes
@@ -199,7 +199,8 @@ def left_alone(run_id: str, plan: NodePlan, code: str, reason: str) -> Judged:
     return _with_outcome(run_id, plan, problem, Status.FAIL, Outcome.NOT_TRIED)
 
 
-def _sent_and_lost(run_id: str, plan: NodePlan, reason: str) -> Judged:
+def sent_and_lost(run_id: str, plan: NodePlan, reason: str) -> Judged:
+    """A node to which a fix was sent, or may have been, without a word of what became of it."""
     problem = failed(reason)
     unknown = f"{LOOK}: the fix was sent to the node; what it did is not known: {problem.reason}"
     return _with_outcome(run_id, plan, replace(problem, reason=unknown), problem.status, Outcome.FAILED)
