@@ -59,8 +59,9 @@ def fix_storm(seed: int, seconds: float, paths: Sequence[str]) -> list[Strike]:
     strikes = [_gentle(chance, seconds) for _ in range(chance.randint(15, 40))]
     if chance.random() < 0.5:
         strikes = [strike for strike in strikes if not _leaves_doubt(strike)]
-    elif chance.random() < 0.5:
-        strikes += [_harsh(chance, seconds, paths) for _ in range(chance.randint(1, 3))]
+    else:
+        strikes.append(Strike(chance.uniform(0, seconds / 4), "cut after", Fault(kind=START, drop="after")))
+        strikes += [_harsh(chance, seconds, paths) for _ in range(chance.randint(0, 2))]
     return sorted(strikes, key=lambda strike: strike.after)
 
 
