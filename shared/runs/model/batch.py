@@ -63,8 +63,8 @@ class OpenNode:
         return None if self.sending is None else self.sending + SENDING
 
 
-SENDING = timedelta(seconds=60)
-"""Sending takes a second or two; one that is not over after this long died with its process."""
+SENDING = timedelta(seconds=90)
+"""Sending takes a second or two, and where the connection hangs a minute; what takes longer died with its process."""
 
 
 @dataclass(frozen=True, slots=True)
