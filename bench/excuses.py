@@ -22,8 +22,16 @@ class Excuses:
     node_of: Callable[[str, str], str]
     struck: Counter[tuple[str, str]] = field(default_factory=Counter)
     calls: Counter[tuple[str, str]] = field(default_factory=Counter)
+    surveyed: Counter[tuple[str, str]] | None = None
     elsewhere: int = 0
+    in_waves: int = 0
     door: int = 0
+
+    def begin_waves(self) -> None:
+        """The survey is over: what struck it excuses no fix, and does not use up what a node bears."""
+        self.surveyed = Counter(self.struck)
+        self.struck.clear()
+        self.calls.clear()
 
     def room(self, kind: str, path: str) -> bool:
         """Whether one more fault may strike this call: on a node there are not so many that it is given up for them."""
@@ -35,6 +43,7 @@ class Excuses:
         what = _harm(kind, fault)
         if kind not in (POLL, START):
             self.elsewhere += 1
+            self.in_waves += self.surveyed is not None
             self.door += kind == "subscriptions.list"
             return
         self.calls[node, kind] += 1
@@ -45,23 +54,26 @@ class Excuses:
 
     def doubtful(self, node: str) -> bool:
         """Whether a command may have been taken without a word: then a look may be sent again while it goes."""
-        return self.struck[node, "doubtful"] > 0
+        return any(struck[node, "doubtful"] for struck in (self.struck, self.surveyed) if struck is not None)
 
     def verdict(self, node: str) -> bool:
-        """Whether a look at the node may end without a verdict."""
-        count = {what: number for (name, what), number in self.struck.items() if name == node}
-        return (
-            "gone" in count
-            or "nothing" in count
-            or "stale" in count
-            or count.get("half", 0) > 1
-            or count.get("missed", 0) >= _MISSES
-            or count.get("refused", 0) >= _REFUSALS
-        )
+        """Whether the survey may end without a verdict on the node."""
+        return _no_verdict(self.surveyed if self.surveyed is not None else self.struck, node)
 
     def fix(self, node: str) -> bool:
         """Whether a fix of the node may end otherwise than well: what changes a node is sent once."""
-        return self.verdict(node) or self.doubtful(node) or self.struck[node, "half"] > 0
+        return _no_verdict(self.struck, node) or self.struck[node, "doubtful"] > 0 or self.struck[node, "half"] > 0
+
+
+def _no_verdict(struck: Counter[tuple[str, str]], node: str) -> bool:
+    return (
+        struck[node, "gone"] > 0
+        or struck[node, "nothing"] > 0
+        or struck[node, "stale"] > 0
+        or struck[node, "half"] > 1
+        or struck[node, "missed"] >= _MISSES
+        or struck[node, "refused"] >= _REFUSALS
+    )
 
 
 def _harm(kind: str, fault: Fault) -> str:

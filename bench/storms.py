@@ -50,6 +50,26 @@ def storm(seed: int, seconds: float, paths: Sequence[str]) -> list[Strike]:
     return sorted(strikes, key=lambda strike: strike.after)
 
 
+def fix_storm(seed: int, seconds: float, paths: Sequence[str]) -> list[Strike]:
+    """The faults within so many seconds of the waves of this seed's fix.
+
+    Of every other seed none strikes a start so that nobody knows whether it was taken, for that ends its pool.
+    """
+    chance = random.Random(f"fix storm {seed}")
+    strikes = [_gentle(chance, seconds) for _ in range(chance.randint(15, 40))]
+    if chance.random() < 0.5:
+        strikes = [strike for strike in strikes if not _leaves_doubt(strike)]
+    else:
+        strikes.append(Strike(chance.uniform(0, seconds / 4), "cut after", Fault(kind=START, drop="after")))
+        strikes += [_harsh(chance, seconds, paths) for _ in range(chance.randint(0, 2))]
+    return sorted(strikes, key=lambda strike: strike.after)
+
+
+def _leaves_doubt(strike: Strike) -> bool:
+    fault = strike.fault
+    return fault.kind in (START, ANY) and (fault.drop is not None or (fault.status or 0) >= 500)
+
+
 def _after(chance: random.Random, seconds: float) -> float:
     # What befalls the beginning is asked for at its beginning.
     return 0.0 if chance.random() < 0.3 else chance.uniform(0, seconds)

@@ -39,7 +39,7 @@ from bench.clock import Clock
 from bench.excuses import Excuses
 from bench.flaky import Weather, flaky
 from bench.lives import live
-from bench.storms import POLL, Strike, outages, storm
+from bench.storms import POLL, Strike, fix_storm, outages, storm
 from sandbox import arm, service
 from sandbox.compute import Compute, Operation, Refused
 from sandbox.fleet import Member
@@ -63,6 +63,9 @@ _STATES = tuple(
 )
 _COMMON = ("compliant_default", "compliant_file", "false_file", "false_flag", "compliant_flag", "false_dropin")
 _STORM_SECONDS = 120.0
+_FIX_STORM_SECONDS = 200.0
+# Only a wave of a fix asks for one cluster.
+_WAVE = "clusters.get"
 _LEASE_SECONDS = 240
 # GUARD_COMMAND_DEADLINE_SECONDS, less what a call may take.
 _OLD = 570
@@ -279,7 +282,7 @@ async def _carry_out(world: _World, chance: random.Random) -> None:
     command = words.get(how.partition(",")[0], ["fix", "--yes", "--pause", "0", "--output", "json"])
     command = [*command, "--store", world.store]
     weather = Weather(seed, outages(seed) if "store away" in how else {})
-    async with _striking(world, storm(seed, _STORM_SECONDS, _paths(world))):
+    async with _striking(world):
         if "killed" in how:
             await _killed(world, command, chance.randint(6, 60))
             # Whoever comes back finds the dead process's lease run out.
@@ -305,7 +308,7 @@ async def _in_the_app(world: _World) -> None:
     weather = Weather(seed, outages(seed) if "store away" in world.trial.how else {}, up=False)
     real = shared.store.open_store
     shared.store.open_store = flaky(real, weather)  # type: ignore[assignment]
-    async with _striking(world, storm(seed, _STORM_SECONDS, _paths(world))):
+    async with _striking(world):
         try:
             await live(seed, path, body, world.trial.faults, weather)
         except (TimeoutError, RuntimeError) as error:
@@ -366,8 +369,11 @@ async def _again(world: _World, command: Sequence[str]) -> Sequence[str]:
 
 
 @contextlib.asynccontextmanager
-async def _striking(world: _World, strikes: Sequence[Strike]) -> AsyncIterator[None]:
-    async def strike() -> None:
+async def _striking(world: _World) -> AsyncIterator[None]:
+    seed, paths = world.trial.seed, _paths(world)
+    box = world.box
+
+    async def fall(strikes: Sequence[Strike]) -> None:
         at = 0.0
         for item in strikes:
             await asyncio.sleep(item.after - at)
@@ -379,6 +385,14 @@ async def _striking(world: _World, strikes: Sequence[Strike]) -> AsyncIterator[N
                 world.away.append((time.monotonic() + item.lasting, item.fault))
             else:
                 world.box.inject(item.fault)
+
+    async def strike() -> None:
+        async with _beside(lambda: fall(storm(seed, _STORM_SECONDS, paths))):
+            while not box.calls[_WAVE]:  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(1)
+        box.faults.clear()
+        world.excuses.begin_waves()
+        await fall(fix_storm(seed, _FIX_STORM_SECONDS, paths))
 
     async with _beside(strike):
         yield
@@ -520,7 +534,7 @@ def _check_fixed(world: _World, run: Run, findings: Sequence[Finding], failing: 
 
 def _check_all_fixed(world: _World, findings: Sequence[Finding]) -> None:
     """Where nothing struck a pool that may cost it a fix, every node of it is fixed that can be."""
-    if world.excuses.elsewhere or "killed" in world.trial.how or "dies" in world.trial.how:
+    if world.excuses.in_waves or "killed" in world.trial.how or "dies" in world.trial.how:
         return
     by_name = {member.name: member for member in world.members}
     bad = {
