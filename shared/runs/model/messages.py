@@ -253,10 +253,11 @@ class Begun(Message):
     """What a run that begins has to do. `over`: nothing, for it has ended or was begun anew.
 
     Looks: see LaneJob. A `fix` has its plan `made` before, or it is made as the run `plan_run`; `manual`: a person is
-    asked before it is carried out.
+    asked before it is carried out. `patient`: nobody sits and waits, so that Azure may be away for a while.
     """
 
     over: bool = False
+    patient: bool = False
     share: float = 1.0
     first_look: float = 0.0
     first_look_least: float = 0.0

@@ -29,7 +29,7 @@ from shared.runs.model.messages import (
     Scope,
 )
 from shared.runs.orchestrators.context import Context, Orchestrator, Task
-from shared.runs.orchestrators.hand import Call, Hand, first_line
+from shared.runs.orchestrators.hand import TRIES, Call, Hand, first_line
 
 WAKE = "wake"
 """The event that makes a waiting run look into the store; it carries nothing."""
@@ -37,6 +37,8 @@ WAKE = "wake"
 # How long a waiting run sleeps at most before it looks again, whether it was woken or not; the watchdog wakes one that
 # missed its event.
 _LOOK_AGAIN = timedelta(hours=1)
+# Whoever sits at a terminal hears at once that Azure cannot be reached.
+_FEW_TRIES = 2
 
 
 class _Over(Exception):
@@ -71,7 +73,7 @@ def run(context: Context) -> Orchestrator:
 
 def _survey(hand: Hand, ref: Ref, begun: Begun, prefix: str) -> Generator[Task, Any, End]:
     """Look at every node in scope, a lane for each subscription. `prefix` keeps children of two surveys apart."""
-    scope = yield from hand.call(Call("scope", ref, Scope, tries=2))
+    scope = yield from hand.call(Call("scope", ref, Scope, tries=TRIES if begun.patient else _FEW_TRIES))
     if isinstance(scope, Failed):
         return End(error=scope.failed)
     if scope.error:

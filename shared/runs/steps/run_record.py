@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from shared.models import Approval, Problem, Run, RunKind, RunState, RunSummary, Status
+from shared.models import Approval, Problem, Run, RunKind, RunState, RunSummary, Starter, Status
 from shared.runs import documents, orders
 from shared.runs.model import ENGINE, keys
 from shared.runs.model.messages import Ask, Asked, Begun, Decided, End, Finish, Finished, FixJob, Ref, Word
@@ -42,6 +42,7 @@ async def begin(services: Services, ref: Ref) -> Begun:
             held_hours=settings.approval_hours,
         )
     return Begun(
+        patient=run.by is not Starter.TERMINAL,
         share=settings.budget_percent / 100,
         first_look=settings.command_seconds,
         # A command takes about 20 s at least (FACTS, section 3).
