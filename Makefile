@@ -2,6 +2,7 @@
 # make test   all tests but the slow ones; a test that needs a tool that is not here skips and says which
 # make test-fast   what boots nothing, serves nothing and runs no node's scripts: under a minute
 # make test-slow   power cuts, kill sweeps, soak and fuzz
+# make test-kills   workers and hosts of the app killed at every single point: hours
 # make bench  what a run costs, beside what people write (docs/performance.md); NODES=50000 for one size, at most 30 minutes else
 # make soak   seeded faults over whole runs; RUNS=100 SEED=1
 # make host   the serverless app in the real Functions host (Core Tools, Azurite)
@@ -21,7 +22,7 @@ RUNS ?= 100
 SEED ?= 1
 PYTEST := $(BIN)/python -m pytest --numprocesses 4 --dist worksteal
 
-.PHONY: demo host test test-fast test-slow bench soak check clean
+.PHONY: demo host test test-fast test-slow test-kills bench soak check clean
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml requirements.txt
@@ -45,6 +46,9 @@ test-fast: $(READY)
 
 test-slow: $(READY)
 	$(PYTEST) -m slow $(TESTS)
+
+test-kills: $(READY)
+	KILLS=all $(PYTEST) -s -m slow tests/functions/test_kills.py $(TESTS)
 
 bench: $(READY)
 	$(BIN)/python -m bench --scale $(SCALE) --out bench/results/after.json --docs \
