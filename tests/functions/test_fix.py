@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 from collections import Counter
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
-from shared.models import Outcome, RunState, Status
+from shared.azure import Azure
+from shared.models import Node, Outcome, RunState, Status
 from shared.runs.model.messages import Advanced
 from shared.runs.steps import STEPS, Step, discovering
 from tests.support.bench import one_pool
@@ -63,10 +66,14 @@ async def test_a_plan_that_is_approved(cloud: CloudFactory) -> None:
         shown = await awaiting(host, run_id)
         assert shown["state"] == "awaiting_approval"
         digest = shown["approval"]["digest"]
-        plan = (await host.http("GET", shown["links"]["plan"])).json()
-        assert plan["digest"] == digest
-        assert len(plan["nodes"]) == 2
-        assert all("makeIPTablesUtilChains" in node["diff"] or "iptables" in node["diff"] for node in plan["nodes"])
+        nodes, at = [], 0
+        while at is not None:  # a page has what ended together
+            plan = (await host.http("GET", f"{shown['links']['plan']}?continuation={at}")).json()
+            assert plan["digest"] == digest
+            nodes += plan["nodes"]
+            at = plan["continuation"]
+        assert len(nodes) == 2
+        assert all("makeIPTablesUtilChains" in node["diff"] or "iptables" in node["diff"] for node in nodes)
         assert sum(c.box.stats()["commands"].values()) == 3, "nothing but looking so far"
 
         wrong = await host.http("POST", shown["links"]["approve"], {"digest": "0" * 64})
@@ -261,16 +268,27 @@ async def test_killed_while_a_fix_is_undone(cloud: CloudFactory, noted: bool) ->
             shown = await awaiting(host, run_id)
             (name,) = c.box.stats()["commands"]
             (c.box.node_dir(name) / "etc/kubernetes/kubelet.conf.d/90-late.conf").write_text(late)
-            await host.http("POST", shown["links"]["approve"], {"digest": shown["approval"]["digest"]})
 
             async def undone() -> bool:
                 nodes = [node for batch in (await c.batches(run_id)).values() for node in batch.nodes]
-                if noted:
-                    return any(node.answers and node.command is not None and node.command.url for node in nodes)
-                return any(node.answers and node.sending is not None for node in nodes)
+                return any(node.answers and node.command is not None and node.command.url for node in nodes)
 
-            await c.until(undone)
-            host.kill()
+            start_command = Azure.start
+
+            async def taken_and_dead(azure: Azure, node: Node, script: str, *more: Any, **options: Any) -> Any:
+                result = await start_command(azure, node, script, *more, **options)
+                if "\nundo='2" in script and not noted:
+                    host.kill()
+                    await asyncio.sleep(3600)
+                return result
+
+            with patch.object(Azure, "start", taken_and_dead):
+                await host.http("POST", shown["links"]["approve"], {"digest": shown["approval"]["digest"]})
+                if noted:
+                    await c.until(undone)
+                    host.kill()
+                else:
+                    await asyncio.wait_for(host.dead.wait(), 60)
         async with c.host() as host:
             await host.finish(run_id)
         assert await outcomes(c, run_id) == {Outcome.ROLLED_BACK: 1}

@@ -178,7 +178,7 @@ FLEETS: dict[See, tuple[str, dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("kill", [worker, whole_host])
-@pytest.mark.parametrize("see", [audited, fixed])
+@pytest.mark.parametrize("see", [audited, pytest.param(fixed, marks=pytest.mark.slow)])
 async def test_killed_somewhere(see: See, kill: Kill, cloud: CloudFactory) -> None:
     await sweep(cloud, see, kill, 0, 200 if see is audited else 800)
 
@@ -204,7 +204,7 @@ async def test_a_fix_killed_at_many_points(kill: Kill, part: int, cloud: CloudFa
     await sweep(cloud, fixed, kill, part, 8 * PARTS)
 
 
-@pytest.mark.parametrize("see", [audited, fixed])
+@pytest.mark.parametrize("see", [audited, pytest.param(fixed, marks=pytest.mark.slow)])
 async def test_killed_and_called_in_the_gap(see: See, cloud: CloudFactory) -> None:
     """The activity comes back as failed when there is no worker: its orchestrator and those above fail for good."""
     fleet, settings = FLEETS[see]
@@ -216,7 +216,7 @@ async def test_killed_and_called_in_the_gap(see: See, cloud: CloudFactory) -> No
         assert json.loads(run.input)["epoch"] == 1, "begun again from outside"
 
 
-@pytest.mark.parametrize("see", [audited, fixed])
+@pytest.mark.parametrize("see", [audited, pytest.param(fixed, marks=pytest.mark.slow)])
 async def test_the_third_death_ends_the_host_and_the_next_goes_on(see: See, cloud: CloudFactory) -> None:
     fleet, settings = FLEETS[see]
     lives = []
@@ -267,14 +267,14 @@ async def stormy(cloud: CloudFactory, seed: int, see: See, deaths: int, monkeypa
         await see(c, arm, gap=chance.choice([0.0, 0.3]), visibility=0.2, seconds=300)
 
 
-@pytest.mark.parametrize("see", [audited, fixed])
+@pytest.mark.parametrize("see", [audited, pytest.param(fixed, marks=pytest.mark.slow)])
 async def test_a_storm_of_deaths(see: See, cloud: CloudFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     await stormy(cloud, 1, see, 6, monkeypatch)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2, 22) if _ALL else range(2, 4))
-@pytest.mark.parametrize("see", [audited, fixed])
+@pytest.mark.parametrize("see", [audited, pytest.param(fixed, marks=pytest.mark.slow)])
 async def test_storms_of_deaths(see: See, seed: int, cloud: CloudFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     await stormy(cloud, seed, see, 20, monkeypatch)
 

@@ -34,6 +34,7 @@ WINDOW = 24
 """Calls of a fix in hand at once."""
 
 _LISTEN_EVERY = timedelta(seconds=30)
+_SHORT = timedelta(seconds=5)
 _HELD = timedelta(seconds=60)
 
 
@@ -92,13 +93,14 @@ class _Walk:
         """Begin what may begin now; gives the time at which more may, None where nothing waits for one."""
         times = [self._begin_waves(now), self._begin_looks(now)]
         until = min((time for time in times if time is not None), default=None)
-        if until is None or until - now <= _LISTEN_EVERY or len(self.hand):
+        if until is None or len(self.hand):
             return until
         # A long pause: a run that is cancelled meanwhile does not sit it out.
-        if self._listened is None or now - self._listened >= _LISTEN_EVERY:
-            self._listened = now
+        listen = now if self._listened is None else self._listened + _LISTEN_EVERY
+        if listen <= now and until - now > _SHORT:
+            self._listened, listen = now, now + _LISTEN_EVERY
             self._begin(-1, (), Call("listen", self._message(Ref), Word))
-        return min(until, now + _LISTEN_EVERY)
+        return min(until, listen) if listen > now else until
 
     def _begin_waves(self, now: datetime) -> datetime | None:
         limits = waves.Limits(self._job.max_unavailable, self._job.max_failures, self._job.canary)
