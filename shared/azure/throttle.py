@@ -96,6 +96,10 @@ class Bucket:
         self._refill(now)
         return max(0.0, self._level) if self._stamp <= now else 0.0
 
+    def most(self, now: float) -> float:
+        """The tokens that may be there: those that Azure has not confirmed yet counted, too."""
+        return self.level(now) + self._unproved if self._stamp <= now else 0.0
+
     def delay(self, now: float, tokens: float = 1.0) -> float:
         """Seconds until so many tokens are there; 0 when they are."""
         self._refill(now)
@@ -122,6 +126,7 @@ class Bucket:
         """
         self._refill(now)
         self._level = min(self._level, remaining)
+        self._unproved = min(self._unproved, max(0.0, remaining - self._level))
 
     def trust(self, now: float, level: float) -> None:
         """Fill up to `level`, as far as it is with what was there from the first and was not given yet."""
@@ -333,7 +338,8 @@ class Throttle:
     def levels(self, subscription: str) -> dict[str, float]:
         """The calls that may start commands now: in the whole subscription (the empty name), and by region.
 
-        Who waits already is taken off. A region that nothing was started in yet is not named: its bucket is full.
+        What Azure has not confirmed yet counts: whoever plans by it is held back here until it has. Who waits already
+        is taken off. A region that nothing was started in yet is not named: its bucket is full.
         """
         now = self._clock()
         wide = self._gate(Limit("arm/writes", subscription.lower()))
@@ -342,7 +348,7 @@ class Throttle:
         for limit, gate in self._gates.items():
             if limit.name == "compute/update-vms" and limit.scope.startswith(prefix):
                 found[limit.scope.removeprefix(prefix)] = gate
-        return {name: max(0.0, gate.bucket.level(now) - gate.waiting) for name, gate in found.items()}
+        return {name: max(0.0, gate.bucket.most(now) - gate.waiting) for name, gate in found.items()}
 
     def _gate(self, limit: Limit) -> _Gate:
         narrow = limit.name.startswith("resource/")

@@ -341,12 +341,22 @@ async def test_only_our_share_is_used_up(share: float, first: int, each: float) 
     assert throttle.levels(SUB)[""] == pytest.approx(min(first, 100 * each))
 
 
+async def test_at_first_half_of_what_is_left_is_given() -> None:
+    """Another process, which knows as little, may take the other half."""
+    time = VirtualTime()
+    throttle = Throttle(time.clock, time.sleep, 0.8)
+    throttle.answered(post(1), 202, {"x-ms-ratelimit-remaining-subscription-writes": "200"})
+    told = [await throttle.take(post(number), 0) for number in range(81)]
+    assert told[:80] == [0] * 80
+    assert told[80] > 0
+
+
 async def test_what_others_take_leaves_us_less_and_what_is_kept_back_stays() -> None:
     time = VirtualTime()
     throttle = Throttle(time.clock, time.sleep, 0.8)
-    for left, ours in (("200", 80), ("50", 10), ("24", 0)):
+    for left, ours in (("200", 160), ("50", 10), ("24", 0)):
         throttle.answered(post(1), 202, {"x-ms-ratelimit-remaining-subscription-writes": left})
-        # Of Azure's 200 are 40 not for us; and at first we take only half of what is left.
+        # Of Azure's 200 are 40 not for us.
         assert throttle.levels(SUB)[""] == pytest.approx(ours)
     time.now += 2
     assert throttle.levels(SUB)[""] == pytest.approx(0), "what was kept back comes first"
