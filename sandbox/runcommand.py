@@ -64,6 +64,7 @@ class Runner:
                 self._running.discard(process)
                 if process.returncode is None:
                     _kill(process)
+                    await process.wait()
             return Streams(_tail(directory / "stdout"), _tail(directory / "stderr"))
 
     async def close(self) -> None:

@@ -34,6 +34,7 @@ from sandbox.throttle import Call
 HOST = "127.0.0.1"
 _BODY_BYTES = 4 * 1024 * 1024  # Resource Manager's own limit for a request
 _IDENTITY_PATH = "/msi/token"
+_REMOVALS = 20
 
 
 async def _answer_arm(box: Sandbox, http: web.Request) -> web.StreamResponse:
@@ -178,7 +179,17 @@ async def serve(
             yield box
     finally:
         if directory is None:
-            await asyncio.to_thread(shutil.rmtree, root)
+            await asyncio.to_thread(_remove, root)
+
+
+def _remove(root: Path) -> None:
+    """Remove the folder and all in it. A script's children that were just killed may still write their last."""
+    for _ in range(_REMOVALS):
+        shutil.rmtree(root, ignore_errors=True)
+        if not root.exists():
+            return
+        time.sleep(0.05)
+    shutil.rmtree(root)
 
 
 def _folder(directory: Path | None) -> Path:

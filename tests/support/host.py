@@ -31,6 +31,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
+from contextvars import Context
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -211,7 +212,7 @@ class Host:
         if len([at for at in self.deaths if at > self.deaths[-1] - DEATHS_SECONDS]) >= DEATHS:
             self.kill()
         elif self.gap > 0:
-            asyncio.get_running_loop().call_later(self.gap, self._next_worker)
+            asyncio.get_running_loop().call_later(self.gap, self._next_worker, context=Context())
         else:
             self._next_worker()
 
@@ -526,7 +527,8 @@ class Host:
 
 
 def _keep(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    task = asyncio.ensure_future(work)
+    # In no worker's context, even where a worker's own code brought it here: a worker's tasks die with it.
+    task = asyncio.get_running_loop().create_task(work, context=Context())
     tasks.add(task)
     task.add_done_callback(tasks.discard)
     return task
