@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from shared.models import RunState, Status
+from shared.runs.orchestrators import hand
 from shared.runs.steps import discovering
 from tests.support.bench import one_pool
 from tests.support.cloud import CloudFactory, start
@@ -20,7 +21,8 @@ LANE = importlib.import_module("shared.runs.orchestrators.lane")
 async def test_a_long_lane_goes_on_with_a_new_history(cloud: CloudFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many batches there are, what is replayed is no longer than one stretch, and nothing gets lost between."""
     monkeypatch.setattr(discovering, "BATCH", 1)
-    for name, value in (("STRETCH", 6), ("WINDOW", 2), ("_TOGETHER", 1)):
+    monkeypatch.setattr(hand, "STRETCH", 6)
+    for name, value in (("WINDOW", 2), ("_TOGETHER", 1)):
         monkeypatch.setattr(LANE, name, value)
     nodes = 12
     async with cloud(one_pool(*["compliant_default"] * nodes)) as c, c.host() as host:

@@ -24,7 +24,7 @@ from shared.runs.model import batch as batches
 from shared.runs.model.pace import last_start
 from shared.runs.model.plans import NodePlan
 from shared.runs.model.request import FixRequest, RunRequest
-from shared.runs.orchestrators.lane import WINDOW
+from shared.runs.orchestrators.hand import WINDOW
 from shared.store import Hold
 from tests.runs.simulated.azure import Member
 from tests.runs.simulated.clock import now, virtually
@@ -134,7 +134,7 @@ def test_a_long_lane_goes_on_with_an_empty_history(trouble: Chances) -> None:
         # A stretch, what was in hand at its end, and a timer for each.
         assert max(item.longest for item in instances) <= 2 * (8 + WINDOW) + 8
 
-    with patch("shared.runs.orchestrators.lane.STRETCH", 8):
+    with patch("shared.runs.orchestrators.hand.STRETCH", 8):
         virtually(work)
 
 
@@ -303,7 +303,7 @@ def test_a_long_fix_goes_on_with_an_empty_history() -> None:
         (instance,) = (item for item in world.hub.instances.values() if item.name.startswith("fix"))
         assert instance.execution > 2
 
-    with patch("shared.runs.orchestrators.fix.STRETCH", 6):
+    with patch("shared.runs.orchestrators.hand.STRETCH", 6):
         virtually(work)
 
 

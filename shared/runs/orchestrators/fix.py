@@ -25,13 +25,7 @@ from shared.runs.model.messages import (
     Word,
 )
 from shared.runs.orchestrators.context import Context, Orchestrator
-from shared.runs.orchestrators.hand import Call, Ended, Hand
-
-STRETCH = 120
-"""Calls after which a fix goes on with an empty history."""
-
-WINDOW = 24
-"""Calls of a fix in hand at once."""
+from shared.runs.orchestrators.hand import WINDOW, Call, Ended, Hand, drive
 
 _LISTEN_EVERY = timedelta(seconds=30)
 _SHORT = timedelta(seconds=5)
@@ -48,20 +42,10 @@ def fix(context: Context) -> Orchestrator:
             return FixEnd(lost=opened.failed).model_dump(mode="json")
         job = job.model_copy(update={"pools": opened.pools})
     walk = _Walk(hand, job)
-    while not walk.over:
-        now = context.current_utc_datetime
-        resting = hand.ended >= STRETCH
-        until = None if resting else walk.begin(now)
-        if resting and not len(hand):
-            hand.let_go()
-            context.continue_as_new(walk.job().model_dump(mode="json"))
-            return None
-        if until is None and not len(hand):
-            break
-        ended = yield from hand.wait(until)
-        if ended is not None:
-            walk.heed(ended, context.current_utc_datetime)
-    hand.let_go()
+    rests = yield from drive(context, walk)
+    if rests:
+        context.continue_as_new(walk.job().model_dump(mode="json"))
+        return None
     return walk.end().model_dump(mode="json")
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pydantic import ValidationError
 
@@ -20,6 +20,12 @@ from shared.runs.model.messages import Failed, Message
 from shared.runs.orchestrators.context import Context, Task, Timer
 
 M = TypeVar("M", bound=Message)
+
+STRETCH = 120
+"""Calls after which an orchestration goes on with an empty history: replaying a long one is slow."""
+
+WINDOW = 24
+"""Calls of a lane or a fix in hand at once."""
 
 TRIES = 12
 """How often a call is made in all: with its pauses some eight minutes, besides the store's own patience in each.
@@ -127,6 +133,34 @@ class Hand:
             self._timer = None
         if moment is not None:
             self._timer = moment, self._context.create_timer(moment)
+
+
+class Walk(Protocol):
+    """An orchestration that goes on call by call: all it does but waiting."""
+
+    hand: Hand
+    over: bool
+
+    def begin(self, now: datetime) -> datetime | None:
+        """Begin what may begin now; gives the time at which more may, None where nothing waits for one."""
+
+    def heed(self, ended: Ended, now: datetime) -> None:
+        """Take note of a call that is over."""
+
+
+def drive(context: Context, walk: Walk) -> Generator[Task, Any, bool]:
+    """Walk until nothing is left to do (False), or to where it should go on with an empty history (True)."""
+    while not walk.over:
+        rests = walk.hand.ended >= STRETCH
+        until = None if rests else walk.begin(context.current_utc_datetime)
+        if until is None and not len(walk.hand):
+            walk.hand.let_go()
+            return rests
+        ended = yield from walk.hand.wait(until)
+        if ended is not None:
+            walk.heed(ended, context.current_utc_datetime)
+    walk.hand.let_go()
+    return False
 
 
 def _tries(call: Call, failed: Failed, *, died: bool) -> int:

@@ -26,13 +26,7 @@ from shared.runs.model.messages import (
 )
 from shared.runs.model.pace import Pace
 from shared.runs.orchestrators.context import Context, Orchestrator, Task
-from shared.runs.orchestrators.hand import Call, Ended, Hand
-
-STRETCH = 120
-"""Calls after which a lane goes on with an empty history: replaying a long one is slow."""
-
-WINDOW = 24
-"""Calls of a lane in hand at once."""
+from shared.runs.orchestrators.hand import WINDOW, Call, Ended, Hand, drive
 
 _AHEAD = 600
 """So many nodes may wait for their start before more are looked for: none wait for nodes to be found, and no fleet is
@@ -53,20 +47,10 @@ def lane(context: Context) -> Orchestrator:
         if isinstance(opened, Failed):
             return (yield from _unopened(walk, opened))
         walk.take_over(opened)
-    while not walk.over:
-        now = context.current_utc_datetime
-        resting = walk.hand.ended >= STRETCH
-        until = None if resting else walk.begin(now)
-        if resting and not len(walk.hand):
-            walk.hand.let_go()
-            context.continue_as_new(walk.job().model_dump(mode="json"))
-            return None
-        if until is None and not len(walk.hand):
-            break
-        ended = yield from walk.hand.wait(until)
-        if ended is not None:
-            walk.heed(ended, context.current_utc_datetime)
-    walk.hand.let_go()
+    rests = yield from drive(context, walk)
+    if rests:
+        context.continue_as_new(walk.job().model_dump(mode="json"))
+        return None
     return walk.end().model_dump(mode="json")
 
 
