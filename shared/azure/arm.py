@@ -6,6 +6,7 @@ where there is no client for it (`pages`, `query`, `look`): by the same pipeline
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import zlib
@@ -35,6 +36,8 @@ T = TypeVar("T")
 Options = Mapping[str, Any]
 """What a call of the SDK's has to hand on to the pipeline."""
 
+_MOST_SENDING = 100
+
 
 class Arm:
     """An async context manager: one connection pool, one token, one throttle.
@@ -46,6 +49,8 @@ class Arm:
         self.settings = settings
         self.versions = Versions()
         self.throttle = Throttle(share=settings.budget_percent / 100)
+        # Of the starts: each holds a whole script, and the connection pool takes no more calls at once.
+        self.sending = asyncio.Semaphore(_MOST_SENDING)
         self._given = credential
         self._open = AsyncExitStack()
         self._compute: dict[str, ComputeManagementClient] = {}

@@ -38,6 +38,8 @@ _LONGEST_ANSWER = 1 << 17
 _PATIENCE = 3
 # The longest that one try or look waits for its turn under our own limits.
 MOST_WAIT = 5.0
+# The longest that a start waits for the starts before it to be answered.
+_MOST_CROWD = 20.0
 # How long Azure may be away (no connection, no token, 5xx, 429) before a start, or a look past the deadline, is given
 # up.
 AWAY_SECONDS = 900.0
@@ -180,6 +182,19 @@ class _Accepted:
 
 
 async def _post(arm: Arm, node: Node, script: str) -> _Accepted | CommandResult | Refusal:
+    """Send the command, when it is its turn; HeldBack where that is not soon."""
+    try:
+        async with asyncio.timeout(_MOST_CROWD):
+            await arm.sending.acquire()
+    except TimeoutError:
+        return HeldBack(Fault(None, "throttled", "too many commands are being sent"), MOST_WAIT)
+    try:
+        return await _send(arm, node, script)
+    finally:
+        arm.sending.release()
+
+
+async def _send(arm: Arm, node: Node, script: str) -> _Accepted | CommandResult | Refusal:
     async def call(version: str, options: Options) -> Reply | Refusal:
         from azure.mgmt.compute.models import RunCommandInput
 

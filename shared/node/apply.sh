@@ -1,7 +1,7 @@
 # Changes files that the kubelet starts with, restarts it, and keeps the change only where the kubelet is well with it:
 # compare and swap. Follows the text of kubelet.sh, and is followed by collect.sh, which prints the evidence after it.
 # Set before this text, all of it words of base64, digits and punctuation only:
-#   `edits`     one word a file: PATH,DIGEST,NEW_DIGEST,SPLICE,SPLICE…; a splice is START:LENGTH:OLD:NEW. Paths and texts
+#   `edits`     one word a file: PATH,DIGEST,NEW_DIGEST,SPLICE,SPLICE...; a splice is START:LENGTH:OLD:NEW. Paths and texts
 #               are base64, digests SHA-256 of the whole file as it must be now and as it will be (`-`: not known)
 #   `undo`      the name of a backup whose files are to be as they were before, in the place of `edits`; else empty
 #   `present`, `absent`  arguments that the new process must and must not have, base64, a newline within one as \001

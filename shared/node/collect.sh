@@ -28,7 +28,7 @@ if [ -n "$lacking" ]; then
     exit 0
 fi
 mask_text=$(mask_program)
-program() { # program NAME=VALUE…: mask.awk with these variables; none of the values has a backslash
+program() { # program NAME=VALUE...: mask.awk with these variables; none of the values has a backslash
     for assignment; do
         shift
         set -- "$@" -v "$assignment"
@@ -274,7 +274,7 @@ dropins() {
     done | sort | awk -F '\t' '!seen[$1]++ { print $3 }'
 }
 
-each_unit() { # each_unit COMMAND…: with the start of every unit file as its input
+each_unit() { # each_unit COMMAND...: with the start of every unit file as its input
     printf '%s\n' "$units" | while IFS= read -r path; do
         [ -f "$root$path" ] && head -c "$max_bytes" "$root$path" | "$@"
     done

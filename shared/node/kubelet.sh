@@ -153,7 +153,7 @@ masked_line() {
     }'
 }
 
-last_words() { # `; its last log line: …`, at most 200 characters of it; nothing where there is none
+last_words() { # `; its last log line: ...`, at most 200 characters of it; nothing where there is none
     line=$(last_line | masked_line | tr -c ' -~' '?' | head -c 200)
     line=${line%\?}
     [ -z "$line" ] || printf '; its last log line: %s' "$line"

@@ -1,7 +1,7 @@
 # Masks what no control needs, one byte for one, so that offsets, lines, keys and types stay; and finds in the same texts
 # what the kubelet's command line names. Run with LC_ALL=C; set before: `kind` (config, unit, environment, arguments or
 # manager), `find` (1: print what the text names, nothing else; `uses`: the variables that ExecStart= expands, and as
-# what), `keep` (" NAME:USE … ", those variables), `continued` (1: a comment of an environment file goes on behind a
+# what), `keep` (" NAME:USE ... ", those variables), `continued` (1: a comment of an environment file goes on behind a
 # backslash, systemd before 254), `other` (1: the arguments are no kubelet's).
 #
 # A letter or digit becomes `*` where the text means nothing to a kubelet (comments, other variables, other commands),
@@ -78,7 +78,7 @@ function hexes(s, escapes) {
     return s
 }
 
-function labels(s, escapes,    out, n, i, part, at) { # NAME=VALUE,…: the values
+function labels(s, escapes,    out, n, i, part, at) { # NAME=VALUE,...: the values
     out = ""
     n = split(s, part, ",")
     for (i = 1; i <= n; i++) {

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.models import Condition, Health, Link, Listing, Mount
-from shared.node import evidence, frames
+from shared.node import evidence, fixing, frames
 from shared.node.evidence import EvidenceError
 from shared.node.frames import MAX_UNPACKED_BYTES, PART_CHARACTERS, FrameError, MissingTools, request_nonce
 
@@ -222,6 +222,12 @@ def test_an_answer_to_another_request_is_refused() -> None:
 def test_a_script_takes_no_other_nonce() -> None:
     with pytest.raises(ValueError, match="not a nonce"):
         frames.collect_script(1, "$(reboot)")
+
+
+def test_scripts_are_ascii() -> None:
+    """Hundreds are held at once, and one other character doubles what each takes."""
+    assert frames.collect_source().isascii()
+    assert fixing.undo_script("20260101T000000Z-1", settle_seconds=1, limit_seconds=2, nonce=NONCE).isascii()
 
 
 def test_missing_tools_are_named() -> None:
