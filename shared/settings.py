@@ -46,6 +46,20 @@ _SHOWN = 60
 _SECRET = re.compile(r"key=|sig=|signature=|password=|secret=|://[^/\s]*@", re.IGNORECASE)
 
 
+def may_hold_secret(text: str) -> bool:
+    """Whether a text looks as if it held a key, a signature or a password (pure)."""
+    return _SECRET.search(text) is not None
+
+
+def place_of(store: str) -> str:
+    """Where a store is, without what signs in to it: a URL, a path, or the account of a connection string (pure)."""
+    if ";" in store or "=" in store:
+        pairs = dict(part.split("=", 1) for part in store.split(";") if "=" in part)
+        return f"account {pairs.get('AccountName', 'of a connection string')}"
+    parts = urlsplit(store)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.netloc else store
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """A row of the table, as the annotation of a field of `Settings`.
@@ -413,7 +427,7 @@ def _read_for_host(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
 
 
 def _must_be(row: Setting, text: str, why: str) -> str:
-    if row.secret or _SECRET.search(text):
+    if row.secret or may_hold_secret(text):
         return f"{row.name} (its value is not shown): must be {row.limits}"
     return f"{row.name}={plain(text, _SHOWN)!r}: must be {row.limits}" + (f": it {why}" if why else "")
 

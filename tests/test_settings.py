@@ -117,6 +117,19 @@ def test_a_secret_is_shown_nowhere_whatever_setting_it_was_put_into(name: str, v
     assert (wrong is None) == (name == "GUARD_STORE")
 
 
+@pytest.mark.parametrize(
+    ("store", "place"),
+    [
+        ("/var/lib/runs.db", "/var/lib/runs.db"),
+        ("https://user:c2VjcmV0@a.table.core.windows.net/", "https://a.table.core.windows.net/"),
+        (SECRET, "account a"),
+        ("SharedAccessSignature=c2VjcmV0", "account of a connection string"),
+    ],
+)
+def test_the_place_of_a_store_is_shown_without_its_secret(store: str, place: str) -> None:
+    assert settings.place_of(store) == place
+
+
 def test_what_is_said_of_a_value_is_short() -> None:
     for value in ("x" * 100_000, "\x1b[2J" * 20):
         with pytest.raises(SettingsError) as raised:

@@ -157,8 +157,9 @@ class RunList(BaseModel):
 
 
 class Scope(BaseModel):
-    """What a run looked at; an empty list means no restriction."""
+    """What a run looked at; an empty list or text means no restriction."""
 
+    management_group: str = ""
     subscriptions: list[str]
     clusters: list[str]
     node_pools: list[str]

@@ -6,7 +6,6 @@ import asyncio
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
@@ -42,6 +41,7 @@ from shared.api.bodies import (
 from shared.errors import GuardError, UsageError
 from shared.models import Approval, Run, RunKind, RunState, Starter
 from shared.plain import plain
+from shared.settings import place_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
@@ -313,7 +313,7 @@ async def health(caller: Caller) -> Answer:
         _check(services.store.latest_run(), "the store answers"),
         _check(services.azure.subscriptions(), "the identity sees {} subscriptions"),
     )
-    place = _place(services.settings.store.get_secret_value())
+    place = place_of(services.settings.store.get_secret_value())
     settings = {**services.settings.model_dump(mode="json"), "store": place}
     well = storage.ok and identity.ok
     held = _held(await services.store.hold()) if storage.ok else None
@@ -329,15 +329,6 @@ async def _check(asked: Awaitable[Any], well: str) -> Check:
     except TimeoutError:
         return Check(ok=False, detail=f"no answer within {_HEALTH_SECONDS} seconds")
     return Check(ok=True, detail=well.format(len(answer)) if isinstance(answer, list) else well)
-
-
-def _place(store: str) -> str:
-    """Where the store is, without what signs in to it."""
-    if ";" in store or "=" in store:
-        pairs = dict(part.split("=", 1) for part in store.split(";") if "=" in part)
-        return f"account {pairs.get('AccountName', 'of a connection string')}"
-    parts = urlsplit(store)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.netloc else store
 
 
 async def _run(caller: Caller, run_id: str) -> Run | None:

@@ -236,7 +236,8 @@ async def test_findings_without_a_run_are_of_the_latest_audit_of_everything(clou
         narrow = await start(host, {"clusters": ["aks-test"]})
         await host.finish(narrow)
         page = (await host.http("GET", "/api/findings")).json()
-        everything: dict[str, list[str]] = {"subscriptions": [], "clusters": [], "node_pools": [], "controls": []}
+        names: dict[str, list[str]] = {"subscriptions": [], "clusters": [], "node_pools": [], "controls": []}
+        everything = {"management_group": "", **names}
         assert (page["run"], page["scope"]) == (narrow, {**everything, "clusters": ["aks-test"]})
         whole = await start(host)
         await host.finish(whole)
