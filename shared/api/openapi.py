@@ -22,7 +22,7 @@ _REASONS = {
     409: "The state that things are in does not allow it.",
     413: "The body is too large.",
     415: "The body is not JSON.",
-    503: "The app lacks something that it needs (storage, identity), has a bad setting, or is busy.",
+    503: "The app lacks something that it needs (storage, identity, Durable Functions), has a bad setting, or is busy.",
 }
 
 

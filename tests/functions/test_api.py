@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import hypothesis
@@ -18,7 +18,9 @@ from schemathesis.core.result import Ok
 from shared import __version__
 from shared.api import problems
 from shared.api.openapi import as_text, document
+from shared.models import RunState
 from shared.runs import orders
+from shared.runs.hosts import leases
 from shared.runs.model.progress import PROGRESS, Progress
 from tests.support.bench import one_pool
 from tests.support.cloud import ALLOWED, CloudFactory, awaiting, start
@@ -272,6 +274,25 @@ async def test_no_answer_is_to_be_kept(cloud: CloudFactory) -> None:
 
 def test_the_docs_have_every_kind_of_problem() -> None:
     assert problems.as_markdown() in (ROOT / "docs" / "api.md").read_text("utf-8")
+
+
+async def test_durable_functions_that_fails_is_said_and_no_run_is_taken_for_lost(cloud: CloudFactory) -> None:
+    async with cloud(SMALL) as c, c.host() as host:
+        host.going.clear()
+        going = await start(host)
+        run = await c.run(going)
+        await c.store.save_run(replace(run, started=run.started - timedelta(minutes=5)))
+        await c.store.release(leases.name(going), leases.APP)
+        c.hub.broken = True
+        for method, address in (("POST", f"/api/runs/{going}/cancel"), ("POST", "/api/audits")):
+            answer = await host.http(method, address, {"clusters": ["other"]} if "audits" in address else None)
+            assert (answer.status, answer.json()["type"]) == (503, "urn:kubelet-guard:problem:unavailable")
+            assert answer.json()["detail"].startswith("Durable Functions does not answer: ")
+            assert answer.headers["cache-control"] == "no-store"
+        await host.tick(name="watchdog")
+        states = {item.id: item.state for item in (await c.store.runs(10)).runs}
+        assert states.pop(going) is RunState.RUNNING
+        assert list(states.values()) == [RunState.FAILED], "the one that could not be started"
 
 
 async def test_storage_that_is_not_there(cloud: CloudFactory) -> None:
