@@ -26,6 +26,7 @@ from shared.api.bodies import (
     HoldBody,
     HoldView,
     Links,
+    ListedRun,
     NodePlanView,
     PlanQuery,
     PlanView,
@@ -127,7 +128,7 @@ async def _start(caller: Caller, kind: RunKind, request: RunRequest, *, manual: 
 async def list_runs(caller: Caller, query: RunsQuery) -> Answer:
     """List runs, newest first."""
     page = await caller.services.store.runs(query.limit, query.continuation, kind=query.kind, state=query.state)
-    return Answer(200, RunList(runs=[view_of(run) for run in page.runs], continuation=page.continuation))
+    return Answer(200, RunList(runs=[_listed(run) for run in page.runs], continuation=page.continuation))
 
 
 async def get_run(caller: Caller, run_id: str) -> Answer:
@@ -344,15 +345,18 @@ def _unknown(run_id: str) -> Answer:
 
 def view_of(run: Run) -> RunView:
     """A run as it is shown."""
+    return RunView(**dict(_listed(run)), request=dict(run.request))
+
+
+def _listed(run: Run) -> ListedRun:
     here = f"/api/runs/{run.id}"
     waits = run.state is RunState.AWAITING_APPROVAL
-    return RunView(
+    return ListedRun(
         id=run.id,
         kind=run.kind,
         state=run.state,
         started=run.started,
         finished=run.finished,
-        request=dict(run.request),
         summary=None if run.summary is None else SummaryView.model_validate(asdict(run.summary)),
         error=run.error,
         by=run.by,

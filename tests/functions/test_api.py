@@ -195,10 +195,18 @@ async def test_the_longest_request_is_taken_and_names_are_compared_without_case(
         again = await host.http("POST", "/api/audits", upper)
         assert (again.status, again.json()["type"]) == (409, "urn:kubelet-guard:problem:going")
         assert again.json()["run"]["id"] == run_id
+        assert len((await host.http("GET", "/api/runs?limit=200")).body) < 2_000, "a list does not repeat requests"
         twice = await start(host, {"clusters": ["aks-Test", "AKS-TEST", "other"], "node_pools": ["NP1"]})
         shown = (await host.http("GET", f"/api/runs/{twice}")).json()
         assert shown["request"]["clusters"] == ["aks-Test", "other"]
         assert shown["request"]["node_pools"] == ["NP1"]
+
+
+async def test_a_hold_wants_a_reason(cloud: CloudFactory) -> None:
+    async with cloud(SMALL) as c, c.host() as host:
+        for body, said in (({}, "reason: is missing"), ({"reason": ""}, "reason: must not be empty")):
+            answer = await host.http("POST", "/api/hold", body)
+            assert (answer.status, answer.json()["detail"]) == (400, said)
 
 
 async def test_an_approval_comes_too_late(cloud: CloudFactory) -> None:
@@ -302,6 +310,20 @@ async def test_storage_that_is_not_there(cloud: CloudFactory) -> None:
         assert answer.status == 503
         assert "http://127.0.0.1:9/a cannot be reached" in answer.json()["detail"]
         assert "YQ==" not in answer.body.decode()
+
+
+def test_a_body_is_required_where_a_field_of_it_is() -> None:
+    bodies = {
+        path: operation["post"]["requestBody"]["required"]
+        for path, operation in document()["paths"].items()
+        if "requestBody" in operation.get("post", {})
+    }
+    assert bodies == {
+        "/api/audits": False,
+        "/api/fixes": False,
+        "/api/runs/{run_id}/approve": True,
+        "/api/hold": True,
+    }
 
 
 def test_the_document_in_the_repository_is_the_document() -> None:
