@@ -6,7 +6,7 @@
 # make bench  what a run costs, beside what people write (docs/performance.md); NODES=50000 for one size, at most 30 minutes else
 # make soak   seeded faults over whole runs; RUNS=100 SEED=1
 # make host   the serverless app in the real Functions host (Core Tools, Azurite)
-# make check  ruff, mypy, shellcheck; bicep where it is installed
+# make check  ruff, mypy, import-linter, shellcheck; bicep where it is installed
 
 PYTHON ?= python3
 VENV ?= .venv

@@ -8,6 +8,8 @@ load one whose annotation is text or a generic type.
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,9 +21,11 @@ from shared.api import routes
 from shared.api.bodies import ProblemBody
 from shared.api.openapi import as_text
 from shared.api.operations import Answer, Caller
+from shared.errors import OrchestrationsError
 from shared.runs.hosts.durable import Connections, carry_out
 from shared.runs.model.messages import Ref
 from shared.runs.orchestrators import ORCHESTRATORS, RUN, WAKE
+from shared.runs.orchestrators.hand import first_line
 from shared.runs.steps import STEPS
 
 log = logging.getLogger(__name__)
@@ -32,21 +36,44 @@ _FIRST = datetime(2020, 1, 1, tzinfo=UTC)
 app = df.DFApp(http_auth_level=func.AuthLevel.FUNCTION)
 
 
+def _silent(why: object) -> OrchestrationsError:
+    return OrchestrationsError(f"Durable Functions does not answer: {first_line(why)}")
+
+
+@contextmanager
+def _asked() -> Iterator[None]:
+    """The SDK raises a bare Exception for whatever the extension does not do."""
+    try:
+        yield
+    except Exception as error:
+        raise _silent(error) from error
+
+
 class _Durable:
-    """The Durable Functions client of one call, as `shared.runs.hosts.starting.Orchestrations`."""
+    """The Durable Functions client of one call, as `shared.runs.hosts.starting.Orchestrations`.
+
+    Every method raises OrchestrationsError where Durable Functions does not answer.
+    """
 
     def __init__(self, client: df.DurableOrchestrationClient) -> None:
         self._client = client
 
     async def start(self, run_id: str, ref: Ref) -> None:
-        await self._client.start_new(RUN, run_id, ref.model_dump(mode="json"))
+        with _asked():
+            await self._client.start_new(RUN, run_id, ref.model_dump(mode="json"))
 
     async def wake(self, run_id: str) -> None:
         if await self.going(run_id):
-            await self._client.raise_event(run_id, WAKE)
+            with _asked():
+                await self._client.raise_event(run_id, WAKE)
 
     async def going(self, run_id: str) -> bool:
-        status = await self._client.get_status(run_id)
+        with _asked():
+            status = await self._client.get_status(run_id)
+        # The SDK takes a failure of the extension itself for an instance that is not there.
+        failure = getattr(status, "ExceptionMessage", None)
+        if failure is not None:
+            raise _silent(failure)
         return bool(status) and status.runtime_status in (
             df.OrchestrationRuntimeStatus.Running,
             df.OrchestrationRuntimeStatus.Pending,
@@ -56,7 +83,8 @@ class _Durable:
 
     async def end(self, run_id: str, why: str) -> None:
         if await self.going(run_id):
-            await self._client.terminate(run_id, why)
+            with _asked():
+                await self._client.terminate(run_id, why)
 
     async def forget(self, before: datetime) -> int:
         over = [
@@ -64,7 +92,8 @@ class _Durable:
             df.OrchestrationRuntimeStatus.Failed,
             df.OrchestrationRuntimeStatus.Terminated,
         ]
-        purged = await self._client.purge_instance_history_by(_FIRST, before, over)
+        with _asked():
+            purged = await self._client.purge_instance_history_by(_FIRST, before, over)
         return int(purged.instances_deleted)
 
 

@@ -84,7 +84,7 @@ class Result:
 
     @property
     def allowed(self) -> float:
-        """When the last node has to be started at the latest (issue 11): 1.1 times the bound, or it and 10 s."""
+        """When the last node has to be started at the latest: 1.1 times the bound; under a minute, or 10 s after it."""
         return max(1.1 * self.bound, self.bound + 10) if self.bound < 60 else 1.1 * self.bound
 
     @property

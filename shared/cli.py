@@ -111,9 +111,10 @@ def _parser() -> argparse.ArgumentParser:
     _output_options(findings)
 
     hold = _command(commands.add_parser, "hold", "hold all fixes: no start and no further wave", hold_command)
-    hold.add_argument("--reason", metavar="TEXT", default="", help="why, for whoever meets it")
-    hold.add_argument("--release", action="store_true", help="let fixes go on")
-    hold.add_argument("--show", action="store_true", help="say whether fixes are held; the exit status is 1 if so")
+    what = hold.add_mutually_exclusive_group()
+    what.add_argument("--reason", metavar="TEXT", default="", help="why, for whoever meets it")
+    what.add_argument("--release", action="store_true", help="let fixes go on")
+    what.add_argument("--show", action="store_true", help="say whether fixes are held; the exit status is 1 if so")
     _store_option(hold)
     return parser
 
@@ -138,7 +139,9 @@ def _scope_options(parser: argparse.ArgumentParser) -> None:
     scope.add_argument("--cluster", metavar="NAME", dest="clusters", action="append")
     scope.add_argument("--node-pool", metavar="NAME", dest="node_pools", action="append")
     scope.add_argument("--control", metavar="ID", dest="controls", action="append")
-    scope.add_argument("--management-group", metavar="ID", help="its subscriptions, by Azure Resource Graph")
+    scope.add_argument(
+        "--management-group", metavar="ID", help="the subscriptions below it, or those of them that are named"
+    )
 
 
 def _fix_options(parser: argparse.ArgumentParser) -> None:
@@ -206,12 +209,16 @@ def _refuse_together(arguments: argparse.Namespace) -> None:
         raise UsageError(f"{what} does not go together with {', '.join(wrong)}: {why}")
 
 
+def _location(arguments: argparse.Namespace, settings: Settings) -> str:
+    location: str = arguments.store or settings.store.get_secret_value() or _default_store()
+    return location
+
+
 @asynccontextmanager
 async def _store(arguments: argparse.Namespace, settings: Settings) -> AsyncIterator[Store]:
     from shared.store import open_store
 
-    location = arguments.store or settings.store.get_secret_value() or _default_store()
-    async with open_store(location, authority=settings.authority) as store:
+    async with open_store(_location(arguments, settings), authority=settings.authority) as store:
         yield store
 
 
@@ -241,10 +248,13 @@ async def _services(arguments: argparse.Namespace, settings: Settings) -> AsyncI
 def _interrupted(arguments: argparse.Namespace, run: Run | None) -> str:
     """What Ctrl-C has left behind, and how to go on."""
     from shared.models import RunKind
+    from shared.settings import may_hold_secret
 
     if run is None:
         return "interrupted before anything was done"
-    store = f" --store {shlex.quote(arguments.store)}" if arguments.store else ""
+    store = ""
+    if arguments.store:
+        store = " --store …" if may_hold_secret(arguments.store) else f" --store {shlex.quote(arguments.store)}"
     show = f"kubelet-guard findings --run {run.id}{store}"
     if run.kind is not RunKind.FIX:
         return f"interrupted; what the run {run.id} found so far: {show}"
@@ -404,10 +414,9 @@ async def hold_command(arguments: argparse.Namespace, settings: Settings) -> int
 
     What is in hand on a node comes to its end. A held fix waits, and goes on when the hold is released.
     """
+    from shared.settings import place_of
     from shared.store import Hold
 
-    if arguments.release and arguments.reason:
-        raise UsageError("--release does not go together with --reason: a hold that is released has none")
     async with _store(arguments, settings) as store:
         if arguments.release:
             await store.release_hold()
@@ -415,10 +424,12 @@ async def hold_command(arguments: argparse.Namespace, settings: Settings) -> int
             by = f"{getpass.getuser()} at {socket.gethostname()}"
             await store.set_hold(Hold(by=by, since=datetime.now(UTC), reason=arguments.reason or "no reason was given"))
         held = await store.hold()
+    # Another store's fixes go on: whoever holds the app's must see whether this is it.
+    where = f"(in the store {place_of(_location(arguments, settings))})"
     if held is None:
-        _say("fixes are not held")
+        _say(f"fixes are not held {where}")
         return 0
-    _say(f"fixes are held since {held.since:%Y-%m-%d %H:%M} UTC by {held.by}: {held.reason}")
+    _say(f"fixes are held since {held.since:%Y-%m-%d %H:%M} UTC by {held.by}: {held.reason} {where}")
     return 1 if arguments.show else 0
 
 
@@ -432,7 +443,11 @@ async def _latest_audit(store: Store) -> Run:
         other = await store.latest_run()
         show = f"; of the {other.kind} {other.id}: kubelet-guard findings --run {other.id}" if other else ""
         raise UsageError(f"the store holds no complete audit yet; make one with: kubelet-guard audit{show}")
-    parts = [f"{name.replace('_', ' ')} {names.listed(wanted)}" for name, wanted in scope_of(run).items() if wanted]
+    parts = [
+        f"{name.replace('_', ' ')} {names.listed([wanted] if isinstance(wanted, str) else wanted)}"
+        for name, wanted in scope_of(run).items()
+        if wanted
+    ]
     _say(f"of the audit {run.id} of {'; '.join(parts) or 'everything'}")
     return run
 

@@ -27,6 +27,10 @@ class EndpointError(GuardError):
     """Azure Resource Manager cannot be reached at the configured endpoint."""
 
 
+class OrchestrationsError(GuardError):
+    """Durable Functions cannot be asked, or does not answer as it should."""
+
+
 class StoreError(GuardError):
     """The store cannot be opened, read or written.
 

@@ -46,6 +46,20 @@ _SHOWN = 60
 _SECRET = re.compile(r"key=|sig=|signature=|password=|secret=|://[^/\s]*@", re.IGNORECASE)
 
 
+def may_hold_secret(text: str) -> bool:
+    """Whether a text looks as if it held a key, a signature or a password (pure)."""
+    return _SECRET.search(text) is not None
+
+
+def place_of(store: str) -> str:
+    """Where a store is, without what signs in to it: a URL, a path, or the account of a connection string (pure)."""
+    if ";" in store or "=" in store:
+        pairs = dict(part.split("=", 1) for part in store.split(";") if "=" in part)
+        return f"account {pairs.get('AccountName', 'of a connection string')}"
+    parts = urlsplit(store)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.netloc else store
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """A row of the table, as the annotation of a field of `Settings`.
@@ -64,7 +78,11 @@ class Setting:
 
 
 def _endpoint(text: str) -> str:
-    parts = urlsplit(text.rstrip("/"))
+    try:
+        parts = urlsplit(text.rstrip("/"))
+        _ = parts.port  # it is looked at when it is asked for
+    except ValueError:
+        raise ValueError from None
     if parts.scheme != "https" or not parts.hostname or "@" in parts.netloc:
         raise ValueError
     if parts.path or parts.query or parts.fragment:
@@ -120,6 +138,9 @@ def _number(name: str, low: float, high: float, unit: str, meaning: str) -> Sett
             value = float(text)
         except ValueError:
             raise ValueError from None
+        # Python's own spellings: 1_0 is 10, and so are digits of other scripts.
+        if "_" in text or not text.isascii():
+            raise ValueError
         if not low <= value <= high:
             raise ValueError
         return value
@@ -330,25 +351,34 @@ def load(environ: Mapping[str, str]) -> Settings:
     Raises SettingsError naming every bad variable at once.
     """
     settings, wrong = _read(environ)
-    _refuse(wrong)
-    return settings
-
-
-def load_for_host(environ: Mapping[str, str]) -> Settings:
-    """Settings of the serverless app: as `load`; without GUARD_STORE runs are kept in the Functions host's storage.
-
-    Raises SettingsError, also where there is no storage at all, where the scheduled run is a fix and fixes are not
-    allowed, and for a GUARD_ name that is no setting: a deployment means something by it.
-    """
-    settings, wrong = _read_for_host(environ)
-    _refuse(wrong)
+    if wrong:
+        raise _error(wrong)
     return settings
 
 
 def load_what_is_right(environ: Mapping[str, str]) -> tuple[Settings, SettingsError | None]:
-    """As `load_for_host`, for an app that must come up: with its default for each bad setting, and what is wrong."""
-    settings, wrong = _read_for_host(environ)
-    return settings, SettingsError(_said(wrong)) if wrong else None
+    """Settings of the serverless app, which must come up: as `load`, but a bad one has its default; and what is wrong.
+
+    Without GUARD_STORE runs are kept in the Functions host's storage. Wrong is also where there is no storage at all, a
+    scheduled fix where fixes are not allowed, and a GUARD_ name that is no setting: a deployment means something by it.
+    """
+    settings, wrong = _read(environ)
+    for name in sorted(environ):
+        if name.upper().startswith("GUARD_") and name not in (*NAMES, *DEPLOYMENT_NAMES):
+            close = get_close_matches(name.upper(), NAMES, n=1, cutoff=0.8)
+            meant = f"; did you mean {close[0]}?" if close else ""
+            wrong.append(f"{plain(name, _SHOWN)} is no setting{meant}")
+    if settings.mode == "fix" and not settings.allow_fix:
+        wrong.append("GUARD_MODE='fix' needs GUARD_ALLOW_FIX=true besides; set it, or another GUARD_MODE")
+    if not settings.store:
+        if store := _host_store(environ, settings.arm_endpoint):
+            settings = settings.model_copy(update={"store": SecretStr(store)})
+        else:
+            wrong.append(
+                "there is no storage: set AzureWebJobsStorage__tableServiceUri (or AzureWebJobsStorage__accountName,"
+                " or the connection string AzureWebJobsStorage), or GUARD_STORE"
+            )
+    return settings, _error(wrong) if wrong else None
 
 
 def schedule_binding(environ: Mapping[str, str], settings: Settings) -> str:
@@ -361,13 +391,8 @@ def schedule_binding(environ: Mapping[str, str], settings: Settings) -> str:
     return f"%{name}%" if " ".join(environ.get(name, "").split()) == settings.schedule else settings.schedule
 
 
-def _refuse(wrong: list[str]) -> None:
-    if wrong:
-        raise SettingsError(_said(wrong))
-
-
-def _said(wrong: list[str]) -> str:
-    return "bad setting: " + "; ".join(wrong)
+def _error(wrong: list[str]) -> SettingsError:
+    return SettingsError("bad setting: " + "; ".join(wrong))
 
 
 def _read(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
@@ -392,28 +417,8 @@ def _read(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
     return settings, wrong
 
 
-def _read_for_host(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
-    settings, wrong = _read(environ)
-    for name in sorted(environ):
-        if name.upper().startswith("GUARD_") and name not in (*NAMES, *DEPLOYMENT_NAMES):
-            close = get_close_matches(name.upper(), NAMES, n=1, cutoff=0.8)
-            meant = f"; did you mean {close[0]}?" if close else ""
-            wrong.append(f"{plain(name, _SHOWN)} is no setting{meant}")
-    if settings.mode == "fix" and not settings.allow_fix:
-        wrong.append("GUARD_MODE='fix' needs GUARD_ALLOW_FIX=true besides; set it, or another GUARD_MODE")
-    if not settings.store:
-        if store := _host_store(environ, settings.arm_endpoint):
-            settings = settings.model_copy(update={"store": SecretStr(store)})
-        else:
-            wrong.append(
-                "there is no storage: set AzureWebJobsStorage__tableServiceUri (or AzureWebJobsStorage__accountName,"
-                " or the connection string AzureWebJobsStorage), or GUARD_STORE"
-            )
-    return settings, wrong
-
-
 def _must_be(row: Setting, text: str, why: str) -> str:
-    if row.secret or _SECRET.search(text):
+    if row.secret or may_hold_secret(text):
         return f"{row.name} (its value is not shown): must be {row.limits}"
     return f"{row.name}={plain(text, _SHOWN)!r}: must be {row.limits}" + (f": it {why}" if why else "")
 

@@ -26,6 +26,9 @@ _WORDS: dict[str, Callable[[Any, dict[str, Any]], str]] = {
     "enum": lambda _, more: f"must be {more['expected']}",
     "greater_than_equal": lambda _, more: f"must be at least {more['ge']}",
     "less_than_equal": lambda _, more: f"must be at most {more['le']}",
+    "string_too_short": lambda _, more: (
+        "must not be empty" if more["min_length"] == 1 else f"must have at least {more['min_length']} characters"
+    ),
     "string_too_long": lambda _, more: f"must have at most {more['max_length']} characters",
     "string_pattern_mismatch": lambda given, _: f"{plain(str(given), _SHOWN)!r} is not a possible name",
     "model_type": lambda _, __: "must be a JSON object, such as {}",

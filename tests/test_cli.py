@@ -15,6 +15,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
@@ -23,9 +24,11 @@ import pytest_asyncio
 
 import sandbox
 from shared import cli
-from shared.models import Finding, Run, RunState
+from shared.models import Finding, Run, RunKind, RunState
 from shared.node.fixing import FileEdit, Splice
 from shared.runs.model.plans import NodePlan, SeenFile, digest, read_plan_file
+from shared.runs.model.request import RunRequest
+from shared.settings import Settings
 from shared.store import FindingQuery, open_store
 from tests.support.bench import DEMO, environment, one_pool
 
@@ -437,3 +440,53 @@ async def test_an_interrupted_fix_goes_on_as_it_says(tmp_path: Path) -> None:
         over = await terminal(*again, "--yes", **terminal_key)
         assert over.returncode == 64
         assert "is complete" in over.stderr
+
+
+def test_a_hold_names_its_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async def hold(*options: str) -> tuple[int, str]:
+        arguments = cli._parser().parse_args(["hold", "--store", str(tmp_path / "runs.db"), *options])
+        code = await cli.hold_command(arguments, Settings())
+        return code, capsys.readouterr().err
+
+    async def work() -> None:
+        where = f"(in the store {tmp_path / 'runs.db'})\n"
+        assert await hold("--show") == (0, f"fixes are not held {where}")
+        code, said = await hold("--reason", "change freeze")
+        assert (code, said.startswith("fixes are held since "), said.endswith(f": change freeze {where}")) == (0, 1, 1)
+        assert (await hold("--show"))[0] == 1
+        assert await hold("--release") == (0, f"fixes are not held {where}")
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize(
+    "options", [("--show", "--release"), ("--release", "--reason", "x"), ("--show", "--reason", "x")]
+)
+def test_a_hold_is_made_or_shown_or_released(options: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli._parser().parse_args(["hold", *options])
+    assert ended.value.code == cli.EX_USAGE
+    assert "not allowed with argument" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("store", "shown"),
+    [
+        ("my runs.db", " --store 'my runs.db'"),
+        ("DefaultEndpointsProtocol=https;AccountName=a;AccountKey=c2VjcmV0==", " --store …"),
+        ("TableEndpoint=https://a.table.core.windows.net;SharedAccessSignature=sv=1&sig=c2VjcmV0", " --store …"),
+    ],
+)
+def test_how_to_go_on_shows_no_secret(store: str, shown: str) -> None:
+    run = Run("20260101T000000Z-abcdef", RunKind.AUDIT, RunState.RUNNING, datetime.now(UTC))
+    said = cli._interrupted(argparse.Namespace(store=store), run)
+    assert said.endswith(f"kubelet-guard findings --run {run.id}{shown}")
+
+
+async def test_the_latest_audit_is_named_with_its_scope(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    request = RunRequest(management_group="platform", clusters=("aks-one",)).model_dump(mode="json")
+    async with open_store(str(tmp_path / "runs.db")) as store:
+        run_id = "20260101T000000Z-abcdef"
+        await store.save_run(Run(run_id, RunKind.AUDIT, RunState.COMPLETED, datetime.now(UTC), request=request))
+        await cli._latest_audit(store)
+    assert capsys.readouterr().err == f"of the audit {run_id} of management group platform; clusters aks-one\n"

@@ -58,6 +58,11 @@ def test_an_unknown_cloud_has_its_endpoint_as_audience() -> None:
         ("GUARD_SCHEDULE", "0 2 * * *", "NCRONTAB expression of six fields"),
         ("GUARD_SCHEDULE", "0 0 25 * * *", "wrong hour '25': 25 is not from 0 to 23"),
         ("GUARD_ARM_ENDPOINT", "https://management.azure.com?x=1", "without a path"),
+        ("GUARD_ARM_ENDPOINT", "https://management.azure.com:abc", "such as https://management.azure.com$"),
+        ("GUARD_ARM_ENDPOINT", "https://management.azure.com:99999", "such as https://management.azure.com$"),
+        ("GUARD_ARM_ENDPOINT", "https://[", "such as https://management.azure.com$"),
+        ("GUARD_BUDGET_PERCENT", "1_0", "a percentage from 1 to 100"),
+        ("GUARD_BUDGET_PERCENT", "５０", "a percentage from 1 to 100"),
         ("GUARD_BUDGET_PERCENT", "0", "a percentage from 1 to 100"),
         ("GUARD_BUDGET_PERCENT", "inf", "a percentage from 1 to 100"),
         ("GUARD_FIX_MOST", "-1", "a whole number of nodes from 0 to 100000"),
@@ -115,6 +120,19 @@ def test_a_secret_is_shown_nowhere_whatever_setting_it_was_put_into(name: str, v
     loaded, wrong = settings.load_what_is_right({**STORAGE, name: value})
     assert "c2VjcmV0" not in f"{wrong} {loaded!r} {loaded} {loaded.model_dump_json()} {loaded.model_dump()}"
     assert (wrong is None) == (name == "GUARD_STORE")
+
+
+@pytest.mark.parametrize(
+    ("store", "place"),
+    [
+        ("/var/lib/runs.db", "/var/lib/runs.db"),
+        ("https://user:c2VjcmV0@a.table.core.windows.net/", "https://a.table.core.windows.net/"),
+        (SECRET, "account a"),
+        ("SharedAccessSignature=c2VjcmV0", "account of a connection string"),
+    ],
+)
+def test_the_place_of_a_store_is_shown_without_its_secret(store: str, place: str) -> None:
+    assert settings.place_of(store) == place
 
 
 def test_what_is_said_of_a_value_is_short() -> None:

@@ -67,6 +67,17 @@ var rules = [
     window: 'PT1H'
     frequency: 'PT15M'
   }
+  {
+    name: 'waiting'
+    title: 'Kubelet guard: a fix waits for its approval, or the scheduled run is overdue'
+    description: 'Nothing goes on until somebody approves or refuses the plan of the fix, or looks why the scheduled run did not happen.'
+    severity: 2
+    query: loadTextContent('../queries/waiting.kql')
+    operator: 'GreaterThan'
+    threshold: 0
+    window: 'PT1H'
+    frequency: 'PT15M'
+  }
 ]
 
 resource emailGroup 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(emails)) {

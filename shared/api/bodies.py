@@ -120,10 +120,11 @@ class SummaryView(BaseModel):
     throttled_seconds: float
 
 
-class RunView(BaseModel):
-    """A run. `summary` and `finished` are null while it goes, `error` says why it failed or ended early.
+class ListedRun(BaseModel):
+    """A run, without what it was asked for, which may be long: the run itself shows that.
 
-    A fix names the run that makes its plan, and that one the fix.
+    `summary` and `finished` are null while it goes, `error` says why it failed or ended early. A fix names the run that
+    makes its plan, and that one the fix.
     """
 
     id: str
@@ -131,13 +132,18 @@ class RunView(BaseModel):
     state: RunState
     started: datetime
     finished: datetime | None
-    request: dict[str, Any]
     summary: SummaryView | None
     error: str
     by: Starter
     plan_run: str | None
     fix_run: str | None
     links: Links
+
+
+class RunView(ListedRun):
+    """A run, and what it was asked for."""
+
+    request: dict[str, Any]
 
 
 class RunDetail(RunView):
@@ -152,13 +158,14 @@ class RunDetail(RunView):
 class RunList(BaseModel):
     """A page of runs, newest first; `continuation` is null on the last."""
 
-    runs: list[RunView]
+    runs: list[ListedRun]
     continuation: str | None
 
 
 class Scope(BaseModel):
-    """What a run looked at; an empty list means no restriction."""
+    """What a run looked at; an empty list or text means no restriction."""
 
+    management_group: str = ""
     subscriptions: list[str]
     clusters: list[str]
     node_pools: list[str]

@@ -22,7 +22,7 @@ _REASONS = {
     409: "The state that things are in does not allow it.",
     413: "The body is too large.",
     415: "The body is not JSON.",
-    503: "The app lacks something that it needs (storage, identity), has a bad setting, or is busy.",
+    503: "The app lacks something that it needs (storage, identity, Durable Functions), has a bad setting, or is busy.",
 }
 
 
@@ -85,7 +85,10 @@ def _operation(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
         made["parameters"] = parameters
     if operation.body is not None:
         content = {"application/json": {"schema": schemas[operation.body]}}
-        made["requestBody"] = {"required": "digest" in operation.body.model_fields, "content": content}
+        made["requestBody"] = {
+            "required": any(field.is_required() for field in operation.body.model_fields.values()),
+            "content": content,
+        }
     refusals = {400, 503, *operation.refusals, *((413, 415) if operation.body is not None else ())}
     made["responses"] = {
         str(operation.status): _response("Well.", "application/json", schemas[operation.answers]),

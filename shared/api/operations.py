@@ -6,7 +6,6 @@ import asyncio
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
@@ -27,6 +26,7 @@ from shared.api.bodies import (
     HoldBody,
     HoldView,
     Links,
+    ListedRun,
     NodePlanView,
     PlanQuery,
     PlanView,
@@ -42,6 +42,7 @@ from shared.api.bodies import (
 from shared.errors import GuardError, UsageError
 from shared.models import Approval, Run, RunKind, RunState, Starter
 from shared.plain import plain
+from shared.settings import place_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
@@ -127,7 +128,7 @@ async def _start(caller: Caller, kind: RunKind, request: RunRequest, *, manual: 
 async def list_runs(caller: Caller, query: RunsQuery) -> Answer:
     """List runs, newest first."""
     page = await caller.services.store.runs(query.limit, query.continuation, kind=query.kind, state=query.state)
-    return Answer(200, RunList(runs=[view_of(run) for run in page.runs], continuation=page.continuation))
+    return Answer(200, RunList(runs=[_listed(run) for run in page.runs], continuation=page.continuation))
 
 
 async def get_run(caller: Caller, run_id: str) -> Answer:
@@ -313,7 +314,7 @@ async def health(caller: Caller) -> Answer:
         _check(services.store.latest_run(), "the store answers"),
         _check(services.azure.subscriptions(), "the identity sees {} subscriptions"),
     )
-    place = _place(services.settings.store.get_secret_value())
+    place = place_of(services.settings.store.get_secret_value())
     settings = {**services.settings.model_dump(mode="json"), "store": place}
     well = storage.ok and identity.ok
     held = _held(await services.store.hold()) if storage.ok else None
@@ -331,15 +332,6 @@ async def _check(asked: Awaitable[Any], well: str) -> Check:
     return Check(ok=True, detail=well.format(len(answer)) if isinstance(answer, list) else well)
 
 
-def _place(store: str) -> str:
-    """Where the store is, without what signs in to it."""
-    if ";" in store or "=" in store:
-        pairs = dict(part.split("=", 1) for part in store.split(";") if "=" in part)
-        return f"account {pairs.get('AccountName', 'of a connection string')}"
-    parts = urlsplit(store)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.netloc else store
-
-
 async def _run(caller: Caller, run_id: str) -> Run | None:
     try:
         return await caller.services.store.run(run_id)
@@ -353,15 +345,18 @@ def _unknown(run_id: str) -> Answer:
 
 def view_of(run: Run) -> RunView:
     """A run as it is shown."""
+    return RunView(**dict(_listed(run)), request=dict(run.request))
+
+
+def _listed(run: Run) -> ListedRun:
     here = f"/api/runs/{run.id}"
     waits = run.state is RunState.AWAITING_APPROVAL
-    return RunView(
+    return ListedRun(
         id=run.id,
         kind=run.kind,
         state=run.state,
         started=run.started,
         finished=run.finished,
-        request=dict(run.request),
         summary=None if run.summary is None else SummaryView.model_validate(asdict(run.summary)),
         error=run.error,
         by=run.by,

@@ -44,7 +44,10 @@ BAD_SETTINGS = Kind(
 )
 CROWDED = Kind("crowded", 503, "Busy", "other runs are being started; again in `Retry-After` seconds")
 UNAVAILABLE = Kind(
-    "unavailable", 503, "The app cannot do this now", "storage or identity fail; again in `Retry-After` seconds"
+    "unavailable",
+    503,
+    "The app cannot do this now",
+    "storage, identity or Durable Functions fail; again in `Retry-After` seconds",
 )
 
 KINDS: tuple[Kind, ...] = (

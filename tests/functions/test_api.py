@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import hypothesis
@@ -18,7 +18,9 @@ from schemathesis.core.result import Ok
 from shared import __version__
 from shared.api import problems
 from shared.api.openapi import as_text, document
+from shared.models import RunState
 from shared.runs import orders
+from shared.runs.hosts import leases
 from shared.runs.model.progress import PROGRESS, Progress
 from tests.support.bench import one_pool
 from tests.support.cloud import ALLOWED, CloudFactory, awaiting, start
@@ -193,10 +195,18 @@ async def test_the_longest_request_is_taken_and_names_are_compared_without_case(
         again = await host.http("POST", "/api/audits", upper)
         assert (again.status, again.json()["type"]) == (409, "urn:kubelet-guard:problem:going")
         assert again.json()["run"]["id"] == run_id
+        assert len((await host.http("GET", "/api/runs?limit=200")).body) < 2_000, "a list does not repeat requests"
         twice = await start(host, {"clusters": ["aks-Test", "AKS-TEST", "other"], "node_pools": ["NP1"]})
         shown = (await host.http("GET", f"/api/runs/{twice}")).json()
         assert shown["request"]["clusters"] == ["aks-Test", "other"]
         assert shown["request"]["node_pools"] == ["NP1"]
+
+
+async def test_a_hold_wants_a_reason(cloud: CloudFactory) -> None:
+    async with cloud(SMALL) as c, c.host() as host:
+        for body, said in (({}, "reason: is missing"), ({"reason": ""}, "reason: must not be empty")):
+            answer = await host.http("POST", "/api/hold", body)
+            assert (answer.status, answer.json()["detail"]) == (400, said)
 
 
 async def test_an_approval_comes_too_late(cloud: CloudFactory) -> None:
@@ -236,7 +246,8 @@ async def test_findings_without_a_run_are_of_the_latest_audit_of_everything(clou
         narrow = await start(host, {"clusters": ["aks-test"]})
         await host.finish(narrow)
         page = (await host.http("GET", "/api/findings")).json()
-        everything: dict[str, list[str]] = {"subscriptions": [], "clusters": [], "node_pools": [], "controls": []}
+        names: dict[str, list[str]] = {"subscriptions": [], "clusters": [], "node_pools": [], "controls": []}
+        everything = {"management_group": "", **names}
         assert (page["run"], page["scope"]) == (narrow, {**everything, "clusters": ["aks-test"]})
         whole = await start(host)
         await host.finish(whole)
@@ -273,6 +284,25 @@ def test_the_docs_have_every_kind_of_problem() -> None:
     assert problems.as_markdown() in (ROOT / "docs" / "api.md").read_text("utf-8")
 
 
+async def test_durable_functions_that_fails_is_said_and_no_run_is_taken_for_lost(cloud: CloudFactory) -> None:
+    async with cloud(SMALL) as c, c.host() as host:
+        host.going.clear()
+        going = await start(host)
+        run = await c.run(going)
+        await c.store.save_run(replace(run, started=run.started - timedelta(minutes=5)))
+        await c.store.release(leases.name(going), leases.APP)
+        c.hub.broken = True
+        for method, address in (("POST", f"/api/runs/{going}/cancel"), ("POST", "/api/audits")):
+            answer = await host.http(method, address, {"clusters": ["other"]} if "audits" in address else None)
+            assert (answer.status, answer.json()["type"]) == (503, "urn:kubelet-guard:problem:unavailable")
+            assert answer.json()["detail"].startswith("Durable Functions does not answer: ")
+            assert answer.headers["cache-control"] == "no-store"
+        await host.tick(name="watchdog")
+        states = {item.id: item.state for item in (await c.store.runs(10)).runs}
+        assert states.pop(going) is RunState.RUNNING
+        assert list(states.values()) == [RunState.FAILED], "the one that could not be started"
+
+
 async def test_storage_that_is_not_there(cloud: CloudFactory) -> None:
     gone = "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=YQ==;TableEndpoint=http://127.0.0.1:9/a;"
     async with cloud(SMALL, GUARD_STORE=gone) as c, c.host() as host:
@@ -280,6 +310,20 @@ async def test_storage_that_is_not_there(cloud: CloudFactory) -> None:
         assert answer.status == 503
         assert "http://127.0.0.1:9/a cannot be reached" in answer.json()["detail"]
         assert "YQ==" not in answer.body.decode()
+
+
+def test_a_body_is_required_where_a_field_of_it_is() -> None:
+    bodies = {
+        path: operation["post"]["requestBody"]["required"]
+        for path, operation in document()["paths"].items()
+        if "requestBody" in operation.get("post", {})
+    }
+    assert bodies == {
+        "/api/audits": False,
+        "/api/fixes": False,
+        "/api/runs/{run_id}/approve": True,
+        "/api/hold": True,
+    }
 
 
 def test_the_document_in_the_repository_is_the_document() -> None:

@@ -17,7 +17,7 @@ from shared.errors import SettingsError
 from shared.runs.model.batch import BATCH
 from shared.runs.orchestrators import ORCHESTRATORS
 from shared.runs.steps import STEPS
-from shared.settings import NAMES, load_for_host
+from shared.settings import NAMES, load_what_is_right
 from shared.store.patient import PATIENCE_SECONDS
 from tests.support.bench import environment
 from tests.support.host import Host, load_app
@@ -166,8 +166,9 @@ async def test_a_bad_setting_hides_nothing_and_is_said(
     ],
 )
 def test_where_runs_are_kept(variables: dict[str, str], store: str | None) -> None:
-    loaded = load_for_host(variables).store.get_secret_value()
-    assert loaded == (store or variables["AzureWebJobsStorage__tableServiceUri"])
+    loaded, wrong = load_what_is_right(variables)
+    assert wrong is None
+    assert loaded.store.get_secret_value() == (store or variables["AzureWebJobsStorage__tableServiceUri"])
 
 
 def test_host_json_fits_the_code() -> None:
@@ -191,5 +192,6 @@ def test_host_json_fits_the_code() -> None:
 
 def test_the_example_of_local_settings_is_valid() -> None:
     values = json.loads((ROOT / "local.settings.json.example").read_text())["Values"]
-    assert load_for_host(values).mode == "audit"
+    loaded, wrong = load_what_is_right(values)
+    assert (loaded.mode, wrong) == ("audit", None)
     assert {name for name in values if name.startswith("GUARD_")} <= set(NAMES)

@@ -40,8 +40,14 @@ def workbook_queries() -> dict[str, str]:
 def test_a_query_reads_fields_that_are_written(name: str) -> None:
     query = {**QUERIES, **workbook_queries()}[name]
     assert query.startswith('traces\n| where message startswith "{" and message has "event"\n')
-    (event,) = re.findall(r'tostring\(e\.event\) == "(\w+)"', query)
-    assert set(re.findall(r"\be\.(\w+)", query)) - {"event"} <= FIELDS[event]
+    (chosen,) = re.findall(r'where tostring\(e\.event\) (?:== ("\w+")|in \(([^)]*)\))', query)
+    events = re.findall(r'"(\w+)"', "".join(chosen))
+    assert set(re.findall(r"\be\.(\w+)", query)) - {"event"} <= set().union(*(FIELDS[event] for event in events))
+
+
+def test_every_event_is_read_by_an_alert() -> None:
+    read_by_alerts = "".join(QUERIES.values())
+    assert [event for event in FIELDS if f'"{event}"' not in read_by_alerts] == []
 
 
 def test_statuses_and_states_that_are_asked_for_exist() -> None:

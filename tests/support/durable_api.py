@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -11,6 +11,8 @@ from uuid import uuid4
 from aiohttp import web
 
 from tests.support.hub import RAISED, TERMINATED, Hub, Instance, Message, event
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 PAGE = 100  # instances that a list shows; the SDK's client does not ask for the next ones
 
@@ -73,16 +75,28 @@ def routes(hub: Hub, functions: Callable[[], Mapping[str, Any]]) -> list[web.Rou
             hub.purge(instance.id)
         return web.json_response({"instancesDeleted": len(chosen)}, status=200 if chosen else 404)
 
+    def unless_broken(answer: Handler) -> Handler:
+        async def answered(request: web.Request) -> web.StreamResponse:
+            if hub.broken:
+                said = {
+                    "Message": "Something went wrong while processing your request",
+                    "ExceptionMessage": "no storage",
+                }
+                return web.json_response(said, status=500)
+            return await answer(request)
+
+        return answered
+
     base = "/runtime/webhooks/durabletask"
     return [
-        web.post(base + "/orchestrators/{name}", start),
-        web.post(base + "/orchestrators/{name}/{id}", start),
-        web.post(base + "/instances/{id}/raiseEvent/{name}", raise_event),
-        web.post(base + "/instances/{id}/terminate", terminate),
-        web.get(base + "/instances/", statuses),
-        web.delete(base + "/instances/", purge_all),
-        web.get(base + "/instances/{id}", status),
-        web.delete(base + "/instances/{id}", purge),
+        web.post(base + "/orchestrators/{name}", unless_broken(start)),
+        web.post(base + "/orchestrators/{name}/{id}", unless_broken(start)),
+        web.post(base + "/instances/{id}/raiseEvent/{name}", unless_broken(raise_event)),
+        web.post(base + "/instances/{id}/terminate", unless_broken(terminate)),
+        web.get(base + "/instances/", unless_broken(statuses)),
+        web.delete(base + "/instances/", unless_broken(purge_all)),
+        web.get(base + "/instances/{id}", unless_broken(status)),
+        web.delete(base + "/instances/{id}", unless_broken(purge)),
     ]
 
 

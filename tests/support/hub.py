@@ -152,6 +152,7 @@ class Hub:
     """All instances, the activities that wait, and which host serves what.
 
     `episodes` counts how often a history grew, `dropped` the messages that came for something that is not waited for.
+    While it is `broken`, the extension fails whatever clients ask of it.
     """
 
     def __init__(self) -> None:
@@ -159,6 +160,7 @@ class Hub:
         self.work: deque[Work] = deque()
         self.episodes = 0
         self.dropped = 0
+        self.broken = False
         self._hosts: list[Member] = []
         self._owners: dict[int, Member] = {}
         self._locked: dict[int, float] = {}

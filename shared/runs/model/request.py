@@ -85,8 +85,9 @@ Names = Annotated[
 class RunRequest(BaseModel):
     """The scope of a run: lists of at most 1,000 names. An empty list means no restriction.
 
-    Names are compared without regard to case, as Azure does. An empty `subscriptions` means those of the
-    `management_group`, else those of the settings, or all that the identity can see.
+    Names are compared without regard to case, as Azure does. An empty `subscriptions` means all below the
+    `management_group`, else those of the settings, or all that the identity can see. Where both are named, each of the
+    subscriptions must be below the group.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -138,9 +139,10 @@ def _sentence(item: Any) -> str:
     return f"{where}: {said(item)}"
 
 
-def scope_of(run: Run) -> dict[str, list[str]]:
-    """What a run was narrowed down to, by the fields of RunRequest; an empty list: no restriction."""
-    values = {name: run.request.get(name) for name in RunRequest.model_fields}
+def scope_of(run: Run) -> dict[str, str | list[str]]:
+    """What a run was narrowed down to, by the fields of RunRequest; an empty list or text: no restriction."""
+    values = {name: run.request.get(name) or field.default for name, field in RunRequest.model_fields.items()}
     return {
-        name: [str(item) for item in value] if isinstance(value, list | tuple) else [] for name, value in values.items()
+        name: [str(item) for item in value] if isinstance(value, list | tuple) else str(value)
+        for name, value in values.items()
     }
