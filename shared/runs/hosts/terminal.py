@@ -244,23 +244,12 @@ def _failed(run: Run, why: str) -> GuardError:
 
 
 async def _drive(activities: dict[str, Callable[[Any], Any]], ref: Any, run_id: str) -> Any:
-    """The orchestrator's result. Where it is broken off, no activity that is in hand goes on behind it."""
-    in_hand: set[asyncio.Task[Any]] = set()
-
-    async def held(carry: Callable[[Any], Any], job: Any) -> Any:
-        task = asyncio.ensure_future(carry(job))
-        in_hand.add(task)
-        task.add_done_callback(in_hand.discard)
-        return await task
-
-    host = LocalHost(ORCHESTRATORS, {name: partial(held, carry) for name, carry in activities.items()})
+    """The orchestrator's result. Where it is broken off, nothing that is in hand goes on behind it."""
+    host = LocalHost(ORCHESTRATORS, activities)
     try:
         return await host.run(RUN, ref, run_id)
     finally:
-        left = list(in_hand)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        await host.stop()
 
 
 @asynccontextmanager
