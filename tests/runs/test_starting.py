@@ -18,6 +18,7 @@ from shared.runs.model.messages import End, Gathered, Ref
 from shared.runs.model.request import FixRequest, RunRequest
 from shared.runs.steps.run_record import finish
 from shared.store import Store, new_run_id
+from tests.runs.simulated.clock import now, virtually
 from tests.runs.simulated.rig import Rig, rig
 
 A, B, C = (f"{n}1111111-2222-3333-4444-aaaaaaaaaaaa" for n in (1, 2, 3))
@@ -150,22 +151,29 @@ async def test_it_is_found_however_many_runs_began_since() -> None:
         await start(world)
 
 
-async def test_of_two_starts_that_meet_a_lost_run_one_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_two_starts_that_meet_a_lost_run_one_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ending the lost one takes longer than a turn lasts."""
-    world = rig(1)
-    lost = await kept(world, fix())
-    monkeypatch.setattr(starting, "_TURN_SECONDS", 0.3)
 
     async def slow(*arguments: Any, **options: Any) -> Run:
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(60)
         return await finish(*arguments, **options)
 
+    async def work() -> None:
+        world = rig(1)
+        lost = await kept(world, fix(started=now() - HOUR))
+        orchestrations = Orchestrations()
+
+        async def later() -> Run:
+            await asyncio.sleep(40)
+            return await start(world, orchestrations)
+
+        ends = await asyncio.gather(start(world, orchestrations), later(), return_exceptions=True)
+        assert [type(end) for end in ends] == [Run, starting.GoingError]
+        assert len(orchestrations.started) == len(await starting.going(world.store)) == 1
+        assert (await world.run(lost.id)).error == starting.LOST
+
     monkeypatch.setattr(starting, "finish", slow)
-    orchestrations = Orchestrations()
-    ends = await asyncio.gather(*(start(world, orchestrations) for _ in range(2)), return_exceptions=True)
-    assert {type(end) for end in ends} == {Run, starting.GoingError}
-    assert len(orchestrations.started) == len(await starting.going(world.store)) == 1
-    assert (await world.run(lost.id)).error == starting.LOST
+    virtually(work)
 
 
 async def test_whoever_looked_around_for_too_long_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
