@@ -25,7 +25,9 @@ from shared.runs.model.pace import last_start
 from shared.runs.model.plans import NodePlan
 from shared.runs.model.request import FixRequest, RunRequest
 from shared.runs.orchestrators.hand import WINDOW
+from shared.runs.steps.advancing import OvertakenError
 from shared.store import Hold, Store
+from tests.runs.by_hand import advanced, found, recorded
 from tests.runs.simulated.azure import Member
 from tests.runs.simulated.clock import now, virtually
 from tests.runs.simulated.hub import Chances
@@ -189,6 +191,26 @@ def test_a_store_that_goes_away_loses_no_verdict(begins: float, seconds: float) 
         assert run.state is RunState.COMPLETED
         assert Counter(finding.status for finding in found.values()) == right_for(members)
         assert {len(member.accepted) for member in members} == {1}, "what was found is not asked again"
+
+    virtually(work)
+
+
+def test_nothing_is_sent_for_a_run_that_was_ended_while_the_store_was_away() -> None:
+    async def work() -> None:
+        world = rig(5)
+        members = fleet(world, 5, clusters=1, subscriptions=(A,))
+        run = await recorded(world.services, RunKind.AUDIT, RunRequest())
+        names = await found(world.services, run)
+        whole = Store.put_work
+
+        async def late(*arguments: Any) -> str | None:
+            await asyncio.sleep(600)
+            await world.store.change_run(run.id, lambda known: replace(known, state=RunState.FAILED))
+            return await whole(*arguments)
+
+        with patch.object(Store, "put_work", late), pytest.raises(OvertakenError, match="has ended, or was begun anew"):
+            await advanced(world.services, run, names)
+        assert not any(member.accepted for member in members)
 
     virtually(work)
 
