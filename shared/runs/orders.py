@@ -17,10 +17,11 @@ _STOP = "cancelled"
 
 
 class Decision(StrEnum):
-    """What was said to a plan."""
+    """What was said to a plan, by a person or by the time."""
 
     APPROVED = "approved"
     REFUSED = "refused"
+    EXPIRED = "expired"
 
 
 def root(run: Run) -> str:
@@ -48,7 +49,7 @@ def _stop(run: Run) -> str:
 
 
 async def decide(store: Store, run_id: str, digest: str, decision: Decision) -> bool:
-    """Record what was said to a plan of a run. False where the opposite was said before."""
+    """Record what was said to a plan of a run. False where something else was said before."""
     return await store.claim(_plan(run_id, digest), decision.value, FOR_GOOD)
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 from shared.errors import StoreError, UsageError
-from shared.models import Finding, History, Node, Outcome, Run, RunKind, RunState, Status
+from shared.models import Finding, History, Node, Outcome, Run, RunKind, RunState, Starter, Status
 from shared.store import histories
 from shared.store.backend import ALWAYS_FITS_UNITS, MAX_PAGE, Backend, Row, Stored, Table, Where
 from shared.store.codec import decode, encode
@@ -192,9 +192,33 @@ class Store:
     # Runs
 
     async def save_run(self, run: Run) -> None:
-        """Save a run, replacing what is known of it. Raises UsageError where its id is no run id."""
-        row = Row(encode(run), {"kind": run.kind.value, "status": run.state.value})
-        await self._backend.put(Table.RUNS, _ALL, {newest_first_key(run.id): row})
+        """Save a run, replacing what is known of it. Raises UsageError where its id is no run id.
+
+        For one that nobody else can know of yet; one that is recorded is changed with `change_run`.
+        """
+        await self._backend.put(Table.RUNS, _ALL, {newest_first_key(run.id): _run_row(run)})
+
+    async def add_run(self, run: Run) -> bool:
+        """Save a run that is not recorded yet; False, with nothing written, where it is."""
+        return await self._insert(Table.RUNS, _ALL, newest_first_key(run.id), _run_row(run)) is not None
+
+    async def change_run(self, run_id: str, change: Callable[[Run], Run | None]) -> Run | None:
+        """Change what is recorded of a run, and lose nothing that others write meanwhile; gives what is recorded now.
+
+        `change` is given the record and gives what is to be in its place; where another was faster it is asked again.
+        None, with nothing written, where it gives None. Raises LookupError where there is no such run.
+        """
+        key = newest_first_key(run_id)
+        while True:
+            stored = await self._backend.get(Table.RUNS, _ALL, key)
+            if stored is None:
+                raise LookupError(f"the store has no run {run_id}")
+            known = _run(stored)
+            changed = change(known)
+            if changed is None or changed == known:
+                return changed
+            if await self._replace(Table.RUNS, _ALL, key, _run_row(changed), stored.etag) is not None:
+                return changed
 
     async def run(self, run_id: str) -> Run | None:
         """One run. Raises UsageError where `run_id` is no run id."""
@@ -452,8 +476,17 @@ def _finding(stored: Stored) -> Finding:
     return decode(Finding, stored.data, f"the finding {stored.row} of run {stored.partition}")
 
 
+def _run_row(run: Run) -> Row:
+    return Row(encode(run), {"kind": run.kind.value, "status": run.state.value})
+
+
 def _run(stored: Stored) -> Run:
-    return decode(Run, stored.data, f"the run {stored.row}")
+    run = decode(Run, stored.data, f"the run {stored.row}")
+    if run.engine == 0:
+        # 0.1.0 kept there who started it, where that was not a terminal.
+        by = run.request.get("by", run.by)
+        return replace(run, by=next((starter for starter in Starter if starter == by), run.by))
+    return run
 
 
 def _claim(stored: Stored) -> _Claim:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import timedelta
 from typing import Any
 
+import pytest
+
+from shared.runs.hosts import terminal
 from shared.runs.hosts.local import LocalHost
 from shared.runs.orchestrators.context import Context, Orchestrator
 
@@ -53,3 +58,36 @@ async def test_an_event_wakes_whoever_waits_for_it() -> None:
     host.events["wake"].set()
     assert await host.run("waiting", None, "top") is True
     assert not host.events["wake"].is_set()
+
+
+async def test_nothing_goes_on_behind_a_run_that_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a child that sleeps, nor one that waits for an activity and would call another one."""
+    done: list[str] = []
+
+    def parent(context: Context) -> Orchestrator:
+        yield context.task_any([context.call_sub_orchestrator(name) for name in ("sleeps", "waits")])
+
+    def sleeps(context: Context) -> Orchestrator:
+        yield context.create_timer(context.current_utc_datetime + timedelta(seconds=0.1))
+        yield context.call_activity("sleep", 0)
+
+    def waits(context: Context) -> Orchestrator:
+        yield context.task_any([context.call_activity("sleep", 0.1)])
+        yield context.call_activity("sleep", 0)
+
+    async def sleep(seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        done.append("an activity was carried out")
+
+    orchestrators = {"parent": parent, "sleeps": sleeps, "waits": waits}
+    monkeypatch.setattr(terminal, "ORCHESTRATORS", orchestrators)
+    monkeypatch.setattr(terminal, "RUN", "parent")
+    before = asyncio.all_tasks()
+    driving = asyncio.create_task(terminal._drive({"sleep": sleep}, None, "top"))
+    await asyncio.sleep(0.02)
+    driving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await driving
+    await asyncio.sleep(0.2)
+    assert done == []
+    assert asyncio.all_tasks() == before, "nor does anything sleep on"

@@ -25,7 +25,9 @@ from shared.runs.model.pace import last_start
 from shared.runs.model.plans import NodePlan
 from shared.runs.model.request import FixRequest, RunRequest
 from shared.runs.orchestrators.hand import WINDOW
-from shared.store import Hold
+from shared.runs.steps.advancing import OvertakenError
+from shared.store import Hold, Store
+from tests.runs.by_hand import advanced, found, recorded
 from tests.runs.simulated.azure import Member
 from tests.runs.simulated.clock import now, virtually
 from tests.runs.simulated.hub import Chances
@@ -193,6 +195,26 @@ def test_a_store_that_goes_away_loses_no_verdict(begins: float, seconds: float) 
     virtually(work)
 
 
+def test_nothing_is_sent_for_a_run_that_was_ended_while_the_store_was_away() -> None:
+    async def work() -> None:
+        world = rig(5)
+        members = fleet(world, 5, clusters=1, subscriptions=(A,))
+        run = await recorded(world.services, RunKind.AUDIT, RunRequest())
+        names = await found(world.services, run)
+        whole = Store.put_work
+
+        async def late(*arguments: Any) -> str | None:
+            await asyncio.sleep(600)
+            await world.store.change_run(run.id, lambda known: replace(known, state=RunState.FAILED))
+            return await whole(*arguments)
+
+        with patch.object(Store, "put_work", late), pytest.raises(OvertakenError, match="has ended, or was begun anew"):
+            await advanced(world.services, run, names)
+        assert not any(member.accepted for member in members)
+
+    virtually(work)
+
+
 @pytest.mark.parametrize("begins", [1.0, 21.0, 31.0])
 def test_a_store_that_goes_away_while_a_terminal_works(begins: float) -> None:
     async def work() -> None:
@@ -339,6 +361,64 @@ def test_a_fix_that_nobody_approves_ends() -> None:
         assert run.error == "nobody approved the plan in time"
         found = await world.complete(run, members[:1])
         assert [finding.outcome for finding in found.values()] == [Outcome.NOT_TRIED]
+
+    virtually(work)
+
+
+@pytest.mark.parametrize("first", ["the word", "the time"])
+def test_an_approval_in_the_last_moment_counts_or_is_refused(first: str) -> None:
+    """Of the word and the time that is over one is first: what was taken is not called expired."""
+
+    async def work() -> None:
+        world = rig(10, approval_hours=2)
+        fleet(world, 3, clusters=1)
+        run = await world.start(RunKind.FIX, manual=True)
+        await asyncio.sleep(300)
+        waiting = await world.run(run.id)
+        asked = waiting.approval
+        assert asked is not None
+        assert asked.expires is not None
+        expires = asked.expires
+        # In the orchestrator's last look: it has read the store, and the time is over when it hears what that said.
+        whole = orders.decision
+
+        async def late(store: Store, run_id: str, digest: str) -> orders.Decision | None:
+            said = await whole(store, run_id, digest)
+            if now() >= expires and taken is None:
+                await approve()
+            return said
+
+        taken: bool | None = None
+
+        async def approve() -> None:
+            nonlocal taken
+            taken = await orders.decide(world.store, run.id, asked.digest, orders.Decision.APPROVED)
+
+        with patch.object(orders, "decision", late if first == "the word" else whole):
+            await asyncio.sleep((expires - now()).total_seconds() + 30)
+        if first == "the time":
+            await approve()
+        run = await world.ended(run.id)
+        assert taken is (first == "the word")
+        assert run.state is (RunState.COMPLETED if taken else RunState.CANCELLED)
+
+    virtually(work)
+
+
+def test_a_fix_whose_approval_cannot_be_asked_for_has_failed() -> None:
+    async def work() -> None:
+        world = rig(10)
+        members = fleet(world, 3, clusters=1)
+        run = await world.start(RunKind.FIX, manual=True)
+        whole = world.hub.carry_out
+
+        async def full(name: str, job: Any) -> Any:
+            return {"failed": "the store is full", "again": False} if name == "ask_approval" else await whole(name, job)
+
+        world.hub.carry_out = full
+        run = await world.ended(run.id)
+        assert (run.state, run.error) == (RunState.FAILED, "no approval could be asked for: the store is full")
+        assert sum(member.restarts for member in members) == 0
 
     virtually(work)
 

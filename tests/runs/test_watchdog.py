@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.models import Run, RunKind, RunState, RunSummary, Starter
-from shared.runs.hosts import watchdog
+from shared.runs.hosts import leases, starting, watchdog
 from shared.runs.hosts.watchdog import Seen, last_due
+from shared.runs.model import ENGINE
 from shared.runs.model.messages import Ref
 from shared.schedule import next_after
+from shared.store import open_store
+from tests import store as stored
 from tests.runs.simulated.rig import Rig, rig
 
 NIGHTLY = "0 0 2 * * *"
@@ -39,7 +45,7 @@ class Orchestrations:
         return run_id in self.started
 
     async def end(self, run_id: str, why: str) -> None:
-        raise AssertionError((run_id, why))
+        """There is none to end."""
 
     async def forget(self, before: datetime) -> int:
         return 0
@@ -53,11 +59,11 @@ async def looks(world: Rig, *times: str) -> list[Seen]:
     return seen
 
 
-async def tried(world: Rig, started: datetime, state: RunState, nodes: int = 0) -> None:
-    """A scheduled run that ended."""
+async def tried(world: Rig, started: datetime, state: RunState, nodes: int = 0, by: Starter = Starter.TIMER) -> None:
+    """A run that ended, a scheduled one if nothing is said."""
     run_id = f"{started:%Y%m%dT%H%M%SZ}-abcdef"
     summary = RunSummary({}, {}, nodes, 0, 0.0)
-    run = Run(run_id, RunKind.AUDIT, state, started, by=Starter.TIMER, finished=started, summary=summary)
+    run = Run(run_id, RunKind.AUDIT, state, started, by=by, finished=started, summary=summary)
     await world.store.save_run(run)
 
 
@@ -138,6 +144,54 @@ async def test_it_is_given_up_after_some_tries() -> None:
         await tried(world, at(f"02T02:0{number}:01"), RunState.FAILED)
     (seen,) = await looks(world, "02T03:00:00")
     assert (seen.started, seen.overdue) == ("", True)
+
+
+async def test_the_scheduled_run_is_found_behind_however_many_others() -> None:
+    world = rig(1, schedule=NIGHTLY)
+    await looks(world, "01T05:00:00")
+    await tried(world, at("02T02:00:01"), RunState.COMPLETED, 3)
+    for number in range(120):
+        await tried(world, at("02T02:10:00") + timedelta(minutes=number), RunState.COMPLETED, by=Starter.HTTP)
+    assert await looks(world, "02T05:00:00") == [Seen()]
+
+
+# Runs of terminals, and of the first version
+
+
+@pytest.mark.parametrize("kind", RunKind)
+async def test_a_run_whose_terminal_is_gone_is_ended_once_it_had_time_to_come_back(kind: RunKind) -> None:
+    world = rig(1)
+    run = Run("20260701T020000Z-abcdef", kind, RunState.RUNNING, at("01T02:00:00"), engine=ENGINE)
+    await world.store.save_run(run)
+    seen = await looks(world, "02T03:00:30", "02T03:02:30", "02T03:04:30", "02T03:05:30")
+    assert [each.ended for each in seen] == [(), (), (run.id,), ()]
+    ended = await world.run(run.id)
+    assert (ended.state, ended.error) == (RunState.FAILED, "its terminal went away before it was over")
+    assert await watchdog.idle(world.services, at("02T03:06:30"))
+
+
+async def test_a_terminal_that_renews_its_lease_after_an_outage_goes_on() -> None:
+    world = rig(1)
+    run = Run("20260701T020000Z-abcdef", RunKind.FIX, RunState.RUNNING, at("01T02:00:00"), engine=ENGINE)
+    await world.store.save_run(run)
+    assert await looks(world, "01T03:00:30") == [Seen()]
+    assert await world.store.claim(leases.name(run.id), "the terminal", 180)
+    assert await looks(world, "01T03:04:30") == [Seen()]
+    assert await world.run(run.id) == run
+
+
+async def test_what_the_first_version_left_waiting_for_an_approval_is_ended_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "guard.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript((Path(stored.__file__).parent / "data/0.1.0.sql").read_text(encoding="utf-8"))
+    async with open_store(str(path)) as store:
+        (waiting,) = await starting.going(store)
+        services = replace(rig(1).services, store=store)
+        assert (await watchdog.watch(services, Orchestrations(), at("01T03:00:30"))).ended == (waiting.id,)
+        ended = await store.run(waiting.id)
+    assert ended is not None
+    assert (ended.state, ended.by) == (RunState.FAILED, Starter.HTTP)
+    assert ended.error == "the app was updated while this run was going: start it again"
 
 
 async def test_what_is_old_goes_at_once_however_much_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

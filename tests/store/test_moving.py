@@ -7,6 +7,7 @@ import json
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from azure.data.tables.aio import TableServiceClient
 
 from shared.errors import StoreError
-from shared.models import Outcome, RunKind, RunState, RunSummary, Status
+from shared.models import Outcome, RunKind, RunState, RunSummary, Starter, Status
 from shared.store import Counts, FindingQuery, Store, open_store
 from shared.store.backend import SCHEMA, Backend, Row, Table, Where
 from shared.store.codec import encode
@@ -62,12 +63,14 @@ async def test_a_store_of_the_first_version_is_read(first: str) -> None:
     summary = RunSummary({Status.PASS: 2, Status.FAIL: 1, Status.ERROR: 1}, {Outcome.FIXED: 1}, 3, 17, 2.5)
     everything = {"subscriptions": [], "clusters": [], "node_pools": [], "controls": [], "by": "timer"}
     ended = run(state=RunState.COMPLETED, finished=NOON + timedelta(minutes=3), request=everything, summary=summary)
+    ended = replace(ended, by=Starter.TIMER)
     for _ in range(2):
         async with open_store(first) as store:
             assert await store.run(RUN) == ended
             assert await store.latest_audit() == ended
             (waiting,) = (await store.runs(kind=RunKind.FIX)).runs
             assert (waiting.state, waiting.request["plan_run"]) == (RunState.AWAITING_APPROVAL, RUN)
+            assert waiting.by is Starter.HTTP
             found = sorted([each async for each in store.all_findings(FindingQuery(run_id=RUN))], key=lambda x: x.key)
             assert sorted([each.status for each in found]) == ["error", "fail", "pass", "pass"]
             fixed = finding(

@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from shared.store.backend import Backend, Row, Table
 from shared.store.patient import pause_before
 from shared.store.sqlite import open_sqlite
 from shared.store.tables import open_tables_with_key
+from tests.runs.simulated.store import away, memory_store
 from tests.support.azurite import Azurite
 from tests.support.faulty import FaultyProxy, faulty_proxy
 from tests.support.records import NOON, RUN, finding, run
@@ -134,6 +136,22 @@ async def test_a_write_that_was_in_when_the_connection_was_cut_is_ours(
         assert await store.hold() is None
         assert await store.holder("scope") is None
         assert len((await store.findings(FindingQuery(run_id=RUN))).findings) == 50
+
+
+@pytest.mark.parametrize("lost", range(1, 5))
+async def test_a_change_of_a_run_is_made_once_whichever_answer_is_lost(lost: int) -> None:
+    store, backend = memory_store()
+    await store.save_run(run())
+    calls = iter(range(1, 100))
+
+    def trouble() -> None:
+        if next(calls) == lost:
+            away()
+
+    backend.trouble = trouble
+    held = patient(store, 30, pause=SOON)
+    assert await held.change_run(RUN, lambda known: replace(known, epoch=known.epoch + 1)) == run(epoch=1)
+    assert await store.run(RUN) == run(epoch=1)
 
 
 async def test_without_patience_it_is_said_and_called_transient(

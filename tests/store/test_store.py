@@ -144,6 +144,29 @@ async def test_a_run_is_found_by_its_id_and_replaced_by_its_end(store: Store) ->
         await store.run("latest")
 
 
+async def test_of_many_that_change_a_run_at_once_none_undoes_another(store: Store) -> None:
+    await store.save_run(run())
+
+    async def changed() -> Run | None:
+        return await store.change_run(RUN, lambda known: replace(known, epoch=known.epoch + 1))
+
+    made = await asyncio.gather(*(changed() for _ in range(8)))
+    assert sorted(each.epoch for each in made if each is not None) == [*range(1, 9)]
+    assert await store.run(RUN) == run(epoch=8)
+    failed = (await store.runs(state=RunState.FAILED)).runs
+    assert await store.change_run(RUN, lambda known: replace(known, state=RunState.FAILED)) is not None
+    assert (failed, len((await store.runs(state=RunState.FAILED)).runs)) == ((), 1)
+
+
+async def test_a_run_that_is_to_stay_as_it_is_is_not_written(store: Store) -> None:
+    assert await store.add_run(run())
+    assert not await store.add_run(run(epoch=3))
+    assert await store.change_run(RUN, lambda _: None) is None
+    assert await store.run(RUN) == run()
+    with pytest.raises(LookupError, match="has no run"):
+        await store.change_run(new_run_id(NOON), lambda known: known)
+
+
 async def test_history_is_kept_by_node_and_control(store: Store) -> None:
     elsewhere = node(0, subscription=OTHER_SUBSCRIPTION)
     saved = [
@@ -225,13 +248,7 @@ async def test_a_run_is_counted_by_status_outcome_and_node(store: Store) -> None
 
 async def test_the_latest_audit_is_of_everything_where_there_is_one(store: Store) -> None:
     assert await store.latest_audit() is None
-    everything: dict[str, object] = {
-        "subscriptions": [],
-        "clusters": [],
-        "node_pools": [],
-        "controls": [],
-        "by": "timer",
-    }
+    everything: dict[str, object] = {"subscriptions": [], "clusters": [], "node_pools": [], "controls": []}
     ids = iter(new_run_id(NOON + timedelta(minutes=n)) for n in range(1000))
 
     async def saved(**changes: Any) -> Run:

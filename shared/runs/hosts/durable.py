@@ -73,9 +73,11 @@ async def carry_out(connections: Connections, name: str, job: Any) -> Any:
     try:
         services = await connections.services()
         services = replace(services, store=patient(services.store))
-        await leases.renew(services.store, job["run_id"])
+        ours = await leases.renew(services.store, job["run_id"])
     except GuardError as error:
         return {"failed": first_line(error), "again": True}
+    if not ours:
+        return {"failed": f"the run {job['run_id']} is carried out by another one, not by the app", "again": True}
     answer = await carrying.carry_out(services, name, job)
     if name == "finish" and "failed" not in answer:
         await leases.release(services.store, job["run_id"])

@@ -27,15 +27,18 @@ async def holder(store: Store, run_id: str) -> str | None:
     return await store.holder(name(run_id))
 
 
-async def renew(store: Store, run_id: str) -> None:
-    """Say that the app carries this run out; said again only when it is time to."""
+async def renew(store: Store, run_id: str) -> bool:
+    """Say that the app carries this run out; said again only when it is time to. False where another one does."""
     now = time.monotonic()
     if now - _renewed.get(run_id, -_RENEW_SECONDS) < _RENEW_SECONDS:
-        return
+        return True
+    if not await store.claim(name(run_id), APP, LEASE_SECONDS) and await holder(store, run_id) != APP:
+        return False
+    # Behind the claim: one that could not be made is made again by the next step.
     if len(_renewed) > 1000:
         _renewed.clear()
     _renewed[run_id] = now
-    await store.claim(name(run_id), APP, LEASE_SECONDS)
+    return True
 
 
 async def release(store: Store, run_id: str) -> None:

@@ -40,6 +40,12 @@ class LocalTask:
         self.future.cancel()
 
 
+def _kept(tasks: set[asyncio.Future[Json]], task: LocalTask) -> LocalTask:
+    tasks.add(task.future)
+    task.future.add_done_callback(tasks.discard)
+    return task
+
+
 class LocalContext:
     """An orchestration's context in this process."""
 
@@ -64,11 +70,12 @@ class LocalContext:
         async def work() -> Json:
             return _json(await self._host.activities[name](_json(input_)))
 
-        return LocalTask(work())
+        return _kept(self._host.in_hand, LocalTask(work()))
 
     def call_sub_orchestrator(self, name: str, input_: Json = None, instance_id: str | None = None) -> LocalTask:
         self._children += 1
-        return LocalTask(self._host.run(name, input_, instance_id or f"{self.instance_id}:{self._children}"))
+        child = self._host.run(name, input_, instance_id or f"{self.instance_id}:{self._children}")
+        return _kept(self._host.children, LocalTask(child))
 
     def create_timer(self, fire_at: datetime) -> LocalTask:
         return LocalTask(asyncio.sleep(max(0.0, (fire_at - self.current_utc_datetime).total_seconds())))
@@ -89,7 +96,10 @@ class LocalContext:
 
 
 class LocalHost:
-    """Orchestrators and activities by name, and the loop that carries an orchestrator from task to task."""
+    """Orchestrators and activities by name, and the loop that carries an orchestrator from task to task.
+
+    `children` are the orchestrations under the one that is run, `in_hand` their activities.
+    """
 
     def __init__(
         self, orchestrators: Mapping[str, Callable[[Context], Orchestrator]], activities: Mapping[str, Activity]
@@ -97,6 +107,16 @@ class LocalHost:
         self.orchestrators = orchestrators
         self.activities = activities
         self.events: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self.children: set[asyncio.Future[Json]] = set()
+        self.in_hand: set[asyncio.Future[Json]] = set()
+
+    async def stop(self) -> None:
+        """Cancel what is in hand, and wait until it is: orchestrations first, or they would go on to something else."""
+        for tasks in (self.children, self.in_hand):
+            left = list(tasks)
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
 
     async def run(self, name: str, input_: Json, instance_id: str) -> Json:
         """The orchestrator's result. Raises what it raises."""

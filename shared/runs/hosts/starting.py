@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,21 +20,27 @@ from shared.runs.model.messages import End, Ref
 from shared.runs.model.request import RunRequest
 from shared.runs.services import Services
 from shared.runs.steps.run_record import finish
-from shared.store import Store, new_run_id
+from shared.store import Hold, Store, new_run_id
 
 log = logging.getLogger(__name__)
 
 LOST = "the app lost this run: its orchestration is not there any more"
+_GONE = "its terminal went away before it was over"
 
 # A start takes a second; whoever is cut in the middle of one holds up the others for this long.
 _TURN_SECONDS = 30.0
 _TURN_TRIES = 40
+# Whoever took longer to look around records nothing: the turn might be another's by the time that it is written.
+_LOOK_SECONDS = 20.0
+_LOOKS = 5
 # A run may be recorded this long before its orchestration is there.
 BIRTH = timedelta(minutes=2)
 # An audit from a terminal says nothing of itself while it goes; after this long it is not believed to.
 _TERMINAL_AUDIT = timedelta(days=1)
 # What a run that has ended may have left going is over by then.
 _AFTERMATH = timedelta(minutes=10)
+# Newer fixes than one that ended within the aftermath: never so many.
+_FIXES = 1000
 
 
 class Orchestrations(Protocol):
@@ -97,16 +104,18 @@ async def start(
             )
         held = await store.hold()
         if held is not None:
-            raise HeldError(f"fixes are held since {held.since:%Y-%m-%d %H:%M} UTC by {held.by}: {held.reason}")
+            raise HeldError(held_words(held))
     now = datetime.now(UTC)
     run = Run(
         new_run_id(now), kind, RunState.RUNNING, now, request=request.model_dump(mode="json"), by=by, engine=ENGINE
     )
     if kind is RunKind.FIX:
         run = replace(run, plan_run=new_run_id(now), approval=Approval(manual=manual))
-    async with turn(store, run.id):
-        await _make_room(services, orchestrations, run, now)
-        await store.save_run(run)
+
+    async def look() -> list[Run]:
+        return await _in_the_way(services, orchestrations, run, now)
+
+    await record_alone(services, run.id, look, lambda: store.save_run(run))
     try:
         await orchestrations.start(run.id, Ref(run_id=run.id, epoch=run.epoch))
     except Exception as error:
@@ -115,19 +124,55 @@ async def start(
     return run
 
 
-async def _make_room(services: Services, orchestrations: Orchestrations, run: Run, now: datetime) -> None:
-    """Raises GoingError where a run on the same scope is going, or something that one has left."""
-    store, default = services.store, services.settings.subscriptions
-    for other in await going(store):
-        if not same_scope(run, other, default):
-            continue
+async def _in_the_way(services: Services, orchestrations: Orchestrations, run: Run, now: datetime) -> list[Run]:
+    """Runs on the same scope that are recorded as going and are not.
+
+    Raises GoingError where one is, or something that one has left.
+    """
+    store, settings = services.store, services.settings
+    # What belongs to a management group is not known here.
+    default = () if settings.management_group else settings.subscriptions
+    others = [other for other in await going(store) if same_scope(run, other, default)]
+    for other in others:
         if await alive(store, orchestrations, other, now):
             raise GoingError(other)
-        await finish(services, other, End(error=LOST))
     if run.kind is RunKind.FIX:
-        for other in await ended_since(store, now - _AFTERMATH):
-            if same_scope(run, other, default) and await leases.holder(store, other.id) is not None:
-                raise GoingError(other)
+        left = await left_going(store, run, default, now)
+        if left is not None:
+            raise GoingError(left)
+    return others
+
+
+async def record_alone(
+    services: Services, owner: str, look: Callable[[], Awaitable[list[Run]]], record: Callable[[], Awaitable[None]]
+) -> None:
+    """Look around and record in one turn, so that of two starts that see the same one sees the other.
+
+    `look` raises where something goes that must not, and gives lost runs that are in the way. They are ended between
+    turns, for that may take minutes, and then it is looked again. Raises CrowdedError.
+    """
+    for _ in range(_LOOKS):
+        async with turn(services.store, owner):
+            begun = time.monotonic()
+            lost = await look()
+            if not lost and time.monotonic() - begun <= _LOOK_SECONDS:
+                await record()
+                return
+        for other in lost:
+            await end_lost(services, other)
+    raise CrowdedError("what is going could not be looked at in time; try again in some seconds")
+
+
+async def end_lost(services: Services, run: Run) -> Run:
+    """Record the end of a run that is not alive; a terminal's fix can be gone on with."""
+    if run.by is Starter.TERMINAL:
+        return await finish(services, run, End(error=_GONE), resumable=True)
+    return await finish(services, run, End(error=LOST))
+
+
+def held_words(hold: Hold) -> str:
+    """Why nothing is started."""
+    return f"fixes are held since {hold.since:%Y-%m-%d %H:%M} UTC by {hold.by}: {hold.reason}"
 
 
 async def going(store: Store) -> list[Run]:
@@ -139,37 +184,43 @@ async def going(store: Store) -> list[Run]:
     ]
 
 
-async def ended_since(store: Store, moment: datetime) -> list[Run]:
-    """The newest runs that ended since then."""
-    newest = (await store.runs(50)).runs
-    return [run for run in newest if run.finished is not None and run.finished >= moment]
+async def left_going(store: Store, run: Run, default: tuple[str, ...], now: datetime) -> Run | None:
+    """A fix on the scope of `run` that has ended, and something of which may still go on."""
+    for other in (await store.runs(_FIXES, kind=RunKind.FIX)).runs:
+        if other.id == run.id or other.finished is None or other.finished < now - _AFTERMATH:
+            continue
+        if same_scope(run, other, default) and await leases.holder(store, other.id) is not None:
+            return other
+    return None
 
 
 def same_scope(run: Run, other: Run, default: tuple[str, ...]) -> bool:
     """Whether two runs may not go at the same time (pure).
 
-    Fixes: where their subscriptions overlap (none named: `default`, and no default: all). Others: where the same is
-    asked for.
+    Fixes: where their subscriptions overlap. None named: `default`, but all where a management group is named, whose
+    subscriptions are not known here, and where there is no default. Others: where the same is asked for.
     """
     if run.kind is not other.kind:
         return False
     if run.kind is RunKind.FIX:
-        mine, theirs = (set(_subscriptions(item) or default) for item in (run, other))
+        mine, theirs = (_subscriptions(item, default) for item in (run, other))
         return not mine or not theirs or not mine.isdisjoint(theirs)
     return not other.fix_run and _scope(run) == _scope(other)
 
 
-def _subscriptions(run: Run) -> list[str]:
+def _subscriptions(run: Run, default: tuple[str, ...]) -> set[str]:
+    """What a fix may touch; the empty set: anything."""
     named = run.request.get("subscriptions", [])
     assert isinstance(named, list | tuple)  # RunRequest wrote it
-    return [str(item) for item in named]
+    if named:
+        return {str(item).lower() for item in named}
+    return set() if run.request.get("management_group") else {item.lower() for item in default}
 
 
 def _scope(run: Run) -> Mapping[str, object]:
-    fields = RunRequest.model_fields
-    values = {name: run.request.get(name) or [] for name in fields}
+    values = {name: run.request.get(name) or [] for name in RunRequest.model_fields}
     return {
-        name: sorted(str(item).lower() for item in value) if isinstance(value, list | tuple) else value
+        name: sorted(str(item).lower() for item in value) if isinstance(value, list | tuple) else str(value).lower()
         for name, value in values.items()
     }
 

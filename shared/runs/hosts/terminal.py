@@ -16,7 +16,7 @@ from shared.plain import plain
 from shared.runs import documents, orders
 from shared.runs.hosts.carrying import carry_out
 from shared.runs.hosts.local import LocalHost
-from shared.runs.hosts.terminal_lease import alone
+from shared.runs.hosts.terminal_lease import alone, state_words
 from shared.runs.model import ENGINE, keys
 from shared.runs.model.findings import key_of
 from shared.runs.model.messages import End, Finished, Ref
@@ -146,7 +146,7 @@ async def fix_here(
 async def left_to_fix(services: Services, run_id: str) -> list[NodePlan]:
     """The plans of a fix that was broken off whose nodes have no outcome yet.
 
-    Raises UsageError where there is no such fix, or it is complete.
+    Raises UsageError where there is no such fix, it is complete, its plan was refused, or it is the app's and not over.
     """
     return (await _broken_off(services, run_id)).plans
 
@@ -159,7 +159,16 @@ async def resume_fix_here(services: Services, run_id: str, on_begun: OnBegun = _
     services = _patient(services)
     left = await _broken_off(services, run_id)
     before = left.run
-    run = replace(before, state=RunState.RUNNING, finished=None, summary=None, error="", epoch=before.epoch + 1)
+    run = replace(
+        before,
+        state=RunState.RUNNING,
+        finished=None,
+        summary=None,
+        error="",
+        by=Starter.TERMINAL,
+        epoch=before.epoch + 1,
+        engine=ENGINE,
+    )
 
     async def work() -> Run:
         await orders.go_on(services.store, run)
@@ -184,6 +193,13 @@ async def _broken_off(services: Services, run_id: str) -> _Left:
         raise UsageError(f"there is no fix {run_id} in this store to go on with")
     if run.state is RunState.COMPLETED:
         raise UsageError(f"the fix {run_id} is complete; there is nothing to go on with")
+    if run.by is not Starter.TERMINAL and not run.state.final:
+        raise UsageError(
+            f"the fix {run_id} of the app is {state_words(run)}; cancel it there first: POST /api/runs/{run_id}/cancel"
+        )
+    said = None if run.approval is None else await orders.decision(store, run_id, run.approval.digest)
+    if said is orders.Decision.REFUSED:
+        raise UsageError(f"the plan of the fix {run_id} was refused; make a new one with: kubelet-guard plan")
     plans: list[NodePlan] = []
     for pool, nodes in enumerate(gathered.pools):
         for at in range(0, nodes, plan_pages.PAGE):
@@ -244,23 +260,12 @@ def _failed(run: Run, why: str) -> GuardError:
 
 
 async def _drive(activities: dict[str, Callable[[Any], Any]], ref: Any, run_id: str) -> Any:
-    """The orchestrator's result. Where it is broken off, no activity that is in hand goes on behind it."""
-    in_hand: set[asyncio.Task[Any]] = set()
-
-    async def held(carry: Callable[[Any], Any], job: Any) -> Any:
-        task = asyncio.ensure_future(carry(job))
-        in_hand.add(task)
-        task.add_done_callback(in_hand.discard)
-        return await task
-
-    host = LocalHost(ORCHESTRATORS, {name: partial(held, carry) for name, carry in activities.items()})
+    """The orchestrator's result. Where it is broken off, nothing that is in hand goes on behind it."""
+    host = LocalHost(ORCHESTRATORS, activities)
     try:
         return await host.run(RUN, ref, run_id)
     finally:
-        left = list(in_hand)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        await host.stop()
 
 
 @asynccontextmanager

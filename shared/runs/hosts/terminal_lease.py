@@ -11,14 +11,13 @@ import os
 import secrets
 import socket
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 from shared.errors import GuardError, UsageError
-from shared.models import Run, Starter
+from shared.models import Run, RunState, Starter
 from shared.runs.hosts import leases, starting
-from shared.runs.model.messages import End
 from shared.runs.services import Services
-from shared.runs.steps.run_record import finish
 from shared.store import Store
 
 _RENEWALS = 6
@@ -33,37 +32,66 @@ async def alone(services: Services, run: Run, work: Callable[[], Awaitable[Run]]
     store = services.store
     held = await store.hold()
     if held is not None:
-        raise UsageError(
-            f"fixes are held since {held.since:%Y-%m-%d %H:%M} UTC by {held.by}: {held.reason}. Release them with:"
-            " kubelet-guard hold --release"
-        )
+        raise UsageError(f"{starting.held_words(held)}. Release them with: kubelet-guard hold --release")
     owner = f"{socket.gethostname()}, process {os.getpid()} ({secrets.token_hex(3)})"
     lease = leases.name(run.id)
-    async with starting.turn(store, owner):
-        for other in await starting.going(store):
-            # No default: what an app that was asked for "all" looks into is not known here.
-            if other.id != run.id and starting.same_scope(run, other, ()):
-                await _step_over(services, other)
+
+    async def look() -> list[Run]:
+        return await _in_the_way(store, run)
+
+    async def record() -> None:
         if not await store.claim(lease, owner, leases.LEASE_SECONDS):
             raise UsageError(_going(run, await store.holder(lease)))
-        await store.save_run(run)
+        if not await _recorded(store, run):
+            raise UsageError(f"the fix {run.id} was gone on with elsewhere in this moment; look again")
+
     try:
+        await starting.record_alone(services, owner, look, record)
         return await _while_renewed(store, lease, owner, work)
     finally:
         await store.release(lease, owner)
 
 
-async def _step_over(services: Services, other: Run) -> None:
-    """Record the end of a fix whose terminal is gone. Raises UsageError where it goes."""
-    if other.by is not Starter.TERMINAL:
+async def _recorded(store: Store, run: Run) -> bool:
+    """Record a new run, or that one is gone on with that nobody has begun anew meanwhile."""
+    if run.epoch == 0:
+        await store.save_run(run)
+        return True
+
+    def gone_on_with(known: Run) -> Run | None:
+        return run if known.epoch == run.epoch - 1 and known.state is not RunState.COMPLETED else None
+
+    return await store.change_run(run.id, gone_on_with) is not None
+
+
+async def _in_the_way(store: Store, run: Run) -> list[Run]:
+    """Fixes of the same subscriptions whose terminal is gone. Raises UsageError where one goes, or what it has left."""
+    lost: list[Run] = []
+    # No default: what an app that was asked for "all" looks into is not known here.
+    for other in await starting.going(store):
+        if other.id == run.id or not starting.same_scope(run, other, ()):
+            continue
+        if other.by is not Starter.TERMINAL:
+            raise UsageError(
+                f"the fix {other.id} of the app is {state_words(other)} on the same subscriptions;"
+                f" wait for its end, or cancel it: POST /api/runs/{other.id}/cancel"
+            )
+        holder = await leases.holder(store, other.id)
+        if holder is not None:
+            raise UsageError(_going(other, holder))
+        lost.append(other)
+    left = await starting.left_going(store, run, (), datetime.now(UTC))
+    if left is not None:
         raise UsageError(
-            f"the fix {other.id} of the app is {other.state.replace('_', ' ')} on the same subscriptions;"
-            f" wait for its end, or cancel it: POST /api/runs/{other.id}/cancel"
+            f"the fix {left.id} on the same subscriptions has ended, and what it had begun may still go on; try again"
+            f" in {leases.LEASE_SECONDS / 60:.0f} minutes"
         )
-    holder = await leases.holder(services.store, other.id)
-    if holder is not None:
-        raise UsageError(_going(other, holder))
-    await finish(services, other, End(error="its terminal went away before it was over"), resumable=True)
+    return lost
+
+
+def state_words(run: Run) -> str:
+    """A run's state, as it stands in a sentence."""
+    return run.state.replace("_", " ")
 
 
 def _going(run: Run, holder: str | None) -> str:

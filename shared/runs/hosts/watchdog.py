@@ -22,7 +22,7 @@ from shared.runs.model.request import FixRequest, RunRequest
 from shared.runs.services import Services
 from shared.runs.steps.run_record import finish
 from shared.schedule import next_after
-from shared.store import new_run_id
+from shared.store import Store, new_run_id
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ async def _mind(services: Services, orchestrations: Orchestrations, run: Run, no
     if run.fix_run:
         return await _mind_plan(services, run)
     if run.by is Starter.TERMINAL:
-        return ""  # it is its own business
+        return await _mind_terminal(services, orchestrations, run, now)
     if run.engine != ENGINE:
         await orchestrations.end(run.id, "another version of the app began it")
         await finish(services, run, End(error="the app was updated while this run was going: start it again"))
@@ -101,11 +101,35 @@ async def _mind(services: Services, orchestrations: Orchestrations, run: Run, no
     if latest.epoch + 1 >= BEGINNINGS:
         await finish(services, latest, End(error=f"{starting.LOST}, after {BEGINNINGS} beginnings"))
         return "ended"
-    again = replace(latest, epoch=latest.epoch + 1)
+    known = latest.epoch
+
+    def begun_again(record: Run) -> Run | None:
+        return None if record.state.final or record.epoch != known else replace(record, epoch=known + 1)
+
+    again = await services.store.change_run(run.id, begun_again)
+    if again is None:
+        return ""
     log.warning("run %s: %s; it is begun again (%d of %d)", run.id, starting.LOST, again.epoch + 1, BEGINNINGS)
-    await services.store.save_run(again)
     await orchestrations.start(run.id, Ref(run_id=run.id, epoch=again.epoch))
     return "begun"
+
+
+async def _mind_terminal(services: Services, orchestrations: Orchestrations, run: Run, now: datetime) -> str:
+    """A terminal's run is its own business, but where that has gone away for good.
+
+    Where the store was away, the terminal is given the time to renew its lease.
+    """
+    store, seen = services.store, f"gone/{run.id}/{run.epoch}"
+    if await starting.alive(store, orchestrations, run, now):
+        return ""
+    since = await store.holder(seen)
+    if since is None:
+        await store.claim(seen, now.isoformat(), 3 * leases.LEASE_SECONDS)
+        return ""
+    if (now - datetime.fromisoformat(since)).total_seconds() < leases.LEASE_SECONDS:
+        return ""
+    await starting.end_lost(services, run)
+    return "ended"
 
 
 async def _mind_plan(services: Services, plan: Run) -> str:
@@ -136,8 +160,8 @@ async def _schedule(services: Services, orchestrations: Orchestrations, now: dat
     due = last_due(schedule, now)
     if due is None or due < since or now - due < _PATIENCE:
         return "", False
-    runs = [run for run in (await services.store.runs(100)).runs if run.by is Starter.TIMER and not run.fix_run]
-    tries = [run for run in runs if run.started >= due - timedelta(minutes=1)]
+    runs = await _started_since(services.store, due - timedelta(minutes=1))
+    tries = [run for run in runs if run.by is Starter.TIMER and not run.fix_run]
     if any(run.state is not RunState.FAILED or _found(run) for run in tries):
         return "", False
     overdue = now - due >= _LATE
@@ -153,6 +177,18 @@ async def _schedule(services: Services, orchestrations: Orchestrations, now: dat
         log.warning("the scheduled run could not be started: %s", error)
         return "", overdue
     return run.id, overdue
+
+
+async def _started_since(store: Store, moment: datetime) -> list[Run]:
+    """The runs that were started since then, newest first."""
+    runs: list[Run] = []
+    continuation: str | None = None
+    while True:
+        page = await store.runs(100, continuation)
+        runs += [run for run in page.runs if run.started >= moment]
+        continuation = page.continuation
+        if continuation is None or page.runs[-1].started < moment:
+            return runs
 
 
 async def _known_since(services: Services, schedule: str, now: datetime) -> datetime:

@@ -73,7 +73,8 @@ class OpenBatch(Message):
 
 
 class Lane(Message):
-    """How far a lane is. `first_look` is when most commands have ended, in seconds after their start."""
+    """How far a lane is: `chunks` of clusters, those before `next_chunk` looked into; batches that wait for their start
+    and that are open; what the closed ones came to. `over`: see Begun."""
 
     over: bool = False
     chunks: int = 0
@@ -100,7 +101,6 @@ class LaneEnd(Message):
     """What a lane came to. `lost`: why something could not be recorded."""
 
     tally: Tally = Tally()
-    cancelled: bool = False
     lost: str = ""
     over: bool = False
 
@@ -127,10 +127,7 @@ class Advance(Ref):
 
 
 class BatchNow(Message):
-    """How a batch stands. `due` is when to come again, None where it is closed; `tally` what it came to in all.
-
-    `stop` (in a fix) says why no further wave of its pool may come.
-    """
+    """How a batch stands: `open` nodes, when to come again (`due`; None: it is closed), and what it came to in all."""
 
     name: str
     open: int

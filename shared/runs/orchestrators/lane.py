@@ -117,7 +117,7 @@ class _Walk:
 
     def end(self) -> LaneEnd:
         """What the lane came to."""
-        return LaneEnd(tally=total(self._closed), cancelled=self._cancelled, lost=self._lost, over=self.over)
+        return LaneEnd(tally=total(self._closed), lost=self._lost, over=self.over)
 
     # What is begun
 

@@ -37,6 +37,7 @@ WAKE = "wake"
 # How long a waiting run sleeps at most before it looks again, whether it was woken or not; the watchdog wakes one that
 # missed its event.
 _LOOK_AGAIN = timedelta(hours=1)
+_SOON = timedelta(seconds=5)
 # Whoever sits at a terminal hears at once that Azure cannot be reached.
 _FEW_TRIES = 2
 
@@ -125,12 +126,12 @@ def _fix(context: Context, hand: Hand, ref: Ref, begun: Begun) -> Generator[Task
         return End(error=f"the plan could not be taken over: {gathered.failed}")
     if gathered.error or gathered.ended:
         return End(error=gathered.error, ended=gathered.ended)
-    if gathered.pools and (begun.manual or gathered.ask):
-        refused = yield from _await_approval(
-            context, hand, Ask(**ref.model_dump(), digest=gathered.digest, why=gathered.ask)
-        )
-        if refused:
-            return End(ended=refused, nodes=gathered.nodes)
+    # Whoever sits at a terminal was asked there, also where the app began the fix.
+    if gathered.pools and begun.patient and (begun.manual or gathered.ask):
+        ask = Ask(**ref.model_dump(), digest=gathered.digest, why=gathered.ask)
+        refused = yield from _await_approval(context, hand, ask)
+        if refused is not None:
+            return refused.model_copy(update={"nodes": gathered.nodes})
     assert begun.fix is not None  # it is a fix
     job = begun.fix.model_copy(update={"run_id": ref.run_id, "epoch": ref.epoch})
     fixed = yield from hand.call(Call("fix", job, FixEnd, child=f"{ref.epoch}:fix"))
@@ -142,29 +143,31 @@ def _fix(context: Context, hand: Hand, ref: Ref, begun: Begun) -> Generator[Task
     return End(error=error, nodes=gathered.nodes)
 
 
-def _await_approval(context: Context, hand: Hand, ask: Ask) -> Generator[Task, Any, str]:
-    """Wait until the plan is approved (''), refused, cancelled or the time is over: gives why it is not carried out.
+def _await_approval(context: Context, hand: Hand, ask: Ask) -> Generator[Task, Any, End | None]:
+    """Wait until the plan is approved (None), refused, cancelled or the time is over: gives the run's end.
 
-    The store is asked, not the event: an event can get lost or come twice.
+    The store is asked, not the event: an event can get lost or come twice. That the time is over stands there as well.
     """
     asked = yield from hand.call(Call("ask_approval", ask, Asked))
     if isinstance(asked, Failed):
-        return f"no approval could be asked for: {asked.failed}"
+        return End(error=f"no approval could be asked for: {asked.failed}")
     ref = Ref(run_id=ask.run_id, epoch=ask.epoch)
     woken: Task | None = None
     while True:
         said = yield from hand.call(Call("decision", ref, Decided))
+        now = context.current_utc_datetime
         if isinstance(said, Decided):
             if said.over:
                 raise _Over
             if said.refused is not None:
-                return said.refused
+                return End(ended=said.refused) if said.refused else None
+        elif now >= asked.expires:
+            return End(error=f"what was said to the plan could not be read: {said.failed}")
         hand.let_go()
-        if context.current_utc_datetime >= asked.expires:
-            return "nobody approved the plan in time"
         if woken is None:
             woken = context.wait_for_external_event(WAKE)
-        timer = context.create_timer(min(asked.expires, context.current_utc_datetime + _LOOK_AGAIN))
+        # The clock of whoever carries out the step may be a little behind.
+        timer = context.create_timer(max(min(asked.expires, now + _LOOK_AGAIN), now + _SOON))
         first = yield context.task_any([woken, timer])
         if first is woken:
             woken = None

@@ -20,7 +20,7 @@ from shared.runs.model import batch as batches
 from shared.runs.model import findings, keys
 from shared.runs.model.batch import Answer, Batch, OpenNode
 from shared.runs.model.history import Past
-from shared.runs.model.messages import Advance, Advanced, BatchNow
+from shared.runs.model.messages import Advance, Advanced, BatchNow, Ref
 from shared.runs.model.plans import NodePlan, entry_digest, held_back, plan_node
 from shared.runs.nodes.looking import collect
 from shared.runs.nodes.program import Done, Send, resume
@@ -39,18 +39,21 @@ _ROUNDS = 8
 # A fix that is sent again may restart the kubelet again: after its sender died this often, a person has to look.
 _MOST_DOUBTS = 3
 _SOON = timedelta(seconds=MOST_WAIT)
+# Where the store was away for longer than a run's lease lasts, another run may have taken its place meanwhile.
+_STANDS = timedelta(seconds=150)
 
 
 class OvertakenError(Exception):
-    """Another one has written the batch meanwhile: what it says now is what holds."""
+    """Another one has written the batch or ended the run meanwhile: what it says now is what holds."""
 
 
 async def advance(services: Services, message: Advance) -> Advanced:
     """Do what is due in the batches; gives how they stand. Raises StoreError; then it may be done again."""
+    asked = datetime.now(UTC)
     standing = await stand(services, message)
     if standing.over:
         return Advanced(over=True)
-    turns = [_Turn(services, standing, name, message.first_look) for name in message.batches]
+    turns = [_Turn(services, standing, asked, name, message.first_look) for name in message.batches]
     ended = await asyncio.gather(*(turn.take() for turn in turns), return_exceptions=True)
     for error in ended:
         if isinstance(error, BaseException):
@@ -83,6 +86,7 @@ class _Turn:
 
     services: Services
     standing: Standing
+    asked: datetime
     name: str
     first_look: float
     batch: Batch = field(default_factory=lambda: Batch("", 0, ()))
@@ -229,11 +233,19 @@ class _Turn:
         self._set(marked)
         self.tried.update(node.node.key for node in marked)
         await self._write()
+        await self._stand_again()
         steps = [step for _, step in sends]
         self._set(await asyncio.gather(*(self._send(node, step) for node, step in zip(marked, steps, strict=True))))
         # At once: until it is written nobody else knows where to ask.
         self.batch = replace(self.batch, costs=self.batch.costs.plus(self.services.costs()))
         await self._write()
+
+    async def _stand_again(self) -> None:
+        if datetime.now(UTC) - self.asked < _STANDS:
+            return
+        run, self.asked = self.standing.run, datetime.now(UTC)
+        if (await stand(self.services, Ref(run_id=run.id, epoch=run.epoch))).over:
+            raise OvertakenError(f"the run {run.id} has ended, or was begun anew, while its store was away")
 
     async def _send(self, node: OpenNode, step: Send) -> OpenNode:
         try:

@@ -18,6 +18,12 @@ from shared.runs.steps.standing import Standing, stand
 
 log = logging.getLogger(__name__)
 
+_REFUSED = {
+    orders.Decision.APPROVED: "",
+    orders.Decision.REFUSED: "the plan was refused",
+    orders.Decision.EXPIRED: "nobody approved the plan in time",
+}
+
 
 async def begin(services: Services, ref: Ref) -> Begun:
     """What a run has to do; for a fix whose plan is to be made, that run is recorded as well."""
@@ -55,11 +61,15 @@ async def begin(services: Services, ref: Ref) -> Begun:
 
 
 async def _record_plan_run(services: Services, fix: Run) -> None:
-    known = await services.store.run(fix.plan_run)
-    if known is None:
-        known = Run(fix.plan_run, RunKind.PLAN, RunState.RUNNING, datetime.now(UTC), request=fix.request, by=fix.by)
-    if not known.state.final:
-        await services.store.save_run(replace(known, fix_run=fix.id, epoch=fix.epoch, engine=ENGINE))
+    made = Run(fix.plan_run, RunKind.PLAN, RunState.RUNNING, datetime.now(UTC), request=fix.request, by=fix.by)
+    made = replace(made, fix_run=fix.id, epoch=fix.epoch, engine=ENGINE)
+
+    def begun(known: Run) -> Run | None:
+        over = known.state.final or known.epoch > fix.epoch
+        return None if over else replace(known, fix_run=fix.id, epoch=fix.epoch, engine=ENGINE)
+
+    if not await services.store.add_run(made):
+        await services.store.change_run(made.id, begun)
 
 
 async def ask_approval(services: Services, message: Ask) -> Asked:
@@ -69,13 +79,18 @@ async def ask_approval(services: Services, message: Ask) -> Asked:
     if known is None or known.expires is None or known.digest != message.digest:
         expires = datetime.now(UTC) + timedelta(hours=services.settings.approval_hours)
         known = Approval(manual=True, why=message.why, digest=message.digest, expires=expires)
-    said = await orders.decision(services.store, run.id, message.digest)
-    if not run.state.final and said is None:
-        run = replace(run, state=RunState.AWAITING_APPROVAL, approval=known)
-        await services.store.save_run(run)
-        services.tell_run(run)
-    assert known.expires is not None  # set above
-    return Asked(expires=known.expires)
+    asked = known
+
+    def waits(run: Run) -> Run | None:
+        over = run.state.final or run.epoch != message.epoch
+        return None if over else replace(run, state=RunState.AWAITING_APPROVAL, approval=asked)
+
+    if await orders.decision(services.store, run.id, message.digest) is None:
+        waiting = await services.store.change_run(run.id, waits)
+        if waiting is not None:
+            services.tell_run(waiting)
+    assert asked.expires is not None  # set above
+    return Asked(expires=asked.expires)
 
 
 async def decision(services: Services, ref: Ref) -> Decided:
@@ -84,13 +99,22 @@ async def decision(services: Services, ref: Ref) -> Decided:
     run = standing.run
     if standing.over:
         return Decided(over=True)
-    digest = run.approval.digest if run.approval is not None else ""
-    said = await orders.decision(services.store, run.id, digest)
-    refused = {orders.Decision.APPROVED: "", orders.Decision.REFUSED: "the plan was refused", None: None}[said]
+    approval = run.approval or Approval()
+    said = await orders.decision(services.store, run.id, approval.digest)
+    if said is None and approval.expires is not None and approval.expires <= datetime.now(UTC):
+        # A word as well: whoever approves in this moment was first, or hears that it is too late.
+        await orders.decide(services.store, run.id, approval.digest, orders.Decision.EXPIRED)
+        said = await orders.decision(services.store, run.id, approval.digest)
+    refused = None if said is None else _REFUSED[said]
     if standing.cancelled:
         refused = "the run was cancelled"
+
+    def goes_on(known: Run) -> Run | None:
+        waits = known.state is RunState.AWAITING_APPROVAL and known.epoch == ref.epoch
+        return replace(known, state=RunState.RUNNING) if waits else None
+
     if refused is not None and run.state is RunState.AWAITING_APPROVAL:
-        await services.store.save_run(replace(run, state=RunState.RUNNING))
+        await services.store.change_run(run.id, goes_on)
     return Decided(refused=refused)
 
 
@@ -112,11 +136,11 @@ async def finish(services: Services, run: Run, end: End, *, resumable: bool = Fa
     """Record the end of a run with its summary, counted over what is recorded; the one way in which a run ends.
 
     Every node that was found and is not done gets its finding first, but in a fix that is `resumable`. A run that has
-    ended stays as it is.
+    ended stays as it is, and so does one that was begun anew since `run` was read: it is not the caller's any more.
     """
-    store = services.store
+    store, epoch = services.store, run.epoch
     recorded = await store.run(run.id)
-    if recorded is not None and recorded.state.final:
+    if recorded is not None and (recorded.state.final or recorded.epoch > epoch):
         return recorded
     run = recorded or run
     cancelled = await orders.cancelled(store, run)
@@ -138,12 +162,20 @@ async def finish(services: Services, run: Run, end: End, *, resumable: bool = Fa
     if run.kind is RunKind.PLAN and state is RunState.COMPLETED:
         await fix_plan.index(services, run.id)
     summary = RunSummary(counts.statuses, counts.outcomes, found, so_far.azure_calls, so_far.throttled_seconds)
-    run = replace(run, state=state, finished=datetime.now(UTC), summary=summary, error=error or end.ended)
-    await store.save_run(run)
-    if run.error:
-        log.warning("run %s: %s", run.id, run.error)
-    services.tell_run(run)
-    return run
+    finished, why = datetime.now(UTC), error or end.ended
+
+    def ended(known: Run) -> Run | None:
+        if known.state.final or known.epoch > epoch:
+            return None
+        return replace(known, state=state, finished=finished, summary=summary, error=why)
+
+    changed = await store.change_run(run.id, ended)
+    if changed is None:  # another ended it or began it anew meanwhile, and says so
+        return await store.run(run.id) or run
+    if changed.error:
+        log.warning("run %s: %s", changed.id, changed.error)
+    services.tell_run(changed)
+    return changed
 
 
 def _why(run: Run, end: End) -> Problem:
