@@ -40,12 +40,7 @@ def answer(fleet: Fleet, body: Body, elapsed: float) -> Body:
 
 
 def _scope(fleet: Fleet, body: Body) -> Sequence[Subscription]:
-    groups, listed = body.get("managementGroups"), body.get("subscriptions")
-    if groups:
-        below = {
-            owner for item in fleet.management_groups if item.id in groups for owner in item.subscriptions
-        }  # a group that may not be read shows what below it may
-        return _seen(fleet, below)
+    listed = body.get("subscriptions")
     if not listed:
         return _seen(fleet, {item.id for item in fleet.subscriptions})
     if len(listed) > _MOST_SUBSCRIPTIONS:

@@ -138,7 +138,9 @@ def _scope_options(parser: argparse.ArgumentParser) -> None:
     scope.add_argument("--cluster", metavar="NAME", dest="clusters", action="append")
     scope.add_argument("--node-pool", metavar="NAME", dest="node_pools", action="append")
     scope.add_argument("--control", metavar="ID", dest="controls", action="append")
-    scope.add_argument("--management-group", metavar="ID", help="its subscriptions, by Azure Resource Graph")
+    scope.add_argument(
+        "--management-group", metavar="ID", help="the subscriptions below it, or those of them that are named"
+    )
 
 
 def _fix_options(parser: argparse.ArgumentParser) -> None:

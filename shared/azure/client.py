@@ -66,9 +66,9 @@ class Azure:
         """
         return await discovery.clusters(self._arm, subscription)
 
-    async def graph_clusters(self, subscriptions: Sequence[str], management_group: str = "") -> graph.GraphAnswer:
+    async def graph_clusters(self, subscriptions: Sequence[str]) -> graph.GraphAnswer:
         """The clusters of many subscriptions by few queries, as far as Azure Resource Graph answers for them."""
-        return await graph.clusters(self._arm, subscriptions, management_group)
+        return await graph.clusters(self._arm, subscriptions)
 
     async def cluster(self, subscription: str, resource_group: str, name: str) -> Cluster | Problem:
         """A cluster as it is now; a problem with the code `vanished` where it is gone."""

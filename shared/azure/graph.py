@@ -24,7 +24,7 @@ from shared.azure.discovery import cluster_of, raise_for_run, text_of
 from shared.azure.operations import DESCENDANTS, QUERY
 from shared.azure.problems import Fault, Target, judge, passing
 from shared.azure.replies import Body, Refusal
-from shared.errors import GuardError
+from shared.errors import EndpointError, GuardError
 from shared.models import Cluster, Problem, Subscription
 
 if TYPE_CHECKING:
@@ -59,16 +59,15 @@ class GraphAnswer:
     problem: Problem | None = None
 
 
-async def clusters(arm: Arm, subscriptions: Sequence[str], management_group: str = "") -> GraphAnswer:
-    """The clusters of `subscriptions`, or of all below `management_group` where one is named. Raises nothing."""
+async def clusters(arm: Arm, subscriptions: Sequence[str]) -> GraphAnswer:
+    """The clusters of `subscriptions`. Raises nothing."""
     found: dict[str, list[Cluster]] = {}
-    for scope in _scopes(subscriptions, management_group):
-        rows = await _rows(arm, scope)
+    where = "the subscriptions"
+    target = Target(f"a query of Resource Graph for {where}", QUERY.action, where)
+    for at in range(0, len(subscriptions), _MOST_SUBSCRIPTIONS):
+        rows = await _rows(arm, subscriptions[at : at + _MOST_SUBSCRIPTIONS])
         if isinstance(rows, Fault):
-            where = f"management group {management_group}" if management_group else "the subscriptions"
-            return GraphAnswer(
-                found, judge(rows, Target(f"a query of Resource Graph for {where}", QUERY.action, where))
-            )
+            return GraphAnswer(found, judge(rows, target))
         # A cluster whose subscription is not shown is no answer for that subscription.
         found |= {_subscription(row): [] for row in rows if text_of(row.get("type")).lower() == _SUBSCRIPTION}
         for row in rows:
@@ -81,21 +80,12 @@ def _subscription(row: Body) -> str:
     return text_of(row.get("subscriptionId")).lower()
 
 
-def _scopes(subscriptions: Sequence[str], management_group: str) -> list[Body]:
-    if management_group:
-        return [{"managementGroups": [management_group]}]
-    return [
-        {"subscriptions": list(subscriptions[at : at + _MOST_SUBSCRIPTIONS])}
-        for at in range(0, len(subscriptions), _MOST_SUBSCRIPTIONS)
-    ]
-
-
-async def _rows(arm: Arm, scope: Body) -> list[Body] | Fault:
-    """All rows of the query within a scope."""
+async def _rows(arm: Arm, subscriptions: Sequence[str]) -> list[Body] | Fault:
+    """All rows of the query within these subscriptions, a thousand at most."""
     rows: list[Body] = []
     options: dict[str, object] = {"resultFormat": "objectArray", "$top": _MOST_ROWS}
     for _ in range(_MOST_PAGES):
-        page = await _page(arm, {**scope, "query": _QUERY, "options": options})
+        page = await _page(arm, {"subscriptions": [*subscriptions], "query": _QUERY, "options": options})
         if isinstance(page, Refusal):
             return page.fault
         data, token = page.get("data"), page.get("$skipToken")
@@ -123,7 +113,10 @@ async def _page(arm: Arm, body: Body) -> Body | Refusal:
 
 
 async def subscriptions_below(arm: Arm, management_group: str) -> list[Subscription]:
-    """All subscriptions below a management group. Raises CredentialError, EndpointError or ScopeError."""
+    """All subscriptions below a management group.
+
+    Raises CredentialError, EndpointError (also for what passes by itself) or ScopeError.
+    """
     scope = f"/providers/Microsoft.Management/managementGroups/{management_group}"
     target = Target(f"management group {management_group}", DESCENDANTS.action, scope)
     found: list[Subscription] = []
@@ -131,7 +124,8 @@ async def subscriptions_below(arm: Arm, management_group: str) -> list[Subscript
         if isinstance(page, Refusal):
             raise_for_run(arm, page.fault, target)
             problem = judge(page.fault, target)
-            raise ScopeError(f"management group {management_group}: {problem.reason} {problem.hint}")
+            kind = EndpointError if passing(page.fault) else ScopeError
+            raise kind(f"management group {management_group}: {problem.reason} {problem.hint}")
         for item in page:
             # "/subscriptions" as documented, "Microsoft.Management/managementGroups/subscriptions" in older versions.
             if text_of(item.get("type")).lower().endswith("/subscriptions"):

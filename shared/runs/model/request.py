@@ -85,8 +85,9 @@ Names = Annotated[
 class RunRequest(BaseModel):
     """The scope of a run: lists of at most 1,000 names. An empty list means no restriction.
 
-    Names are compared without regard to case, as Azure does. An empty `subscriptions` means those of the
-    `management_group`, else those of the settings, or all that the identity can see.
+    Names are compared without regard to case, as Azure does. An empty `subscriptions` means all below the
+    `management_group`, else those of the settings, or all that the identity can see. Where both are named, each of the
+    subscriptions must be below the group.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import zip_longest
 
-from shared.azure import SubscriptionError
+from shared.azure import ScopeError, SubscriptionError
 from shared.models import Cluster, RunKind, ScopeProblem
 from shared.runs import documents
 from shared.runs.model import batch as batches
@@ -34,6 +34,7 @@ async def scope(services: Services, ref: Ref) -> Scope:
     found = await _subscriptions(services, standing)
     if isinstance(found, Scope):
         return found
+    await _ask_graph(services, standing, found)
     if request.clusters or request.node_pools:
         unknown = await _unknown_names(services, standing, found)
         if unknown:
@@ -43,40 +44,33 @@ async def scope(services: Services, ref: Ref) -> Scope:
 
 
 async def _subscriptions(services: Services, standing: Standing) -> Sequence[str] | Scope:
+    """The subscriptions to look at, in lower case; or why there are none."""
     request, settings = standing.request, services.settings
+    if settings.subscriptions and not (request.subscriptions or request.management_group):
+        return settings.subscriptions
     group = request.management_group or ("" if request.subscriptions else settings.management_group)
-    if group:
-        answer = await services.azure.graph_clusters(request.subscriptions, management_group=group)
-        if answer.problem is not None:
-            return Scope(error=f"{answer.problem.reason} {answer.problem.hint}", usage=bool(request.management_group))
-        chosen = list(answer.clusters)
-        if not chosen:
-            return Scope(error=f"the management group {group} has no subscription that this identity can see")
-        await _keep(services, standing, answer.clusters)
-        return sorted(chosen)
-    if not request.subscriptions and settings.subscriptions:
-        chosen = list(settings.subscriptions)
-    else:
-        visible = {subscription.id for subscription in await services.azure.subscriptions()}
-        if error := _unseen(request.subscriptions, visible):
-            return Scope(error=error, usage=bool(request.subscriptions))
-        chosen = list(request.subscriptions) or sorted(visible)
-    if len(chosen) >= GRAPH_FROM and standing.run.kind is RunKind.AUDIT:
-        answer = await services.azure.graph_clusters(chosen)
-        if answer.problem is None:
-            await _keep(services, standing, answer.clusters)
-    return chosen
+    try:
+        below = services.azure.subscriptions_below(group) if group else services.azure.subscriptions()
+        known = {subscription.id.lower() for subscription in await below}
+    except ScopeError as error:
+        return Scope(error=str(error), usage=bool(request.management_group))
+    if unseen := _unseen(request.subscriptions, known, group):
+        return Scope(error=unseen, usage=bool(request.subscriptions))
+    return [name.lower() for name in request.subscriptions] or sorted(known)
 
 
-def _unseen(wanted: Sequence[str], visible: set[str]) -> str:
-    unknown = names.unknown(wanted, visible)
+def _unseen(wanted: Sequence[str], known: set[str], group: str) -> str:
+    unknown = names.unknown(wanted, known)
     if unknown:
+        where = f"below the management group {group}" if group else "that this identity can see"
+        right = "the id or the group" if group else "the id, or give the identity a role there (docs/deploying.md)"
         return (
-            f"no subscription {', '.join(unknown[:10])} among the {len(visible)} that this identity can see;"
-            f" {names.there_is(unknown, visible)}. Correct the id, or give the identity a role there"
-            " (docs/deploying.md)"
+            f"no subscription {names.listed(unknown)} among the {len(known)} {where};"
+            f" {names.there_is(unknown, known)}. Correct {right}"
         )
-    if not visible:
+    if not known and group:
+        return f"the management group {group} has no subscription below it: name another one"
+    if not known:
         return (
             "this identity can see no subscription: give it a role on one (docs/deploying.md), or sign in"
             " with another (az login)"
@@ -84,14 +78,18 @@ def _unseen(wanted: Sequence[str], visible: set[str]) -> str:
     return ""
 
 
-async def _keep(services: Services, standing: Standing, clusters: Mapping[str, list[Cluster]]) -> None:
-    """Keep what Azure Resource Graph answered, for an audit: a plan is made of what Azure itself says now.
+async def _ask_graph(services: Services, standing: Standing, subscriptions: Sequence[str]) -> None:
+    """Keep what Azure Resource Graph tells of many subscriptions, for an audit: a plan is made of what Azure itself
+    says now.
 
-    Subscriptions that it did not answer for are listed plainly, when their lanes begin.
+    Subscriptions that it does not answer for are listed plainly, when their lanes begin.
     """
-    if standing.run.kind is not RunKind.AUDIT:
+    if len(subscriptions) < GRAPH_FROM or standing.run.kind is not RunKind.AUDIT:
         return
-    for subscription, found in clusters.items():
+    answer = await services.azure.graph_clusters(subscriptions)
+    if answer.problem is not None:
+        return
+    for subscription, found in answer.clusters.items():
         await _save(services, standing, subscription, found)
 
 

@@ -86,7 +86,8 @@ class Operation:
 
 @dataclass
 class SmallAzure:
-    """Subscriptions with clusters of one pool each. `seconds` says how long a command takes.
+    """Subscriptions, also below management `groups`, with clusters of one pool each. `seconds` says how long a command
+    takes.
 
     `trouble` is told of every call before it and after it, and may raise.
     """
@@ -97,6 +98,7 @@ class SmallAzure:
     trouble: Callable[[str], None] = lambda _: None
     members: dict[str, Member] = field(default_factory=dict)
     known: list[Cluster] = field(default_factory=list)
+    groups: dict[str, Sequence[str]] = field(default_factory=dict)
     operations: dict[str, Operation] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
 
@@ -144,6 +146,10 @@ class SmallAzure:
     async def subscriptions(self) -> list[Subscription]:
         await self._call("subscriptions")
         return [Subscription(name, name) for name in sorted({cluster.subscription for cluster in self.known})]
+
+    async def subscriptions_below(self, management_group: str) -> list[Subscription]:
+        await self._call("subscriptions_below")
+        return [Subscription(name, name) for name in self.groups[management_group]]
 
     async def clusters(self, subscription: str) -> list[Cluster]:
         await self._call("clusters")
