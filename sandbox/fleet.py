@@ -51,6 +51,7 @@ def _matching(pattern: str, what: str) -> AfterValidator:
 
 
 Seconds = Annotated[float, Field(ge=0, le=3600)]
+Age = Annotated[float, Field(ge=0)]
 StateName = Annotated[str, AfterValidator(_state)]
 Guid = Annotated[str, AfterValidator(_guid)]
 GroupName = Annotated[str, _matching(r"[-\w.()]{1,89}[-\w()]", "a resource group's name")]
@@ -74,7 +75,10 @@ class Nodes:
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class Pool:
-    """A node pool; the field names follow the API's agent pool profile. `version` defaults to the cluster's."""
+    """A node pool; the field names follow the API's agent pool profile. `version` defaults to the cluster's.
+
+    `age` and `switched` are as of a cluster.
+    """
 
     name: PoolName
     nodes: tuple[Nodes, ...] = ()
@@ -87,6 +91,8 @@ class Pool:
     power: Power = "Running"
     provisioning: str = "Succeeded"
     spot: bool = False
+    age: Age = 86400.0
+    switched: Age = 86400.0
 
     @property
     def count(self) -> int:
@@ -98,7 +104,8 @@ class Pool:
 class Cluster:
     """A managed cluster. `lockdown` sets the node resource group's restrictionLevel to ReadOnly.
 
-    `age` is how many seconds old it is when the sandbox starts, which Resource Graph's lag counts against.
+    `age` is how many seconds old it is when the sandbox starts, which Resource Graph's lag counts against, `switched`
+    how many seconds ago `power` became what it is.
     """
 
     name: ClusterName
@@ -110,7 +117,8 @@ class Cluster:
     power: Power = "Running"
     provisioning: str = "Succeeded"
     lockdown: bool = False
-    age: Annotated[float, Field(ge=0)] = 86400.0
+    age: Age = 86400.0
+    switched: Age = 86400.0
 
     @property
     def node_group(self) -> str:
@@ -145,7 +153,8 @@ class ManagementGroup:
 class Timing:
     """How long things take, in seconds. A run command takes between the two ends of `latency`.
 
-    A cluster that is younger than `graph_lag` is not in Resource Graph yet.
+    A cluster or pool that is younger than `graph_lag` is not in Resource Graph yet, and one that was started or stopped
+    within that time is there as it was before.
     """
 
     latency: tuple[Seconds, Seconds] = (2.0, 2.0)

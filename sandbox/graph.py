@@ -1,18 +1,20 @@
 """Azure Resource Graph as far as the product asks it: the tables of subscriptions and of clusters.
 
 It answers for what the identity may read, within the scope that is asked for, and says nothing of the rest; a cluster
-younger than its lag is not there yet. Of the query only which of the two types it names counts.
+or pool younger than its lag is not there yet, and one that was started or stopped since is there as it was. Of the
+query only which of the two types it names counts.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from sandbox import arm
 from sandbox.arm import Body
 from sandbox.compute import Refused, forbidden
-from sandbox.fleet import Cluster, Fleet, ManagementGroup, Subscription
+from sandbox.fleet import Cluster, Fleet, ManagementGroup, Pool, Power, Subscription
 
 _MOST_SUBSCRIPTIONS = 1000
 _MOST_ROWS = 1000
@@ -63,7 +65,19 @@ def _rows(fleet: Fleet, scope: Sequence[Subscription], types: set[str], elapsed:
             yield row | {"properties": {"state": "Enabled", "managementGroupAncestorsChain": []}}
         for item in owner.clusters if _CLUSTER in types else ():
             if item.age + elapsed >= fleet.timing.graph_lag:
-                yield _cluster(owner, item)
+                yield _cluster(owner, _before(item, fleet.timing.graph_lag - elapsed))
+
+
+def _before(item: Cluster, lag: float) -> Cluster:
+    """A cluster as it was when nothing that is younger than `lag` seconds had happened."""
+
+    def power(part: Cluster | Pool) -> Power:
+        if part.switched >= lag:
+            return part.power
+        return "Running" if part.power == "Stopped" else "Stopped"
+
+    pools = tuple(replace(pool, power=power(pool)) for pool in item.pools if pool.age >= lag)
+    return replace(item, power=power(item), pools=pools)
 
 
 def _cluster(owner: Subscription, item: Cluster) -> Body:

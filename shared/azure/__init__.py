@@ -1,7 +1,7 @@
 """Finding clusters and nodes, and run command on nodes, within Azure's rate limits."""
 
 from shared.azure.client import Azure
-from shared.azure.discovery import precheck
+from shared.azure.discovery import leaves_out, precheck
 from shared.azure.graph import GraphAnswer, ScopeError
 from shared.azure.problems import SubscriptionError
 from shared.azure.runcommand import AWAY_SECONDS, MOST_WAIT, CommandResult, Ended, Pending
@@ -18,5 +18,6 @@ __all__ = [
     "ScopeError",
     "Stats",
     "SubscriptionError",
+    "leaves_out",
     "precheck",
 ]

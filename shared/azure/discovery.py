@@ -140,47 +140,82 @@ async def nodes(arm: Arm, cluster: Cluster, pools: Collection[str] | None) -> As
     """The nodes of a cluster's pools (of those named in `pools`, or all), and what cannot be looked at.
 
     They come page by page, and no more than a page is held. A list that breaks off gives a problem of its pool after
-    the nodes that it had.
+    the nodes that it had. The cluster may have been listed some time ago (Azure Resource Graph is always behind): where
+    its scale sets are not those of its pools, it is read again, once.
     """
     wanted = None if pools is None else {name.lower() for name in pools}
-    if cluster.power.lower() == "stopped":
-        yield _scope(cluster, "", CLUSTER_STOPPED)
-        return
-    ready: dict[str, NodePool] = {}
-    for problem in _outside_pools(cluster) if wanted is None else ():
+    ready, problems = _ready(cluster, wanted)
+    listed = await _scale_sets(arm, cluster) if ready else []
+    if isinstance(listed, ScopeProblem):
+        problems, ready, listed = [*problems, listed], {}, []
+    if _unlike(cluster, wanted, ready, listed):
+        cluster = await _afresh(arm, cluster)
+        ready, problems = _ready(cluster, wanted)
+    for problem in problems:
         yield problem
-    for pool in cluster.pools:
-        if wanted is None or pool.name.lower() in wanted:
-            if (why := _pool_problem(pool)) is None:
-                ready[pool.name.lower()] = pool
-            else:
-                yield _scope(cluster, pool.name, why)
-    if not cluster.pools and not cluster.hosted_system:
-        yield _scope(cluster, "", _changing(cluster) or NO_POOLS)
     if not ready:
         return
-
-    if _NODE_GROUP.fullmatch(cluster.node_resource_group) is None:
-        fault = Fault(None, "malformed", "its node resource group is not known")
-        target = Target(f"cluster {cluster.name}", "", cluster.id)
-        yield _scope(cluster, "", _changing(cluster) or judge(fault, target))
-        return
-    place = {"subscription": cluster.subscription, "group": cluster.node_resource_group}
-    listed = await _all(arm.pages(SCALE_SETS, cluster.location, **place))
-    if isinstance(listed, Fault):
-        yield await _unlisted(arm, cluster, listed)
-        return
-
     matched, strays = match_pools(ready, listed)
-    for name, stray in strays:
-        if wanted is None and name.lower() not in {pool.name.lower() for pool in cluster.pools}:
-            yield _scope(cluster, name, _unknown_pool(stray))
+    for name, stray in _unknown(cluster, wanted, strays):
+        yield _scope(cluster, name, _unknown_pool(stray))
     for key, pool in ready.items():
         if key not in matched and (why := _without_scale_set(cluster, pool)) is not None:
             yield _scope(cluster, pool.name, why)
         for scale_set in matched.get(key, ()):
             async for found in _instances(arm, cluster, pool, scale_set):
                 yield found
+
+
+def _ready(cluster: Cluster, wanted: Collection[str] | None) -> tuple[dict[str, NodePool], list[ScopeProblem]]:
+    """The wanted pools whose scale sets can be looked for (by lower-case name), and what is to be said of the rest."""
+    if cluster.power.lower() == "stopped":
+        return {}, [_scope(cluster, "", CLUSTER_STOPPED)]
+    ready: dict[str, NodePool] = {}
+    problems = _outside_pools(cluster) if wanted is None else []
+    for pool in cluster.pools:
+        if wanted is None or pool.name.lower() in wanted:
+            if (why := _pool_problem(pool)) is None:
+                ready[pool.name.lower()] = pool
+            else:
+                problems.append(_scope(cluster, pool.name, why))
+    if not cluster.pools and not cluster.hosted_system:
+        problems.append(_scope(cluster, "", _changing(cluster) or NO_POOLS))
+    return ready, problems
+
+
+async def _scale_sets(arm: Arm, cluster: Cluster) -> list[Body] | ScopeProblem:
+    """The scale sets of a cluster's node resource group, or why they are not known."""
+    if _NODE_GROUP.fullmatch(cluster.node_resource_group) is None:
+        fault = Fault(None, "malformed", "its node resource group is not known")
+        target = Target(f"cluster {cluster.name}", "", cluster.id)
+        return _scope(cluster, "", _changing(cluster) or judge(fault, target))
+    place = {"subscription": cluster.subscription, "group": cluster.node_resource_group}
+    listed = await _all(arm.pages(SCALE_SETS, cluster.location, **place))
+    return await _unlisted(arm, cluster, listed) if isinstance(listed, Fault) else listed
+
+
+def _unlike(
+    cluster: Cluster, wanted: Collection[str] | None, ready: Mapping[str, NodePool], listed: Iterable[Body]
+) -> bool:
+    """Whether there is a scale set of a pool that the cluster does not have, or a pool without its scale set."""
+    matched, strays = match_pools(ready, listed)
+    lost = any(key not in matched and _without_scale_set(cluster, pool) is not None for key, pool in ready.items())
+    return bool(ready) and (lost or bool(_unknown(cluster, wanted, strays)))
+
+
+def _unknown(
+    cluster: Cluster, wanted: Collection[str] | None, strays: Iterable[tuple[str, str]]
+) -> list[tuple[str, str]]:
+    """Of scale sets, as (pool, scale set), those of wanted pools that the cluster does not have."""
+    known = {pool.name.lower() for pool in cluster.pools}
+    meant = [each for each in strays if wanted is None or each[0].lower() in wanted]
+    return [(name, stray) for name, stray in meant if name.lower() not in known]
+
+
+async def _afresh(arm: Arm, listed: Cluster) -> Cluster:
+    """The cluster as it is now, where it can be had."""
+    now = await cluster(arm, listed.subscription, listed.resource_group, listed.name)
+    return now if isinstance(now, Cluster) else listed
 
 
 async def _unlisted(arm: Arm, listed: Cluster, fault: Fault) -> ScopeProblem:
@@ -475,6 +510,17 @@ HOSTED = Problem(
 )
 
 
+def leaves_out(cluster: Cluster) -> bool:
+    """Whether nodes are left out for what the cluster says of itself or of a pool, which may be another thing now."""
+    parts: tuple[Cluster | NodePool, ...] = (cluster, *cluster.pools)
+    changing = any(part.power.lower() == "stopped" or _comes_or_goes(part) for part in parts)
+    return changing or bool(cluster.locked) or not cluster.pools
+
+
+def _comes_or_goes(part: Cluster | NodePool) -> bool:
+    return part.provisioning.lower() in {"creating", "deleting"}
+
+
 def _outside_pools(cluster: Cluster) -> list[ScopeProblem]:
     """Nodes that are in none of the pools."""
     problems = []
@@ -542,9 +588,9 @@ def _pool_problem(pool: NodePool) -> Problem | None:
 
 def _changing(cluster: Cluster) -> Problem | None:
     """Why it is no wonder that something of the cluster is not there."""
-    state = cluster.provisioning.lower()
-    if state not in {"creating", "deleting"}:
+    if not _comes_or_goes(cluster):
         return None
+    state = cluster.provisioning.lower()
     return Problem(
         Status.SKIPPED,
         "cluster_changing",
@@ -554,7 +600,7 @@ def _changing(cluster: Cluster) -> Problem | None:
 
 
 def _pool_changing(pool: NodePool) -> Problem | None:
-    if pool.provisioning.lower() not in {"creating", "deleting"}:
+    if not _comes_or_goes(pool):
         return None
     return Problem(
         Status.SKIPPED,

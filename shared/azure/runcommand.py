@@ -68,7 +68,7 @@ class Pending:
     the first try of those that found the node busy in a row (or this one), `started` when Azure accepted the command.
     `tries` counts starts that were sent, `looks` those that were answered; `refusals` counts answers in a row that were
     of no use (a token refused, unreadable), `missed` says that a look found nothing once, `away_since` since when Azure
-    has not answered at all.
+    has not answered at all. `first` is the first try of all. Times in which nobody came are counted in none of these.
     """
 
     due: datetime
@@ -80,6 +80,7 @@ class Pending:
     refusals: int = 0
     missed: bool = False
     away_since: datetime | None = None
+    first: datetime | None = None
 
 
 Ended = CommandResult | Problem
@@ -93,7 +94,8 @@ async def start(
 
     A command that Azure took comes with its `url`, due `first_look` seconds after (later where Azure asks for it). One
     without was not taken (the node is busy or coming up, over a rate limit, no connection, no token) and may be tried
-    again when it is due: a busy node for `busy_wait_seconds`, Azure that is away for AWAY_SECONDS.
+    again when it is due: a busy node for `busy_wait_seconds`, Azure that is away for AWAY_SECONDS, and where the two
+    take turns for both together.
 
     Where no answer says whether Azure took it (5xx, a connection that broke, an answer that cannot be read), that is an
     end: a problem that `may_have_run`. Not so for a script that is `harmless` to run twice: then it is Azure that is
@@ -113,27 +115,31 @@ async def start(
         case HeldBack():
             return replace(before or Pending(now, now), due=now + timedelta(seconds=outcome.asked))
     target = Target("the node", RUN_COMMAND, node.id)
-    return _untaken(arm.settings, before, outcome, now, harmless) or _start_problem(outcome, target)
+    return untaken(arm.settings, before, outcome, now, harmless=harmless) or _start_problem(outcome, target)
 
 
-def _untaken(
-    settings: Settings, before: Pending | None, refused: Refusal, now: datetime, harmless: bool
+def untaken(
+    settings: Settings, before: Pending | None, refused: Refusal, now: datetime, *, harmless: bool
 ) -> Pending | None:
     """When to try again what Azure has not taken, or what may be sent twice; None where that is no use (any more)."""
     met = word(refused.fault)
+    first = _moved(before.first, before, now) if before is not None and before.first is not None else now
+    if (now - first).total_seconds() >= AWAY_SECONDS + settings.busy_wait_seconds:
+        return None
     tries = before.tries + 1 if before is not None else 1
     # Jitter: waiters must not march in step.
     jitter = random.uniform(0.8, 1.2)  # noqa: S311
     if met in WAITED_FOR:
         was_busy = before is not None and before.tries > 0 and before.away_since is None
-        since = before.since if before is not None and was_busy else now
+        since = _moved(before.since, before, now) if before is not None and was_busy else now
         left = settings.busy_wait_seconds - (now - since).total_seconds()
         step = min(max(settings.command_seconds / 2, 0.1) * 1.5 ** min(tries - 1, 20), 30.0) * jitter
-        return Pending(now + timedelta(seconds=min(left, step)), since, tries=tries) if left > 0 else None
+        due = now + timedelta(seconds=min(left, step))
+        return Pending(due, since, tries=tries, first=first) if left > 0 else None
     if met == "unauthorized":
         refusals = before.refusals + 1 if before is not None else 1
         due = now + timedelta(seconds=jitter)
-        return Pending(due, now, tries=tries, refusals=refusals) if refusals < _PATIENCE else None
+        return Pending(due, now, tries=tries, refusals=refusals, first=first) if refusals < _PATIENCE else None
     # A 5xx whose code is none of Azure's own troubles is an answer about the node.
     unknown = met == "malformed" or passing(refused.fault)
     if met in {"throttled", "unreachable", "credential"} or (harmless and unknown):
@@ -141,17 +147,20 @@ def _untaken(
         if (now - away).total_seconds() >= AWAY_SECONDS:
             return None
         step = refused.asked if met == "throttled" else max(refused.asked, _pause(now - away) * jitter)
-        return Pending(now + timedelta(seconds=step), now, tries=tries, away_since=away)
+        return Pending(now + timedelta(seconds=step), now, tries=tries, away_since=away, first=first)
     return None
 
 
 def _away_since(before: Pending | None, now: datetime) -> datetime:
-    """Since when Azure has not answered, as far as it was asked: a time in which nobody came (the store was away, the
-    process had died) says nothing of it."""
-    if before is None or before.away_since is None:
-        return now
+    """Since when Azure has not answered, as far as it was asked."""
+    return now if before is None or before.away_since is None else _moved(before.away_since, before, now)
+
+
+def _moved(begun: datetime, before: Pending, now: datetime) -> datetime:
+    """When something began, later by an absence: a time in which nobody came (the store was away, the process had
+    died) says nothing of Azure."""
     absent = now - before.due
-    return before.away_since + absent if absent > _ABSENT else before.away_since
+    return begun + absent if absent > _ABSENT else begun
 
 
 def _pause(away: timedelta) -> float:

@@ -396,15 +396,18 @@ class Store:
     async def _claimed(self, name: str, owner: str, expires: datetime) -> bool:
         wanted = Row(encode(_Claim(name, owner, expires)), {"day": histories.day(datetime.now(UTC))})
         key = digest(name)
-        if await self._insert(Table.CLAIMS, _ALL, key, wanted) is not None:
-            return True
-        stored = await self._backend.get(Table.CLAIMS, _ALL, key)
-        if stored is None:  # released in between
-            return await self._insert(Table.CLAIMS, _ALL, key, wanted) is not None
-        held = _claim(stored)
-        if held.owner != owner and held.expires > datetime.now(UTC):
-            return False
-        return await self._replace(Table.CLAIMS, _ALL, key, wanted, stored.etag) is not None
+        while True:
+            stored = await self._backend.get(Table.CLAIMS, _ALL, key)
+            if stored is None:
+                if await self._insert(Table.CLAIMS, _ALL, key, wanted) is not None:
+                    return True
+            else:
+                held = _claim(stored)
+                if held.owner != owner and held.expires > datetime.now(UTC):
+                    return False
+                if await self._replace(Table.CLAIMS, _ALL, key, wanted, stored.etag) is not None:
+                    return True
+            # Somebody was faster: another, or this owner's own second call, which is no reason to refuse.
 
     async def holder(self, name: str) -> str | None:
         """Who holds the claim on `name` now, or None."""

@@ -243,6 +243,27 @@ async def test_pools_whose_scale_set_is_not_as_expected(arm: Arm, azure: Azure) 
     assert "Microsoft.Compute/virtualMachineScaleSets/virtualMachines/read" in refused.reason
 
 
+async def test_a_cluster_whose_pools_are_others_by_now_is_read_again_once(arm: Arm, azure: Azure) -> None:
+    cluster = await one_cluster(arm, azure, pool("pool1"), pool("gone"))
+    now = far.cluster("shop", pool("pool1"), pool("young"), pool("new", powerState={"code": "Stopped"}))
+    arm.on("GET", "/managedclusters/shop", Answer(200, now))
+    tags = {"pool1": SCALE_SET, "young": "youngset", "new": "newset", "stray": "strayset"}
+    sets = [scale_set(name, {"aks-managed-poolName": tag}) for tag, name in tags.items()]
+    arm.on("GET", SETS, Answer(200, {"value": sets}))
+    arm.on("GET", VMS, Answer(200, {"value": [instance("0")]}))
+    nodes, problems = await list_nodes(azure, cluster)
+    assert [node.node_pool for node in nodes] == ["pool1", "young"]
+    assert [(found.node_pool, found.problem.code) for found in problems] == [
+        ("new", "pool_stopped"),
+        ("stray", "pool_unknown"),
+    ]
+    assert arm.count("GET", "/managedclusters/shop") == 1
+    arm.on("GET", "/managedclusters/shop", Answer(200, far.cluster("shop", powerState={"code": "Stopped"})))
+    nodes, problems = await list_nodes(azure, cluster)
+    assert nodes == []
+    assert [found.problem.code for found in problems] == ["cluster_stopped"]
+
+
 @pytest.mark.parametrize(
     ("reply", "code", "words"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,9 @@ import pytest
 from pydantic import TypeAdapter
 
 from shared.azure import AWAY_SECONDS, Azure, CommandResult, Pending
+from shared.azure.problems import Fault
+from shared.azure.replies import Refusal
+from shared.azure.runcommand import untaken
 from shared.models import Node, Problem, Status
 from shared.settings import Settings
 from tests.support.arm import SUBSCRIPTION, Answer, Arm, Seen, Token, accepted, error, message, result
@@ -19,6 +23,8 @@ BUSY = error(
     "Conflict",
     "Run command extension execution is in progress. Please wait for completion before invoking a run command.",
 )
+BUSY_FAULT = Fault(409, "Conflict", "Run command extension execution is in progress. Please wait for completion.")
+ADAPTER = TypeAdapter(Pending)
 FRAME = "H4sIAAAA\nend\n"
 POST = "/runcommand"
 
@@ -118,7 +124,7 @@ async def test_a_started_command_is_waited_for_by_another_client(
     assert isinstance(started, Pending)
     # Long after the deadline, and through the store: the result is asked for all the same.
     late = replace(started, started=datetime.now(UTC) - timedelta(hours=1))
-    stored = TypeAdapter(Pending).validate_json(TypeAdapter(Pending).dump_json(late))
+    stored = ADAPTER.validate_json(ADAPTER.dump_json(late))
     assert stored == late
     async with Azure(azure.settings, token) as other:
         assert await other.look(node, stored) == CommandResult(FRAME, "")
@@ -445,6 +451,40 @@ async def test_a_node_that_is_busy_after_an_outage_has_all_its_time(arm: Arm, az
     assert outcome.away_since is None
     outcome = await azure.start(node, "true", Pending(now, old, tries=20), 1)
     assert isinstance(outcome, Problem)
+
+
+@pytest.mark.parametrize(
+    "met",
+    [
+        Fault(429, "OperationNotAllowed", "limit"),
+        Fault(503, "ServiceUnavailable", "away"),
+        Fault(401, "ExpiredAuthenticationToken", "expired"),
+    ],
+)
+@pytest.mark.parametrize("every", [2, 4])
+def test_a_node_that_is_busy_in_turns_with_other_trouble_is_not_tried_for_ever(met: Fault, every: int) -> None:
+    settings = Settings()
+    refusals = itertools.cycle([*[BUSY_FAULT] * (every - 1), met])
+    now = began = datetime.now(UTC)
+    tried = untaken(settings, None, Refusal(next(refusals)), now, harmless=True)
+    slept = timedelta()
+    while tried is not None:
+        now = tried.due
+        if slept == timedelta() and now - began > timedelta(seconds=300):
+            slept = timedelta(hours=2)  # nobody came meanwhile, which is nothing that Azure answered
+            now += slept
+        tried = ADAPTER.validate_json(ADAPTER.dump_json(tried, exclude_defaults=True))
+        tried = untaken(settings, tried, Refusal(next(refusals)), now, harmless=True)
+    most = AWAY_SECONDS + settings.busy_wait_seconds
+    assert most <= (now - began - slept).total_seconds() < most + 60
+
+
+def test_a_try_that_was_stored_without_its_first_one_has_all_the_time() -> None:
+    now = datetime.now(UTC)
+    stored = ADAPTER.validate_json(f'{{"due": "{now.isoformat()}", "since": "{now.isoformat()}", "tries": 3}}')
+    tried = untaken(Settings(), stored, Refusal(BUSY_FAULT), now, harmless=True)
+    assert tried is not None
+    assert tried.first == now
 
 
 async def test_no_connection_is_no_started_command(token: Token, node: Node) -> None:

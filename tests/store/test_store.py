@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -374,6 +375,28 @@ async def test_a_claim_is_held_renewed_and_released_by_its_owner(store: Store) -
     await store.release("scope/a", "run 1")
     assert await store.holder("scope/a") is None
     assert await store.claim("scope/a", "run 2", 60)
+
+
+async def test_an_owner_that_claims_twice_at_once_holds_it_and_a_renewal_is_two_calls(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        assert all(await asyncio.gather(*(store.claim("scope", "run 1", 60) for _ in range(4))))
+    made: list[str] = []
+
+    def counted(name: str) -> Callable[..., Awaitable[object]]:
+        call = getattr(store.backend, name)
+
+        async def counting(*given: object) -> object:
+            made.append(name)
+            return await call(*given)
+
+        return counting
+
+    for name in ("insert", "replace", "get"):
+        monkeypatch.setattr(store.backend, name, counted(name))
+    assert await store.claim("scope", "run 1", 60)
+    assert made == ["get", "replace"]
 
 
 async def test_an_expired_claim_is_taken_over_by_one(store: Store) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from itertools import zip_longest
 
-from shared.azure import ScopeError, SubscriptionError
+from shared.azure import ScopeError, SubscriptionError, leaves_out
 from shared.models import Cluster, RunKind, ScopeProblem
 from shared.runs import documents
 from shared.runs.model import batch as batches
@@ -34,9 +34,11 @@ async def scope(services: Services, ref: Ref) -> Scope:
     found = await _subscriptions(services, standing)
     if isinstance(found, Scope):
         return found
-    await _ask_graph(services, standing, found)
+    kept = await _ask_graph(services, standing, found)
     if request.clusters or request.node_pools:
         unknown = await _unknown_names(services, standing, found)
+        if unknown and kept:  # Azure itself may have what Resource Graph does not know yet
+            unknown = await _unknown_names(services, standing, found, afresh=kept)
         if unknown:
             return Scope(error=unknown, usage=True)
     await documents.save(store, ref.run_id, keys.SCOPE, documents.KEYS, list(found))
@@ -78,32 +80,42 @@ def _unseen(wanted: Sequence[str], known: set[str], group: str) -> str:
     return ""
 
 
-async def _ask_graph(services: Services, standing: Standing, subscriptions: Sequence[str]) -> None:
+async def _ask_graph(services: Services, standing: Standing, subscriptions: Sequence[str]) -> Collection[str]:
     """Keep what Azure Resource Graph tells of many subscriptions, for an audit: a plan is made of what Azure itself
-    says now.
+    says now. Gives those of which something is kept.
 
-    Subscriptions that it does not answer for are listed plainly, when their lanes begin.
+    The others are listed plainly, when their lanes begin: those that it does not answer for, and those with a cluster
+    that it would leave out, for what it says of that may be over.
     """
     if len(subscriptions) < GRAPH_FROM or standing.run.kind is not RunKind.AUDIT:
-        return
-    answer = await services.azure.graph_clusters(subscriptions)
-    if answer.problem is not None:
-        return
-    for subscription, found in answer.clusters.items():
-        await _save(services, standing, subscription, found)
+        return ()
+    # Where a query was refused, what others answered is as good.
+    answered = (await services.azure.graph_clusters(subscriptions)).clusters
+    kept = {owner: found for owner, found in answered.items() if not any(map(leaves_out, found))}
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def save(subscription: str) -> None:
+        async with gate:
+            await _save(services, standing, subscription, kept[subscription])
+
+    await asyncio.gather(*map(save, kept))
+    return kept.keys()
 
 
-async def _unknown_names(services: Services, standing: Standing, subscriptions: Sequence[str]) -> str:
+async def _unknown_names(
+    services: Services, standing: Standing, subscriptions: Sequence[str], afresh: Collection[str] = ()
+) -> str:
     """A sentence naming the clusters and pools of the request that are nowhere; empty where all are.
 
-    Where a subscription cannot be looked into, there may be others, and nothing is said.
+    The subscriptions `afresh` are listed again. Where one cannot be looked into, there may be others, and nothing is
+    said.
     """
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def clusters(subscription: str) -> list[Cluster] | None:
         async with gate:
             try:
-                return await _clusters(services, standing, subscription)
+                return await _clusters(services, standing, subscription, afresh=subscription in afresh)
             except SubscriptionError:
                 return None
 
@@ -126,11 +138,13 @@ async def _unknown_names(services: Services, standing: Standing, subscriptions: 
     return "; ".join(sentences)
 
 
-async def _clusters(services: Services, standing: Standing, subscription: str) -> list[Cluster]:
+async def _clusters(
+    services: Services, standing: Standing, subscription: str, *, afresh: bool = False
+) -> list[Cluster]:
     """All clusters of a subscription, kept for the run. Raises SubscriptionError where they cannot be listed."""
     run_id = standing.run.id
     kept = await documents.find(services.store, run_id, keys.listed(subscription), documents.CLUSTERS)
-    if kept is not None:
+    if kept is not None and not afresh:
         return kept
     clusters = await services.azure.clusters(subscription)
     await _save(services, standing, subscription, clusters)
