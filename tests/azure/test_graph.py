@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from shared.azure import Azure, ScopeError
-from shared.errors import CredentialError
+from shared.errors import CredentialError, EndpointError
 from tests.support import arm as far
 from tests.support.arm import SUBSCRIPTION, Answer, Arm, Seen, error, pool
 
@@ -105,6 +105,9 @@ async def test_a_query_over_the_quota_waits_for_it(arm: Arm, azure: Azure) -> No
 async def test_a_refused_token_concerns_the_whole_run(arm: Arm, azure: Azure) -> None:
     arm.on("GET", "/descendants", Answer(401, error("InvalidAuthenticationToken", "bad")))
     with pytest.raises(CredentialError):
+        await azure.subscriptions_below("group")
+    arm.on("GET", "/descendants", Answer(503, headers={"retry-after-ms": "5"}))
+    with pytest.raises(EndpointError):
         await azure.subscriptions_below("group")
     arm.on("GET", "/descendants", Answer(404, error("NotFound", "no such group")))
     with pytest.raises(ScopeError, match="no such group"):
