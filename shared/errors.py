@@ -24,7 +24,7 @@ class CredentialError(GuardError):
 
 
 class EndpointError(GuardError):
-    """Azure Resource Manager cannot be reached at the configured endpoint."""
+    """Azure Resource Manager cannot be reached at the configured endpoint, or has no answer now."""
 
 
 class OrchestrationsError(GuardError):

@@ -145,13 +145,17 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class ScopeProblem:
-    """A problem with a whole subscription, cluster or pool: what is not known is the empty string."""
+    """A problem with a whole subscription, cluster or pool: what is not known is the empty string.
+
+    `passing` says that looking again may well find no problem.
+    """
 
     subscription: str
     resource_group: str
     cluster: str
     node_pool: str
     problem: Problem
+    passing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -447,8 +451,9 @@ class Run:
     """One run, from request to summary. `id` is made by `shared.store.new_run_id` and sorts by time.
 
     `request` is what was asked for, as values that JSON knows (subscriptions, clusters, node pools, controls, method);
-    `summary` and `finished` are None while it runs, `error` is empty unless the run as a whole failed. `by` is who
-    started it. A fix names the run that made its plan (`plan_run`), and that one the fix that it was made for
+    `summary` and `finished` are None while it runs. `error` is empty unless the run as a whole failed, ended early, or
+    could not look at everything, as where Azure was away for too long. `by` is who started it. A fix names the run that
+    made its plan (`plan_run`), and that one the fix that it was made for
     (`fix_run`), if it was made for one. `epoch` counts how often it was begun: what an earlier beginning left going
     ends when it sees the number. `engine` is the version of the engine that began it (`shared.runs.model.ENGINE`).
     """

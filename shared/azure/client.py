@@ -62,7 +62,7 @@ class Azure:
         """The AKS clusters of a subscription with their pools.
 
         Raises CredentialError and EndpointError (which concern the whole run), and SubscriptionError with the
-        problem of this one subscription.
+        problem of this one subscription; it says whether that passes.
         """
         return await discovery.clusters(self._arm, subscription)
 
@@ -71,7 +71,10 @@ class Azure:
         return await graph.clusters(self._arm, subscriptions)
 
     async def cluster(self, subscription: str, resource_group: str, name: str) -> Cluster | Problem:
-        """A cluster as it is now; a problem with the code `vanished` where it is gone."""
+        """A cluster as it is now; a problem with the code `vanished` where it is gone.
+
+        Raises CredentialError or EndpointError for trouble that passes.
+        """
         return await discovery.cluster(self._arm, subscription, resource_group, name)
 
     def nodes(self, cluster: Cluster, pools: Collection[str] | None = None) -> AsyncIterator[Node | ScopeProblem]:
@@ -79,7 +82,10 @@ class Azure:
         return discovery.nodes(self._arm, cluster, pools)
 
     async def node(self, node: Node) -> Node | Problem:
-        """A node as it is now; a problem with the code `vanished` where it is gone."""
+        """A node as it is now; a problem with the code `vanished` where it is gone.
+
+        Raises CredentialError or EndpointError for trouble that passes.
+        """
         return await discovery.node(self._arm, node)
 
     async def start(

@@ -2,7 +2,8 @@
 
 One paged list gives a subscription's clusters with all their pools; for each cluster one list gives the scale sets
 of its node resource group, and one paged list each gives their instances with power state. What cannot be looked at
-becomes a ScopeProblem: nothing is left out in silence.
+becomes a ScopeProblem: nothing is left out in silence. Trouble that passes (no connection, no token, 429, 5xx) is told
+apart: it says nothing of what was asked for.
 
 Sources: the REST operations "Managed Clusters - List", "Virtual Machine Scale Sets - List" and "Virtual Machine Scale
 Set VMs - List" (`$expand=instanceView`).
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from shared.azure.arm import Options, items_of
 from shared.azure.operations import INSTANCES, READ_CLUSTER, READ_INSTANCE, SCALE_SETS, SUBSCRIPTIONS, checked
-from shared.azure.problems import Fault, SubscriptionError, Target, judge, word
+from shared.azure.problems import Fault, SubscriptionError, Target, judge, passing, word
 from shared.azure.replies import Body, Refusal, object_of, page_of
 from shared.azure.versions import Provider
 from shared.errors import CredentialError, EndpointError
@@ -86,7 +87,7 @@ async def clusters(arm: Arm, subscription: str) -> list[Cluster]:
         log.info("%s has no AKS clusters (%s)", target.what, plain(fault.code))
         return []
     raise_for_run(arm, fault, target)
-    raise SubscriptionError(subscription, judge(fault, target))
+    raise SubscriptionError(subscription, judge(fault, target), passing=_passes(fault))
 
 
 def raise_for_run(arm: Arm, fault: Fault, target: Target) -> None:
@@ -99,8 +100,34 @@ def raise_for_run(arm: Arm, fault: Fault, target: Target) -> None:
             raise EndpointError(f"{arm.settings.arm_endpoint}: {problem.reason} {problem.hint}")
 
 
+def raise_passing(arm: Arm, fault: Fault, target: Target) -> None:
+    """Raise CredentialError or EndpointError where the same call may well be answered later."""
+    if _passes(fault):
+        raise_for_run(arm, fault, target)
+        problem = judge(fault, target)
+        raise EndpointError(f"{problem.reason} {problem.hint}")
+
+
+def _passes(fault: Fault) -> bool:
+    # A list or a GET that meets a 5xx says nothing of what it was for, whatever the code.
+    return word(fault) in {"throttled", "server_error"} or (passing(fault) and word(fault) != "wrong_tenant")
+
+
 async def cluster(arm: Arm, subscription: str, resource_group: str, name: str) -> Cluster | Problem:
-    """A cluster as it is now, by one GET. One that is gone is a problem with the code `vanished`."""
+    """A cluster as it is now, by one GET. One that is gone is a problem with the code `vanished`.
+
+    Raises CredentialError or EndpointError for trouble that passes.
+    """
+    found, target = await _cluster(arm, subscription, resource_group, name)
+    if isinstance(found, Fault):
+        raise_passing(arm, found, target)
+        return _gone(found, target)
+    return found
+
+
+async def _cluster(arm: Arm, subscription: str, resource_group: str, name: str) -> tuple[Cluster | Fault, Target]:
+    scope = f"/subscriptions/{subscription}/resourceGroups/{resource_group}"
+    target = Target(f"cluster {name}", READ_CLUSTER, scope)
 
     async def call(version: str, options: Options) -> Body:
         checked(subscription=subscription, group=resource_group, cluster=name)
@@ -108,13 +135,15 @@ async def cluster(arm: Arm, subscription: str, resource_group: str, name: str) -
 
     found = await arm.sdk(Provider.CONTAINERS, object_of, call)
     if isinstance(found, Refusal):
-        scope = f"/subscriptions/{subscription}/resourceGroups/{resource_group}"
-        return _gone(found.fault, Target(f"cluster {name}", READ_CLUSTER, scope))
-    return cluster_of(subscription, found, older=arm.versions.older(Provider.CONTAINERS))
+        return found.fault, target
+    return cluster_of(subscription, found, older=arm.versions.older(Provider.CONTAINERS)), target
 
 
 async def node(arm: Arm, known: Node) -> Node | Problem:
-    """A node as it is now, by one GET of its instance. One that is gone is a problem with the code `vanished`."""
+    """A node as it is now, by one GET of its instance. One that is gone is a problem with the code `vanished`.
+
+    Raises CredentialError or EndpointError for trouble that passes.
+    """
 
     async def call(version: str, options: Options) -> Body:
         group, scale_set, instance = known.node_resource_group, known.scale_set, known.instance_id
@@ -126,6 +155,7 @@ async def node(arm: Arm, known: Node) -> Node | Problem:
     found = await arm.sdk(Provider.COMPUTE, object_of, call, known.location)
     target = Target("the node", READ_INSTANCE, known.id)
     if isinstance(found, Refusal):
+        raise_passing(arm, found.fault, target)
         return _gone(found.fault, target)
     if text_of(found.get("instanceId")) not in {"", known.instance_id}:
         return judge(Fault(None, "malformed", "an answer for another instance"), target)
@@ -141,7 +171,8 @@ async def nodes(arm: Arm, cluster: Cluster, pools: Collection[str] | None) -> As
 
     They come page by page, and no more than a page is held. A list that breaks off gives a problem of its pool after
     the nodes that it had. The cluster may have been listed some time ago (Azure Resource Graph is always behind): where
-    its scale sets are not those of its pools, it is read again, once.
+    its scale sets are not those of its pools, it is read again, once. Raises nothing: a problem says whether it is
+    `passing`.
     """
     wanted = None if pools is None else {name.lower() for name in pools}
     ready, problems = _ready(cluster, wanted)
@@ -231,13 +262,13 @@ async def _unlisted(arm: Arm, listed: Cluster, fault: Fault) -> ScopeProblem:
             if (changing := _changing(listed)) is not None:
                 return _scope(listed, "", changing)
             # A list may be behind (Azure Resource Graph's always is): perhaps the cluster is gone.
-            now = await cluster(arm, listed.subscription, listed.resource_group, listed.name)
-            if isinstance(now, Problem) and now.code == "vanished":
-                return _scope(listed, "", now)
+            now, of_cluster = await _cluster(arm, listed.subscription, listed.resource_group, listed.name)
+            if isinstance(now, Fault) and (_passes(now) or word(now) == "missing"):
+                return _scope(listed, "", _gone(now, of_cluster), passing=_passes(now))
             changing = _changing(now) if isinstance(now, Cluster) else None
             return _scope(listed, "", changing or judge(fault, target))
         case _:
-            return _scope(listed, "", judge(fault, target))
+            return _scope(listed, "", judge(fault, target), passing=_passes(fault))
 
 
 async def _instances(arm: Arm, cluster: Cluster, pool: NodePool, scale_set: Body) -> AsyncIterator[Node | ScopeProblem]:
@@ -258,7 +289,7 @@ async def _instances(arm: Arm, cluster: Cluster, pool: NodePool, scale_set: Body
     async for page in arm.pages(INSTANCES, cluster.location, **place):
         if isinstance(page, Refusal):
             changing = (_pool_changing(pool) or _changing(cluster)) if word(page.fault) == "missing" else None
-            yield _scope(cluster, pool.name, changing or judge(page.fault, target))
+            yield _scope(cluster, pool.name, changing or judge(page.fault, target), passing=_passes(page.fault))
             return
         for vm in page:
             given = text_of(vm.get("instanceId"))
@@ -641,5 +672,5 @@ def _empty(pool: NodePool) -> Problem:
     )
 
 
-def _scope(cluster: Cluster, pool: str, problem: Problem) -> ScopeProblem:
-    return ScopeProblem(cluster.subscription, cluster.resource_group, cluster.name, pool, problem)
+def _scope(cluster: Cluster, pool: str, problem: Problem, *, passing: bool = False) -> ScopeProblem:
+    return ScopeProblem(cluster.subscription, cluster.resource_group, cluster.name, pool, problem, passing)

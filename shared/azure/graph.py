@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.azure.discovery import cluster_of, raise_for_run, text_of
+from shared.azure.discovery import cluster_of, raise_for_run, raise_passing, text_of
 from shared.azure.operations import DESCENDANTS, QUERY
 from shared.azure.problems import Fault, Target, judge, passing
 from shared.azure.replies import Body, Refusal
@@ -123,6 +123,7 @@ async def subscriptions_below(arm: Arm, management_group: str) -> list[Subscript
     async for page in arm.pages(DESCENDANTS, group=management_group):
         if isinstance(page, Refusal):
             raise_for_run(arm, page.fault, target)
+            raise_passing(arm, page.fault, target)
             problem = judge(page.fault, target)
             kind = EndpointError if passing(page.fault) else ScopeError
             raise kind(f"management group {management_group}: {problem.reason} {problem.hint}")

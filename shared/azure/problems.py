@@ -45,12 +45,16 @@ class Target:
 
 
 class SubscriptionError(GuardError):
-    """One subscription cannot be looked at; `problem` says why. The others can."""
+    """One subscription cannot be looked at; `problem` says why. The others can.
 
-    def __init__(self, subscription: str, problem: Problem) -> None:
+    `passing` says that the same call may well go through later.
+    """
+
+    def __init__(self, subscription: str, problem: Problem, *, passing: bool = False) -> None:
         super().__init__(f"subscription {subscription}: {problem.reason} {problem.hint}")
         self.subscription = subscription
         self.problem = problem
+        self.passing = passing
 
 
 _MAY_HAVE_RUN = "The command may have run all the same."

@@ -290,10 +290,48 @@ async def test_a_node_resource_group_that_cannot_be_listed(
     arm.on("GET", SETS, reply)
     nodes, problems = await list_nodes(azure, cluster)
     assert nodes == []
-    assert [(found.node_pool, found.problem.status, found.problem.code) for found in problems] == [
-        ("", Status.ERROR, code)
+    assert [(found.node_pool, found.problem.status, found.problem.code, found.passing) for found in problems] == [
+        ("", Status.ERROR, code, False)
     ]
     assert words in problems[0].problem.reason
+
+
+SOON = {"retry-after-ms": "5"}
+
+
+@pytest.mark.parametrize(
+    ("reply", "error_type"),
+    [
+        (Answer(503, text="<html>", headers=SOON), EndpointError),
+        (Answer(500, error("SomethingInternal", "no"), SOON), EndpointError),
+        (Answer(429, headers=SOON), EndpointError),
+        (Answer(401, error("ExpiredAuthenticationToken", "old")), CredentialError),
+    ],
+)
+async def test_trouble_that_passes_is_no_answer(
+    arm: Arm, azure: Azure, reply: Answer, error_type: type[Exception]
+) -> None:
+    cluster = await one_cluster(arm, azure, pool("pool1"))
+    arm.on("GET", SETS, reply)
+    _, (problem,) = await list_nodes(azure, cluster)
+    assert (problem.node_pool, problem.passing) == ("", True)
+    arm.on("GET", SETS, Answer(200, {"value": [scale_set(SCALE_SET, TAG)]}))
+    arm.on("GET", VMS, reply)
+    _, (problem,) = await list_nodes(azure, cluster)
+    assert (problem.node_pool, problem.passing) == ("pool1", True)
+    arm.on("GET", SETS, Answer(404, error("ResourceGroupNotFound", "no")))
+    arm.on("GET", "/managedclusters/shop", reply)
+    _, (problem,) = await list_nodes(azure, cluster)
+    assert problem.passing, "whether the cluster is gone is not known"
+    with pytest.raises(error_type):
+        await azure.cluster(SUBSCRIPTION, "rg-shop", "shop")
+    arm.on("GET", f"{VMS}/0", reply)
+    with pytest.raises(error_type):
+        await azure.node(a_node())
+    arm.on("GET", CLUSTERS, reply)
+    with pytest.raises((SubscriptionError, CredentialError)) as caught:
+        await azure.clusters(SUBSCRIPTION)
+    assert getattr(caught.value, "passing", True)
 
 
 async def test_reads_are_repeated_after_passing_trouble(arm: Arm, azure: Azure) -> None:
@@ -322,6 +360,7 @@ async def test_one_subscription_that_cannot_be_read(
         await azure.clusters(SUBSCRIPTION)
     assert caught.value.problem.code == code
     assert caught.value.problem.status is Status.ERROR
+    assert not caught.value.passing
 
 
 @pytest.mark.parametrize(
@@ -355,12 +394,12 @@ async def test_no_credential_is_said_so(arm: Arm, settings: Settings) -> None:
     async with Azure(settings, Nobody()) as azure:
         with pytest.raises(CredentialError, match=r"nobody is signed in(?s:.*)az login"):
             await azure.subscriptions()
-        # In the middle of a run it is a problem of the cluster, and not the end of the run.
+        # In the middle of a run it passes, and is no more than a problem of the cluster where it does not.
         linux = NodePool("pool1", "VirtualMachineScaleSets", "Linux", "Running", "Succeeded", None, None, 1)
         shop = Cluster("", SUBSCRIPTION, "rg", "shop", "w", "Running", "Succeeded", GROUP, False, None, (linux,))
         nodes, problems = await list_nodes(azure, shop)
     assert nodes == []
-    assert [found.problem.code for found in problems] == ["credential"]
+    assert [(found.problem.code, found.passing) for found in problems] == [("credential", True)]
     assert not arm.seen
 
 

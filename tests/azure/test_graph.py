@@ -110,6 +110,9 @@ async def test_a_refused_token_concerns_the_whole_run(arm: Arm, azure: Azure) ->
     arm.on("GET", "/descendants", Answer(401, error("InvalidAuthenticationToken", "bad")))
     with pytest.raises(CredentialError):
         await azure.subscriptions_below("group")
+    arm.on("GET", "/descendants", Answer(503, headers={"retry-after-ms": "5"}))
+    with pytest.raises(EndpointError):
+        await azure.subscriptions_below("group")
     arm.on("GET", "/descendants", Answer(404, error("NotFound", "no such group")))
     with pytest.raises(ScopeError, match="no such group"):
         await azure.subscriptions_below("group")

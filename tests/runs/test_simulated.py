@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
@@ -17,7 +17,8 @@ from unittest.mock import patch
 
 import pytest
 
-from shared.models import Outcome, Run, RunKind, RunState, Status
+from shared.errors import EndpointError, GuardError
+from shared.models import Cluster, Node, Outcome, Problem, Run, RunKind, RunState, ScopeProblem, Status
 from shared.runs import orders
 from shared.runs.hosts import terminal
 from shared.runs.model import batch as batches
@@ -252,7 +253,176 @@ async def planned(world: Rig) -> list[NodePlan]:
     return await terminal.plans_of(world.services, run)
 
 
+# Azure
+
+READS = ("subscriptions", "clusters", "cluster", "nodes", "node")
+
+
+def azure_goes_away(world: Rig, begins: float, seconds: float, calls: Sequence[str] = READS) -> None:
+    """Azure answers none of these calls for a while."""
+    loop = asyncio.get_running_loop()
+
+    def trouble(call: str) -> None:
+        if call in calls and begins <= loop.time() < begins + seconds:
+            raise EndpointError("nobody answers")
+
+    world.azure.trouble = trouble
+
+
+@pytest.mark.parametrize("calls", [READS, ("nodes",)])
+@pytest.mark.parametrize("begins", [0.0, 1.0])
+def test_an_azure_that_goes_away_loses_no_verdict(begins: float, calls: Sequence[str]) -> None:
+    async def work() -> None:
+        world = rig(20)
+        members = fleet(world, 12)
+        azure_goes_away(world, begins, 600, calls)
+        run = await world.ended((await world.start(RunKind.AUDIT)).id)
+        found = await world.complete(run, members)
+        assert run.finished is not None
+        assert (run.finished - run.started).total_seconds() > 600, "it was met"
+        assert (run.state, run.error) == (RunState.COMPLETED, "")
+        assert Counter(finding.status for finding in found.values()) == right_for(members)
+        assert {len(member.accepted) for member in members} == {1}
+
+    virtually(work)
+
+
+@pytest.mark.parametrize(("call", "code"), [("nodes", "unreachable"), ("clusters", "batch_failed")])
+def test_what_an_azure_that_stays_away_hides_is_told(call: str, code: str) -> None:
+    """The places are errors with the reason, and the run says so."""
+
+    async def work() -> None:
+        world = rig(21)
+        fleet(world, 4, clusters=2)
+        azure_goes_away(world, 0, 3600, (call,))
+        run = await world.ended((await world.start(RunKind.AUDIT)).id)
+        assert run.state is RunState.COMPLETED
+        assert "not everything could be looked at" in run.error
+        assert "nobody answers" in run.error
+        places = (await world.findings(run.id)).values()
+        assert [(place.status, place.code, place.node) for place in places] == [(Status.ERROR, code, "")] * 2
+        assert all("nobody answers" in place.reason for place in places)
+
+    virtually(work)
+
+
+def test_one_cluster_that_azure_does_not_answer_for_takes_no_other_along() -> None:
+    async def work() -> None:
+        world = rig(22)
+        members = fleet(world, 4, subscriptions=(A,))
+        listed = world.azure.nodes
+
+        async def nodes(cluster: Cluster, pools: Collection[str] | None) -> AsyncIterator[Node | ScopeProblem]:
+            if cluster.name == "aks1":
+                error = Problem(Status.ERROR, "server_error", "Azure failed to answer", "Run again later.")
+                yield ScopeProblem(A, "rg", "aks1", "np1", error, passing=True)
+                return
+            async for item in listed(cluster, pools):
+                yield item
+
+        with patch.object(world.azure, "nodes", nodes):
+            run = await world.ended((await world.start(RunKind.AUDIT)).id)
+        others = [member for member in members if member.node.cluster != "aks1"]
+        found = await world.complete(run, others)
+        assert found[f"{A}/aks1"].code == "server_error"
+        assert Counter(found[member.node.name].status for member in others) == right_for(others)
+        assert run.state is RunState.COMPLETED
+        assert run.error == "not everything could be looked at: cluster aks1: Azure failed to answer"
+
+    virtually(work)
+
+
+def test_a_terminal_hears_at_once_that_azure_is_away() -> None:
+    async def work() -> None:
+        world = rig(23)
+        fleet(world, 1)
+        azure_goes_away(world, 0, 600)
+        with pytest.raises(GuardError, match="nobody answers"):
+            await terminal.survey_here(world.services, RunKind.AUDIT, RunRequest())
+        assert asyncio.get_running_loop().time() < 10
+
+    virtually(work)
+
+
+def test_a_lane_that_cannot_be_gone_on_with_leaves_what_it_had_found() -> None:
+    """Its nodes are errors: they are not lost."""
+
+    async def work() -> None:
+        world = rig(24)
+        members = world.azure.add(A, "aks", [False] * 60)
+        world.azure.seconds = lambda source: source.uniform(200, 300)
+        carry_out = world.hub.carry_out
+
+        async def second_fails(name: str, job: Any) -> Any:
+            if name == "open_lane" and job["epoch"] == 1:
+                return {"failed": "an unreadable row", "again": False}
+            return await carry_out(name, job)
+
+        world.hub.carry_out = second_fails
+        run = await world.start(RunKind.AUDIT)
+        await asyncio.sleep(10)
+        world.hub.end(world.hub.instances[run.id], failed="python3 exited with code 137")
+        run = await world.ended(run.id)
+        found = await world.complete(run, members)
+        assert Counter(finding.code for finding in found.values()) == {"batch_failed": 60}
+        assert "an unreadable row" in run.error
+
+    virtually(work)
+
+
 # Fixes
+
+
+@pytest.mark.parametrize("calls", [READS, ("node",), ("nodes",)])
+def test_a_fix_outlives_an_azure_that_goes_away(calls: Sequence[str]) -> None:
+    async def work() -> None:
+        world = rig(25)
+        members = world.azure.add(A, "aks", [True] * 12)
+        run = await world.start(RunKind.FIX, FixRequest(pause_seconds=5, max_unavailable="2"))
+        await one_is_fixed(members)
+        azure_goes_away(world, asyncio.get_running_loop().time(), 600, calls)
+        run = await world.ended(run.id)
+        assert run.state is RunState.COMPLETED
+        assert run.summary is not None
+        assert run.summary.outcomes == {Outcome.FIXED: 12}
+
+    virtually(work)
+
+
+FORBIDDEN = Problem(Status.ERROR, "AuthorizationFailed", "the identity may not read the node", "Give it a role.")
+
+
+@pytest.mark.parametrize("ran", [True, False])
+def test_a_node_that_may_not_be_looked_at_in_a_fix_is_said_to_be_that(ran: bool) -> None:
+    """One that ran when the pool was first listed stops its pool; another one is left."""
+
+    async def work() -> None:
+        world = rig(26)
+        members = world.azure.add(A, "aks", [True] * 14)
+        hidden, listed, got = members[4].node, world.azure.nodes, world.azure.node
+
+        async def node(asked: Node) -> Node | Problem:
+            return FORBIDDEN if asked.key == hidden.key else await got(asked)
+
+        async def nodes(cluster: Cluster, pools: Collection[str] | None) -> AsyncIterator[Node | ScopeProblem]:
+            async for item in listed(cluster, pools):
+                fixing = not ran and pools and isinstance(item, Node) and item.key == hidden.key
+                yield replace(item, power="stopping") if fixing and isinstance(item, Node) else item
+
+        with patch.object(world.azure, "node", node), patch.object(world.azure, "nodes", nodes):
+            run = await world.ended((await world.start(RunKind.FIX, FixRequest(pause_seconds=0, canary=False))).id)
+        found = await world.complete(run, members)
+        assert found[hidden.name].outcome is Outcome.NOT_TRIED
+        left = [finding for finding in found.values() if finding.outcome is not Outcome.FIXED]
+        if ran:
+            assert len(left) > 1
+            assert all(f"could not be looked at: {FORBIDDEN.reason}" in finding.reason for finding in left)
+        else:
+            assert [(f.node, f.code, f.reason) for f in left] == [
+                (hidden.name, FORBIDDEN.code, f"not tried: {FORBIDDEN.reason}")
+            ]
+
+    virtually(work)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

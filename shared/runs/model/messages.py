@@ -42,9 +42,13 @@ class Scope(Message):
 
 
 class OpenLane(Ref):
-    """Look at a subscription: from the beginning, or from where an earlier beginning of the run got to."""
+    """Look at a subscription: from the beginning, or from where an earlier beginning of the run got to.
+
+    `last`: there is no other try, so that trouble that passes is recorded as any other.
+    """
 
     subscription: str
+    last: bool = False
 
 
 class BatchRef(Message):
@@ -74,7 +78,8 @@ class OpenBatch(Message):
 
 class Lane(Message):
     """How far a lane is: `chunks` of clusters, those before `next_chunk` looked into; batches that wait for their start
-    and that are open; what the closed ones came to. `over`: see Begun."""
+    and that are open; what the closed ones came to. `missed`: what kept it from looking at everything, although such
+    trouble passes. `over`: see Begun."""
 
     over: bool = False
     chunks: int = 0
@@ -82,10 +87,14 @@ class Lane(Message):
     waiting: tuple[BatchRef, ...] = ()
     open: tuple[OpenBatch, ...] = ()
     closed: Tally = Tally()
+    missed: str = ""
 
 
 class LaneJob(Ref):
-    """What a lane begins with. `lane` and what follows it: where it goes on with a history of its own."""
+    """What a lane begins with. `lane` and what follows it: where it goes on with a history of its own.
+
+    `first_look` is when most commands have ended, in seconds after their start.
+    """
 
     subscription: str
     share: float
@@ -98,25 +107,28 @@ class LaneJob(Ref):
 
 
 class LaneEnd(Message):
-    """What a lane came to. `lost`: why something could not be recorded."""
+    """What a lane came to. `lost`: why something could not be recorded; `missed`: see Lane."""
 
     tally: Tally = Tally()
     lost: str = ""
+    missed: str = ""
     over: bool = False
 
 
 class FindNodes(Ref):
-    """List the nodes of a chunk of clusters, and make batches of them."""
+    """List the nodes of a chunk of clusters, and make batches of them. `last`: see OpenLane."""
 
     subscription: str
     chunk: int
+    last: bool = False
 
 
 class Found(Message):
-    """The batches of a chunk, and what it came to where something could not be listed."""
+    """The batches of a chunk, and what it came to where something could not be listed. `missed`: see Lane."""
 
     batches: tuple[BatchRef, ...] = ()
     tally: Tally = Tally()
+    missed: str = ""
 
 
 class Advance(Ref):
@@ -154,8 +166,8 @@ class Advanced(Message):
 
 
 class Leave(Ref):
-    """Record the nodes of these batches that have no finding, and where `chunks_from` is given, the clusters of the
-    chunks from there on (before `chunks_to`), which were not looked into."""
+    """Record the nodes of these batches that have no finding, and where `chunks_from` is given, all that is open in the
+    chunks from there on (before `chunks_to`): nodes of those that were looked into, clusters of the others."""
 
     subscription: str
     batches: tuple[str, ...] = ()
@@ -169,6 +181,7 @@ class Left(Message):
     """What the recorded batches came to in all, and what was recorded for clusters."""
 
     tally: Tally = Tally()
+    over: bool = False
 
 
 class PlanIndex(Message):
@@ -195,6 +208,7 @@ class Gathered(Message):
     nodes: int = 0
     tally: Tally = Tally()
     ask: str = ""
+    over: bool = False
 
 
 class Ask(Ref):
@@ -316,12 +330,16 @@ class Word(Message):
 
 
 class End(Message):
-    """How a run ends: failed with an `error` (the request's where `usage`), or early, for the reason `ended`."""
+    """How a run ends: failed with an `error` (the request's where `usage`), or early, for the reason `ended`.
+
+    Or completed; then `missed` says where and why not everything could be looked at, if it is so.
+    """
 
     error: str = ""
     usage: bool = False
     ended: str = ""
     nodes: int | None = None
+    missed: str = ""
 
 
 class Finish(Ref):

@@ -87,8 +87,9 @@ def repair(run_id: str, plan: NodePlan, limits: RestartLimits) -> Program[Repair
     return _repaired(end)
 
 
-def left_alone(run_id: str, plan: NodePlan, current: Node | None) -> Repaired | None:
-    """What a node's findings are that is not touched as it is now (`current`; None: gone); None where it may be."""
+def left_alone(run_id: str, plan: NodePlan, current: Node | Problem) -> Repaired | None:
+    """What a node's findings are that is not touched as it is now (`current`, or why that is not known); None where it
+    may be."""
     left = _left(plan, current)
     if left is None:
         return None
@@ -135,11 +136,10 @@ def _carry_out(run_id: str, plan: NodePlan, limits: RestartLimits) -> Program[_E
     return _End(outcome, sent.report.reason, sent.look)
 
 
-def _left(plan: NodePlan, current: Node | None) -> tuple[Outcome, Problem] | None:
+def _left(plan: NodePlan, current: Node | Problem) -> tuple[Outcome, Problem] | None:
     """Why a node is not touched, if it is not (pure)."""
-    if current is None:
-        gone = Problem(Status.SKIPPED, "vanished", "the node is not there any more", "Run the audit again.")
-        return Outcome.NOT_TRIED, gone
+    if isinstance(current, Problem):
+        return Outcome.NOT_TRIED, current
     if (current.created, current.node_image_version) != (plan.node.created, plan.node.node_image_version):
         why = "the node was replaced or reimaged since it was planned"
         return Outcome.CHANGED_MEANWHILE, Problem(Status.SKIPPED, "reimaged", why, "Plan again.")

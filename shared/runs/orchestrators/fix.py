@@ -139,6 +139,7 @@ class _Walk:
             case Advanced() as advanced:
                 self._heed_advanced(number, advanced, now)
             case Left() as left:
+                self.over = self.over or left.over
                 self._set(number, tally=total([self._pools[number].tally, left.tally]))
                 self._close_wave(number, now)
             case Failed() as failed:

@@ -27,8 +27,8 @@ STRETCH = 120
 WINDOW = 24
 """Calls of a lane or a fix in hand at once."""
 
-TRIES = 12
-"""How often a call is made in all: with its pauses some eight minutes, besides the store's own patience in each.
+TRIES = 16
+"""How often a call is made in all: with its pauses eleven minutes, besides the patience that each has of its own.
 
 One that died with its worker is made so often whatever its own number of `tries`: that says nothing of the step."""
 
@@ -38,13 +38,17 @@ _LONGEST_PAUSE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call of an activity, or of a child orchestrator (`child` is the end of its instance's id)."""
+    """A call of an activity, or of a child orchestrator (`child` is the end of its instance's id).
+
+    `last` is what is said in place of the message when no other try comes after this one.
+    """
 
     name: str
     message: Message
     answer: type[Message]
     child: str = ""
     tries: int = TRIES
+    last: Message | None = None
     made: int = 0
 
 
@@ -106,8 +110,10 @@ class Hand:
             call, task = self._open.pop(key)
             self.ended += 1
             answer, died = yield from _answer(call, task)
-            if isinstance(answer, Failed) and call.made < _tries(call, answer, died=died):
+            if isinstance(answer, Failed) and call.made < (tries := _tries(call, answer, died=died)):
                 pause = min(2.0**call.made, _LONGEST_PAUSE)
+                if call.last is not None and call.made + 1 == tries:
+                    call = replace(call, message=call.last)
                 self._again[key] = call, self._context.current_utc_datetime + timedelta(seconds=pause)
                 continue
             return Ended(key, answer)

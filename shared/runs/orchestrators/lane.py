@@ -22,7 +22,6 @@ from shared.runs.model.messages import (
     Left,
     OpenBatch,
     OpenLane,
-    Tally,
 )
 from shared.runs.model.pace import Pace
 from shared.runs.orchestrators.context import Context, Orchestrator, Task
@@ -43,7 +42,8 @@ def lane(context: Context) -> Orchestrator:
     job = LaneJob.model_validate(context.get_input())
     walk = _Walk(context, job)
     if job.lane is None:
-        opened = yield from walk.hand.call(Call("open_lane", walk.message(OpenLane), Lane))
+        opening = Call("open_lane", walk.message(OpenLane), Lane, last=walk.message(OpenLane, last=True))
+        opened = yield from walk.hand.call(opening)
         if isinstance(opened, Failed):
             return (yield from _unopened(walk, opened))
         walk.take_over(opened)
@@ -57,9 +57,10 @@ def lane(context: Context) -> Orchestrator:
 def _unopened(walk: _Walk, failed: Failed) -> Generator[Task, Any, Any]:
     leave = walk.message(Leave, chunks_from=0, reason=failed.failed)
     left = yield from walk.hand.call(Call("leave", leave, Left))
-    tally, lost = (Tally(), left.failed) if isinstance(left, Failed) else (left.tally, "")
     walk.hand.let_go()
-    return LaneEnd(tally=tally, lost=lost).model_dump(mode="json")
+    if isinstance(left, Failed):
+        return LaneEnd(lost=left.failed).model_dump(mode="json")
+    return LaneEnd(tally=left.tally, missed=failed.failed, over=left.over).model_dump(mode="json")
 
 
 class _Walk:
@@ -78,6 +79,7 @@ class _Walk:
         self._first_look = job.first_look
         self._cancelled = job.cancelled
         self._lost = job.lost
+        self._missed = self._lane.missed
         self._in_hand: dict[str, tuple[str, ...]] = {}
         self._calls = 0
 
@@ -94,6 +96,7 @@ class _Walk:
         self._open = {batch.name: batch for batch in lane.open}
         self._closed = [lane.closed]
         self._next_chunk = lane.next_chunk
+        self._missed = lane.missed
 
     def job(self) -> LaneJob:
         """What the lane goes on with, with a history of its own."""
@@ -103,6 +106,7 @@ class _Walk:
                 "waiting": tuple(self._waiting),
                 "open": tuple(self._open.values()),
                 "closed": total(self._closed),
+                "missed": self._missed,
             }
         )
         return self._job.model_copy(
@@ -117,7 +121,7 @@ class _Walk:
 
     def end(self) -> LaneEnd:
         """What the lane came to."""
-        return LaneEnd(tally=total(self._closed), lost=self._lost, over=self.over)
+        return LaneEnd(tally=total(self._closed), lost=self._lost, missed=self._missed, over=self.over)
 
     # What is begun
 
@@ -127,7 +131,7 @@ class _Walk:
             self._leave_rest()
         elif self._next_chunk < self._lane.chunks and _FIND not in self.hand and self._ahead() < _AHEAD:
             chunk = self.message(FindNodes, chunk=self._next_chunk)
-            self.hand.begin(_FIND, Call("find_nodes", chunk, Found))
+            self.hand.begin(_FIND, Call("find_nodes", chunk, Found, last=chunk.model_copy(update={"last": True})))
         times = [self._begin_starts(now), self._begin_looks(now)]
         return min((time for time in times if time is not None), default=None)
 
@@ -198,9 +202,11 @@ class _Walk:
                 self._next_chunk += 1
                 self._waiting += found.batches
                 self._closed.append(found.tally)
+                self._missed = self._missed or found.missed
             case Advanced() as advanced:
                 self._heed_advanced(advanced, now)
             case Left() as left:
+                self.over = self.over or left.over
                 for name in names:
                     self._open.pop(name, None)
                 self._closed.append(left.tally)
@@ -237,6 +243,7 @@ class _Walk:
                 self._open.pop(name, None)
         elif key == _FIND:
             chunk, self._next_chunk = self._next_chunk, self._next_chunk + 1
+            self._missed = self._missed or failed.failed
             leave = self.message(Leave, chunks_from=chunk, chunks_to=chunk + 1, reason=failed.failed)
             self._begin((), Call("leave", leave, Left))
         else:

@@ -103,7 +103,8 @@ def _survey(hand: Hand, ref: Ref, begun: Begun, prefix: str) -> Generator[Task, 
     lost = lost or next((end.lost for end in ends if end.lost), "")
     if lost:  # and so not everything was counted
         return End(error=f"not everything could be recorded: {lost}")
-    return End(nodes=tally.nodes)
+    missed = next((end.missed for end in ends if end.missed), "")
+    return End(nodes=tally.nodes, missed=f"not everything could be looked at: {missed}" if missed else "")
 
 
 def _fix(context: Context, hand: Hand, ref: Ref, begun: Begun) -> Generator[Task, Any, End]:
@@ -124,6 +125,8 @@ def _fix(context: Context, hand: Hand, ref: Ref, begun: Begun) -> Generator[Task
     gathered = yield from hand.call(Call("gather", ref, Gathered))
     if isinstance(gathered, Failed):
         return End(error=f"the plan could not be taken over: {gathered.failed}")
+    if gathered.over:
+        raise _Over
     if gathered.error or gathered.ended:
         return End(error=gathered.error, ended=gathered.ended)
     # Whoever sits at a terminal was asked there, also where the app began the fix.

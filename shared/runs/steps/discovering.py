@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from shared.azure import precheck
+from shared.errors import EndpointError
 from shared.models import Cluster, Node, ScopeProblem
 from shared.runs import documents
 from shared.runs.model import batch as batches
@@ -24,7 +25,8 @@ from shared.runs.steps.standing import stand
 async def find_nodes(services: Services, message: FindNodes) -> Found:
     """Make batches of the nodes of a chunk, and record what cannot be listed.
 
-    The chunk's document comes last: what an attempt has left that did not get there is never looked at.
+    The chunk's document comes last: what an attempt has left that did not get there is never looked at. Trouble that
+    passes is raised, so that the nodes are looked for again; at the last try it is recorded.
     """
     standing = await stand(services, message)
     if standing.over:
@@ -36,11 +38,14 @@ async def find_nodes(services: Services, message: FindNodes) -> Found:
         return known
     chunked = await documents.load(store, run_id, keys.clusters(subscription), documents.CHUNKS)
     pools = standing.request.node_pools or None
-    gathering = _Gathering(services, run_id, subscription, message.chunk)
-    await asyncio.gather(*(gathering.list_nodes(cluster, pools) for cluster in chunked[message.chunk]))
+    gathering = _Gathering(services, run_id, subscription, message.chunk, last=message.last)
+    listing = (gathering.list_nodes(cluster, pools) for cluster in chunked[message.chunk])
+    for error in await asyncio.gather(*listing, return_exceptions=True):
+        if error is not None:
+            raise error  # now that none goes on behind it
     await gathering.flush()
     tally = await record_places(services, standing, gathering.problems)
-    found = Found(batches=tuple(gathering.batches), tally=tally)
+    found = Found(batches=tuple(gathering.batches), tally=tally, missed=gathering.missed)
     if gathering.found:
         share = services.settings.budget_percent / 100
         seconds = pace.last_start(gathering.regions, share) + services.settings.command_seconds * 1.5
@@ -59,6 +64,8 @@ class _Gathering:
     run_id: str
     subscription: str
     chunk: int
+    last: bool
+    missed: str = ""
     problems: list[ScopeProblem] = field(default_factory=list)
     batches: list[BatchRef] = field(default_factory=list)
     regions: Counter[str] = field(default_factory=Counter)
@@ -70,6 +77,10 @@ class _Gathering:
         """Take a cluster's nodes in."""
         async for item in self.services.azure.nodes(cluster, pools):
             if isinstance(item, ScopeProblem):
+                if item.passing and not self.last:
+                    raise EndpointError(f"cluster {cluster.name}: {item.problem.reason}")
+                if item.passing:
+                    self.missed = self.missed or f"cluster {cluster.name}: {item.problem.reason}"
                 self.problems.append(item)
                 continue
             held = self._nodes[item.location]

@@ -50,6 +50,8 @@ async def index(services: Services, run_id: str) -> PlanIndex:
 async def gather(services: Services, ref: Ref) -> Gathered:
     """Take over the plan that a fix was to be made with. Nodes for which nothing could be planned get their outcome."""
     standing = await stand(services, ref)
+    if standing.over:
+        return Gathered(over=True)
     known = await documents.find(services.store, ref.run_id, keys.GATHERED, documents.GATHERED)
     if known is not None:
         return known

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from shared.models import Node, Problem, ScopeProblem
+from shared.errors import EndpointError
+from shared.models import Node, Problem, ScopeProblem, Status
 from shared.runs import documents
 from shared.runs.model import batch as batches
 from shared.runs.model import findings, keys
@@ -25,6 +26,8 @@ from shared.runs.steps.standing import stand
 
 _LOOKS_AT_ALL = 10
 """How often a pool's nodes are all listed in a fix: at its first wave, and whenever another tenth of them is over."""
+
+_GONE = Problem(Status.SKIPPED, "vanished", "the node is not there any more", "Run the audit again.")
 
 
 async def open_fix(services: Services, ref: Ref) -> Pools:
@@ -109,8 +112,7 @@ async def _open_batch(
     for number, plan in plans.items():
         if plan.node.key in recorded:
             continue
-        current = now.get(plan.node.key)
-        left = left_alone(run_id, plan, current if isinstance(current, Node) else None)
+        left = left_alone(run_id, plan, now.get(plan.node.key, _GONE))
         if left is None:
             nodes.append(OpenNode(plan.node, plan=number))
         else:
@@ -130,12 +132,13 @@ async def _look_at_pool(
     """The wave's nodes as they are now, and why no node of the pool may be touched (or '').
 
     Nodes that ran before the first wave and do not any more mean trouble. The whole pool is listed now and then, and
-    otherwise only the nodes of this wave and of the one before asked for, so that the calls grow with the nodes.
+    otherwise only the nodes of this wave and of the one before asked for, so that the calls grow with the nodes. Raises
+    CredentialError or EndpointError where Azure cannot be asked now: that says nothing of the pool.
     """
     member = plans[0].node
     cluster = await services.azure.cluster(member.subscription, member.resource_group, member.cluster)
     if isinstance(cluster, Problem):
-        return {}, cluster.reason
+        return {}, cluster.reason if _is_gone(cluster) else _unseen(f"cluster {member.cluster}", cluster)
     pool = next((item for item in cluster.pools if item.name.lower() == member.node_pool.lower()), None)
     for noun, state in (("cluster", cluster.provisioning), ("node pool", pool.provisioning if pool else "gone")):
         if state.lower() != "succeeded":
@@ -146,6 +149,8 @@ async def _look_at_pool(
     if ran is None or await _another_tenth(services, wave):
         async for item in services.azure.nodes(cluster, [member.node_pool]):
             if isinstance(item, ScopeProblem):
+                if item.passing:
+                    raise EndpointError(f"node pool {member.node_pool}: {item.problem.reason}")
                 return {}, item.problem.reason
             nodes[item.key] = item
         looked_at = set(ran or ())
@@ -158,6 +163,9 @@ async def _look_at_pool(
         await documents.save(store, wave.run_id, name, documents.KEYS, sorted(k for k, n in nodes.items() if _well(n)))
         return nodes, ""
     unwell = sorted(key for key in looked_at if not _well(nodes.get(key)))
+    for key in unwell:
+        if isinstance(met := nodes.get(key), Problem) and not _is_gone(met):
+            return nodes, _unseen(_name(key, met), met)
     names = ", ".join(_name(key, nodes.get(key)) for key in unwell[:3])
     return nodes, f"nodes of the pool that ran before do not now ({names}): stopped" if unwell else ""
 
@@ -166,6 +174,14 @@ async def _another_tenth(services: Services, wave: OpenWave) -> bool:
     gathered = await documents.load(services.store, wave.run_id, keys.GATHERED, documents.GATHERED)
     nodes = gathered.pools[wave.pool]
     return wave.first * _LOOKS_AT_ALL // nodes < (wave.first + wave.count) * _LOOKS_AT_ALL // nodes
+
+
+def _is_gone(problem: Problem) -> bool:
+    return problem.code == _GONE.code
+
+
+def _unseen(what: str, problem: Problem) -> str:
+    return f"{what} could not be looked at: {problem.reason}"
 
 
 def _name(key: str, node: Node | Problem | None) -> str:

@@ -24,6 +24,7 @@ from shared.runs.steps import plan_pages
 from shared.runs.steps.node_record import Judged, as_internal, from_problem, past, record
 from shared.runs.steps.progress_rows import save_counts, save_progress
 from shared.runs.steps.standing import Standing, stand
+from shared.store import Work
 
 CANCELLED_REASON = "the run was cancelled"
 
@@ -45,11 +46,13 @@ def failed(reason: str) -> Problem:
 async def leave(services: Services, message: Leave) -> Left:
     """Record what a lane does not look at: open nodes of batches, and clusters that were not looked into."""
     standing = await stand(services, message)
+    if standing.over:
+        return Left(over=True)
     problem = CANCELLED if message.cancelled else failed(message.reason)
     tallies = [await leave_batch(services, standing, name, problem) for name in message.batches]
     if message.chunks_from is not None:
-        chunks = range(message.chunks_from, message.chunks_to if message.chunks_to is not None else 1 << 30)
-        tallies.append(await leave_clusters(services, standing, message.subscription, chunks, problem))
+        chunks = slice(message.chunks_from, message.chunks_to)
+        tallies.append(await leave_chunks(services, standing, message.subscription, chunks, problem))
     return Left(tally=total(tallies))
 
 
@@ -78,21 +81,29 @@ def _closed(batch: Batch, made: Sequence[Judged]) -> Batch:
     return replace(batch, nodes=())
 
 
-async def leave_clusters(
-    services: Services, standing: Standing, subscription: str, chunks: range, problem: Problem
+async def leave_chunks(
+    services: Services, standing: Standing, subscription: str, chunks: slice, problem: Problem
 ) -> Tally:
-    """Give `problem` to every cluster of these chunks, or to the subscription where its clusters are not known."""
-    run_id = standing.run.id
-    known = await documents.find(services.store, run_id, keys.clusters(subscription), documents.CHUNKS)
+    """Give `problem` to all that is open in these chunks: the nodes of one that was looked into, the clusters of
+    another; or to the subscription where its clusters are not known. Gives what the chunks came to in all."""
+    run_id, store = standing.run.id, services.store
+    known = await documents.find(store, run_id, keys.clusters(subscription), documents.CHUNKS)
     if known is None:
-        places = [ScopeProblem(subscription, "", "", "", _of("subscription", problem))]
-    else:
-        places = [
-            ScopeProblem(cluster.subscription, cluster.resource_group, cluster.name, "", _of("cluster", problem))
-            for number in range(chunks.start, min(chunks.stop, len(known)))
-            for cluster in known[number]
-        ]
-    return await record_places(services, standing, places)
+        place = ScopeProblem(subscription, "", "", "", _of("subscription", problem))
+        return await record_places(services, standing, [place])
+    tallies = []
+    for number in range(len(known))[chunks]:
+        found = await documents.find(store, run_id, keys.chunk(subscription, number), documents.FOUND)
+        if found is None:
+            places = [
+                ScopeProblem(cluster.subscription, cluster.resource_group, cluster.name, "", _of("cluster", problem))
+                for cluster in known[number]
+            ]
+            tallies.append(await record_places(services, standing, places))
+        else:
+            tallies.append(found.tally)
+            tallies += [await leave_batch(services, standing, batch.name, problem) for batch in found.batches]
+    return total(tallies)
 
 
 def _of(noun: str, problem: Problem) -> Problem:
@@ -124,9 +135,13 @@ async def record_places(services: Services, standing: Standing, places: Sequence
 async def leave_pool(services: Services, message: LeavePool) -> Left:
     """Record nodes of a pool that were not fixed; of a wave that was lost, what it may have done to them."""
     standing = await stand(services, message)
+    return Left(over=True) if standing.over else await _leave_pool(services, standing, message)
+
+
+async def _leave_pool(services: Services, standing: Standing, message: LeavePool) -> Left:
     numbers = range(message.first, message.first + message.count)
     rows = [row async for row in _rows(services, standing.run.id, message.pool) if row.first in numbers]
-    tallies = [await _leave_row(services, standing, message, row) for row in rows]
+    tallies = [await _leave_row(services, standing, message, row) for row in rows if row.batch.nodes]
     inside = {number for row in rows for number in range(row.first, row.first + row.batch.found)}
     rest = [number for number in numbers if number not in inside]
     for at in range(0, len(rest), BATCH):
@@ -135,47 +150,68 @@ async def leave_pool(services: Services, message: LeavePool) -> Left:
         left = [left_alone(standing.run.id, plan, "left", message.reason) for plan in plans.values()]
         name = keys.fix_batch(message.pool, group[0])
         empty = Batch(region="", found=len(group), nodes=())
-        tallies.append(await _close(services, standing, name, empty, None, left))
+        tally = await _close(services, standing, _Row(name, group[0], empty, None), left)
+        if tally is None:  # its wave was opened meanwhile
+            tally = await _leave_row(services, standing, message, await _row(services, standing.run.id, name))
+        tallies.append(tally)
     return Left(tally=total(tallies))
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
+    """A batch of a wave as it was read (`etag` None: there is none)."""
+
     name: str
     first: int
     batch: Batch
-    etag: str
+    etag: str | None
+
+
+def _read(work: Work) -> _Row:
+    return _Row(work.name, keys.first_of(work.name), batches.from_text(work.text, work.name), work.etag)
 
 
 async def _rows(services: Services, run_id: str, pool: int) -> AsyncIterator[_Row]:
     async for work in services.store.works(run_id, keys.pool_batches(pool)):
-        yield _Row(work.name, keys.first_of(work.name), batches.from_text(work.text, work.name), work.etag)
+        yield _read(work)
+
+
+async def _row(services: Services, run_id: str, name: str) -> _Row:
+    work = await services.store.work(run_id, name)
+    if work is None:
+        raise LookupError(f"run {run_id} has no batch {name}")
+    return _read(work)
 
 
 async def _leave_row(services: Services, standing: Standing, message: LeavePool, row: _Row) -> Tally:
-    if not row.batch.nodes:
-        return Tally()
     run_id = standing.run.id
-    plans = await plan_pages.load(services.store, run_id, message.pool, [node.plan for node in row.batch.nodes])
-    left = [
-        sent_and_lost(run_id, plans[node.plan], message.reason)
-        if message.lost and node.begun
-        else left_alone(run_id, plans[node.plan], "left", message.reason)
-        for node in row.batch.nodes
-    ]
-    return await _close(services, standing, row.name, row.batch, row.etag, left)
+    while row.batch.nodes:
+        plans = await plan_pages.load(services.store, run_id, message.pool, [node.plan for node in row.batch.nodes])
+        left = [
+            sent_and_lost(run_id, plans[node.plan], message.reason)
+            if message.lost and node.begun
+            else left_alone(run_id, plans[node.plan], "left", message.reason)
+            for node in row.batch.nodes
+        ]
+        tally = await _close(services, standing, row, left)
+        if tally is not None:
+            return tally
+        row = await _row(services, run_id, row.name)
+    return row.batch.tally  # another one has closed it
 
 
-async def _close(
-    services: Services, standing: Standing, name: str, batch: Batch, etag: str | None, left: Sequence[Judged]
-) -> Tally:
-    """Record what is left of a batch, and close it. What was recorded before stays."""
+async def _close(services: Services, standing: Standing, row: _Row, left: Sequence[Judged]) -> Tally | None:
+    """Record what is left of a batch, and close it; None where another one has written it meanwhile.
+
+    What was recorded before stays.
+    """
     run_id = standing.run.id
     fresh, before = await _unrecorded(services, run_id, left)
     known = await past(services, [one.node for one in fresh])
-    closed = _closed(batch, [*before, *await record(services, fresh, known, unrecorded(run_id))])
-    await services.store.put_work(run_id, name, batches.to_text(closed), etag)
-    await save_progress(services, run_id, name, closed)
+    closed = _closed(row.batch, [*before, *await record(services, fresh, known, unrecorded(run_id))])
+    if await services.store.put_work(run_id, row.name, batches.to_text(closed), row.etag) is None:
+        return None
+    await save_progress(services, run_id, row.name, closed)
     return closed.tally
 
 
@@ -226,21 +262,12 @@ async def leave_all(services: Services, standing: Standing, problem: Problem) ->
 
     For the end of a run whose lanes did not come to theirs. A fix's nodes are those of its plan.
     """
-    run_id, store = standing.run.id, services.store
     if standing.run.kind is RunKind.FIX:
         await _leave_fix(services, standing, problem.reason)
         return
-    scope = await documents.find(store, run_id, keys.SCOPE, documents.KEYS)
+    scope = await documents.find(services.store, standing.run.id, keys.SCOPE, documents.KEYS)
     for subscription in scope or ():
-        chunks = await documents.find(store, run_id, keys.clusters(subscription), documents.CHUNKS)
-        if chunks is None:
-            await leave_clusters(services, standing, subscription, range(0), problem)
-        for number in range(len(chunks or ())):
-            found = await documents.find(store, run_id, keys.chunk(subscription, number), documents.FOUND)
-            if found is None:
-                await leave_clusters(services, standing, subscription, range(number, number + 1), problem)
-            for batch in found.batches if found is not None else ():
-                await leave_batch(services, standing, batch.name, problem)
+        await leave_chunks(services, standing, subscription, slice(None), problem)
 
 
 async def _leave_fix(services: Services, standing: Standing, reason: str) -> None:
@@ -250,4 +277,4 @@ async def _leave_fix(services: Services, standing: Standing, reason: str) -> Non
         whole = LeavePool.model_validate(
             {**ref, "pool": pool, "first": 0, "count": nodes, "reason": reason, "lost": True}
         )
-        await leave_pool(services, whole)
+        await _leave_pool(services, standing, whole)

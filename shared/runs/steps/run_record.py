@@ -74,7 +74,8 @@ async def _record_plan_run(services: Services, fix: Run) -> None:
 
 async def ask_approval(services: Services, message: Ask) -> Asked:
     """Record that a fix waits for its plan to be approved."""
-    run = (await stand(services, message)).run
+    standing = await stand(services, message)
+    run = standing.run
     known = run.approval
     if known is None or known.expires is None or known.digest != message.digest:
         expires = datetime.now(UTC) + timedelta(hours=services.settings.approval_hours)
@@ -150,7 +151,8 @@ async def finish(services: Services, run: Run, end: End, *, resumable: bool = Fa
         await leave_all(services, Standing(run, over=False, cancelled=cancelled), _why(run, end))
     counts = await store.count(run.id)
     so_far = sum_of(await store.progress(run.id))
-    found = so_far.found if end.nodes is None else end.nodes
+    # What a lane that was not gone on with had found before counts too.
+    found = max(so_far.found, end.nodes or 0)
     error = end.error
     if not error and not end.ended and counts.nodes < found:
         error = f"{found - counts.nodes} of {found} nodes have no finding: this is a fault of the app, report it"
@@ -162,7 +164,7 @@ async def finish(services: Services, run: Run, end: End, *, resumable: bool = Fa
     if run.kind is RunKind.PLAN and state is RunState.COMPLETED:
         await fix_plan.index(services, run.id)
     summary = RunSummary(counts.statuses, counts.outcomes, found, so_far.azure_calls, so_far.throttled_seconds)
-    finished, why = datetime.now(UTC), error or end.ended
+    finished, why = datetime.now(UTC), error or end.ended or end.missed
 
     def ended(known: Run) -> Run | None:
         if known.state.final or known.epoch > epoch:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from itertools import zip_longest
 
 from shared.azure import ScopeError, SubscriptionError, leaves_out
+from shared.errors import EndpointError
 from shared.models import Cluster, RunKind, ScopeProblem
 from shared.runs import documents
 from shared.runs.model import batch as batches
@@ -157,18 +158,25 @@ async def _save(services: Services, standing: Standing, subscription: str, clust
 
 
 async def open_lane(services: Services, message: OpenLane) -> Lane:
-    """A lane: its clusters in chunks, and where an earlier beginning of the run got to."""
+    """A lane: its clusters in chunks, and where an earlier beginning of the run got to.
+
+    Raises EndpointError where its clusters cannot be listed now, and StoreError; then it may be done again.
+    """
     standing = await stand(services, message)
     if standing.over:
         return Lane(over=True)
     run_id, subscription, store = standing.run.id, message.subscription, services.store
     chunked = await documents.find(store, run_id, keys.clusters(subscription), documents.CHUNKS)
     closed = []
+    missed = ""
     if chunked is None:
         clusters: list[Cluster] = []
         try:
             clusters = await _clusters(services, standing, subscription)
         except SubscriptionError as error:
+            if error.passing and not message.last:
+                raise EndpointError(str(error)) from error
+            missed = str(error) if error.passing else ""
             place = ScopeProblem(subscription, "", "", "", error.problem)
             closed.append(await record_places(services, standing, [place]))
         wanted = standing.request.clusters
@@ -183,6 +191,7 @@ async def open_lane(services: Services, message: OpenLane) -> Lane:
         if found is None:
             break
         closed.append(found.tally)
+        missed = missed or found.missed
         for ref in found.batches:
             work = await store.work(run_id, ref.name)
             if work is None:
@@ -197,7 +206,12 @@ async def open_lane(services: Services, message: OpenLane) -> Lane:
                 waiting.append(ref)
         at += 1
     return Lane(
-        chunks=len(chunked), next_chunk=at, waiting=tuple(waiting), open=tuple(open_), closed=batches.total(closed)
+        chunks=len(chunked),
+        next_chunk=at,
+        waiting=tuple(waiting),
+        open=tuple(open_),
+        closed=batches.total(closed),
+        missed=missed,
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from shared.azure import CommandResult, Pending, Stats
+from shared.errors import EndpointError
 from shared.models import Cluster, Node, NodePool, Problem, ScopeProblem, Status, Subscription
 from shared.node import evidence, frames
 from shared.runs.model.plans import plan_node, spliced
@@ -160,7 +161,12 @@ class SmallAzure:
         return next(cluster for cluster in self.known if (cluster.subscription, cluster.name) == (subscription, name))
 
     async def nodes(self, cluster: Cluster, pools: Collection[str] | None) -> AsyncIterator[Node | ScopeProblem]:
-        await self._call("nodes")
+        try:
+            await self._call("nodes")
+        except EndpointError as error:
+            away = Problem(Status.ERROR, "unreachable", str(error), "Run again.")
+            yield ScopeProblem(cluster.subscription, cluster.resource_group, cluster.name, "", away, passing=True)
+            return
         for member in self.members.values():
             if (member.node.subscription, member.node.cluster) == (cluster.subscription, cluster.name):
                 yield member.node
