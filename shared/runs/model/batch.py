@@ -1,7 +1,8 @@
 """A batch of nodes as it is kept while they are worked on: a work row in the store.
 
 It holds the nodes that are open; one that is done has its findings instead. It may hold signed addresses of results,
-which go when the command has ended.
+which go when the command has ended. What a node answered is kept in rows of its own, for 50 nodes' answers may be more
+than one row holds.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class OpenNode:
-    """A node that is not done: the answers that it gave so far, and the command that is under way.
+    """A node that is not done: where the answers are that it gave so far, and the command that is under way.
 
+    `answers` are the tokens of the work rows that hold them, in order.
     `command` is None where the next one is yet to be sent. `sending` is set while it is being sent: whoever finds it
     set long ago knows that the sender died, and not whether Azure took the command; `doubts` counts how often, and the
     next answer is `doubtful`.
@@ -43,7 +45,7 @@ class OpenNode:
     """
 
     node: Node
-    answers: tuple[Answer, ...] = ()
+    answers: tuple[str, ...] = ()
     command: Pending | None = None
     sending: datetime | None = None
     doubts: int = 0

@@ -22,6 +22,11 @@ def audit_batch(subscription: str, chunk: int, token: str, number: int) -> str:
     return f"{lane(subscription)}{chunk:05d}/{token}/{number:05d}"
 
 
+def answer(batch: str, token: str) -> str:
+    """A work row: what a node of a batch answered to one command. `token` is in no other row's name."""
+    return f"answers/{batch}/{token}"
+
+
 def pool_batches(pool: int) -> str:
     """What the names of a pool's batches in a fix begin with."""
     return f"{FIX}{pool:05d}/"
