@@ -175,3 +175,36 @@ def test_a_batch_fits_its_row_whatever_its_names_and_addresses_are() -> None:
     command = Pending(NOON, NOON, "u" * 7000, NOON, looks=9, tries=9, refusals=1, missed=True, away_since=NOON)
     open_node = OpenNode(longest, ("0123456789abcdef",) * 40, command, doubts=3, plan=99_999)
     Row(batches.to_text(Batch("westeurope", 50, (open_node,) * 50)))
+
+
+def test_a_batch_that_cannot_be_advanced_takes_no_other_one_along() -> None:
+    """Several are advanced by one call: where it fails, each is tried by itself."""
+
+    async def work() -> None:
+        world = rig(6)
+        members = [member for at in range(6) for member in world.azure.add(A, f"aks{at}", [False] * 12)]
+        world.azure.seconds = lambda source: source.uniform(60, 90)
+        carry_out, bad = world.hub.carry_out, set[str]()
+
+        async def fails(name: str, job: Any) -> Any:
+            if name == "advance":
+                if len(job["batches"]) > 1 and not bad:
+                    bad.add(job["batches"][0])
+                if bad & set(job["batches"]):
+                    return {"failed": "a row is too long for the store", "again": False}
+            return await carry_out(name, job)
+
+        world.hub.carry_out = fails
+        run = await world.ended((await world.start(RunKind.AUDIT)).id)
+        made = await world.complete(run, members)
+        (name,) = bad
+        work = await world.store.work(run.id, name)
+        assert work is not None
+        lost = batches.from_text(work.text, name).found
+        assert 0 < lost < len(members)
+        assert Counter(finding.code for finding in made.values()) == {
+            "batch_failed": lost,
+            "right": len(members) - lost,
+        }
+
+    virtually(work)

@@ -65,15 +65,19 @@ class Tally(Message):
 
 
 class OpenBatch(Message):
-    """A batch that has begun: how many of its nodes are open, and when to come again."""
+    """A batch that has begun: how many of its nodes are open, and when to come again.
+
+    `alone`: not together with others, for a call with it and others failed.
+    """
 
     name: str
     open: int
     due: datetime
+    alone: bool = False
 
 
 class Lane(Message):
-    """How far a lane is. `first_look` is when most commands have ended, in seconds after their start."""
+    """How far a lane is: chunks of clusters, batches, and what those that are closed came to."""
 
     over: bool = False
     chunks: int = 0
@@ -84,7 +88,10 @@ class Lane(Message):
 
 
 class LaneJob(Ref):
-    """What a lane begins with. `lane` and what follows it: where it goes on with a history of its own."""
+    """What a lane begins with. `lane` and what follows it: where it goes on with a history of its own.
+
+    `first_look` is when most commands have ended, in seconds after their start.
+    """
 
     subscription: str
     share: float
@@ -100,7 +107,6 @@ class LaneEnd(Message):
     """What a lane came to. `lost`: why something could not be recorded."""
 
     tally: Tally = Tally()
-    cancelled: bool = False
     lost: str = ""
     over: bool = False
 
@@ -127,10 +133,7 @@ class Advance(Ref):
 
 
 class BatchNow(Message):
-    """How a batch stands. `due` is when to come again, None where it is closed; `tally` what it came to in all.
-
-    `stop` (in a fix) says why no further wave of its pool may come.
-    """
+    """How a batch stands. `due` is when to come again, None where it is closed; `tally` what it came to in all."""
 
     name: str
     open: int
@@ -175,7 +178,7 @@ class Left(Message):
 
 
 class PlanIndex(Message):
-    """A plan, whole: the documents that hold it, how many nodes have an entry in each, and its digest.
+    """A plan, whole: the documents that hold it, how many nodes have an entry in all, and its digest.
 
     `newly_failing` of the `looked_at` nodes failed for the first time since they were right.
     """
