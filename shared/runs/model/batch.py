@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from shared.azure import CommandResult, Pending
 from shared.errors import StoreError
-from shared.models import Finding, Node, Outcome, Problem
+from shared.models import Finding, Node, Outcome, Problem, Status
 from shared.runs.model.messages import BatchNow, Tally
 
 BATCH = 50
@@ -86,7 +86,8 @@ class Costs:
 class Batch:
     """A batch. `nodes` are the open ones; what is done is counted.
 
-    `plans` are, for each document of plans, the keys and digests of its entries.
+    `judged` nodes were found right or wrong. `failing_since` has, of each that fails and was right once, when it began
+    to fail. `plans` are, for each document of plans, the keys and digests of its entries.
     """
 
     region: str
@@ -94,14 +95,15 @@ class Batch:
     nodes: tuple[OpenNode, ...]
     statuses: Mapping[str, int] = field(default_factory=dict)
     outcomes: Mapping[str, int] = field(default_factory=dict)
-    newly_failing: int = 0
+    judged: int = 0
+    failing_since: tuple[datetime, ...] = ()
     plans: tuple[tuple[tuple[str, str], ...], ...] = ()
     costs: Costs = Costs()
 
     @property
     def tally(self) -> Tally:
         """What it came to so far."""
-        return Tally(nodes=self.found, statuses=self.statuses, outcomes=self.outcomes, newly_failing=self.newly_failing)
+        return Tally(nodes=self.found, statuses=self.statuses, outcomes=self.outcomes)
 
     def due(self, now: datetime) -> datetime | None:
         """When to come again; None where no node is open."""
@@ -111,13 +113,17 @@ class Batch:
         """How it stands."""
         return BatchNow(name=name, open=len(self.nodes), due=self.due(now), tally=self.tally)
 
-    def counted(self, made: Iterable[Finding], newly_failing: int = 0) -> Batch:
+    def counted(self, made: Iterable[Finding], failing_since: datetime | None = None) -> Batch:
         """The batch with the findings of a node that is done; a node has one outcome."""
         made = list(made)
         statuses = Counter(self.statuses) + Counter(str(finding.status) for finding in made)
         outcomes = Counter(self.outcomes) + Counter(str(made[0].outcome) for _ in made[:1] if made[0].outcome)
         return replace(
-            self, statuses=dict(statuses), outcomes=dict(outcomes), newly_failing=self.newly_failing + newly_failing
+            self,
+            statuses=dict(statuses),
+            outcomes=dict(outcomes),
+            judged=self.judged + any(finding.status in (Status.PASS, Status.FAIL) for finding in made),
+            failing_since=self.failing_since if failing_since is None else (*self.failing_since, failing_since),
         )
 
 
@@ -147,10 +153,9 @@ def total(tallies: Iterable[Tally]) -> Tally:
     """The sum of parts."""
     statuses: Counter[str] = Counter()
     outcomes: Counter[str] = Counter()
-    nodes = newly_failing = 0
+    nodes = 0
     for tally in tallies:
         nodes += tally.nodes
-        newly_failing += tally.newly_failing
         statuses.update(tally.statuses)
         outcomes.update(tally.outcomes)
-    return Tally(nodes=nodes, statuses=dict(statuses), outcomes=dict(outcomes), newly_failing=newly_failing)
+    return Tally(nodes=nodes, statuses=dict(statuses), outcomes=dict(outcomes))

@@ -61,7 +61,6 @@ class Tally(Message):
     nodes: int = 0
     statuses: Mapping[str, int] = Field(default_factory=dict)
     outcomes: Mapping[str, int] = Field(default_factory=dict)
-    newly_failing: int = 0
 
 
 class OpenBatch(Message):
@@ -180,7 +179,8 @@ class Left(Message):
 class PlanIndex(Message):
     """A plan, whole: the documents that hold it, how many nodes have an entry in all, and its digest.
 
-    `newly_failing` of the `looked_at` nodes failed for the first time since they were right.
+    Of the `looked_at` nodes, which were found right or wrong, `newly_failing` were right once, and began to fail after
+    the start of the last fix that was completed.
     """
 
     documents: tuple[str, ...] = ()

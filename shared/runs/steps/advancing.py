@@ -29,7 +29,7 @@ from shared.runs.nodes.repairing import RestartLimits, lost, repair
 from shared.runs.nodes.verdicts import internal, judged
 from shared.runs.services import Services
 from shared.runs.steps import answers, left_undone, plan_pages
-from shared.runs.steps.node_record import Judged, as_internal, from_problem, newly_failing, past, record
+from shared.runs.steps.node_record import Judged, as_internal, failing_since, from_problem, past, record
 from shared.runs.steps.progress_rows import save_progress
 from shared.runs.steps.standing import Standing, stand
 
@@ -303,7 +303,7 @@ class _Turn:
         gone = {one.at.node.key for one in ready}
         self.batch = replace(self.batch, nodes=tuple(n for n in self.batch.nodes if n.node.key not in gone))
         for done in made:
-            self.batch = self.batch.counted(done.findings, newly_failing(done, known))
+            self.batch = self.batch.counted(done.findings, failing_since(done, known))
 
     def _judged(
         self, one: _Ready, controls: tuple[str, ...], method: Method, known: Past, retry: bool
