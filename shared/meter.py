@@ -18,7 +18,7 @@ _SECONDS_BETWEEN_LINES = 5.0
 
 @dataclass
 class Meter:
-    """Counts nodes found and done. A node's findings arrive together, so that one call is one node (or scope)."""
+    """Counts nodes found and done. All findings of a node arrive in one call, which may be of many nodes."""
 
     found: int = 0
     done: int = 0
@@ -30,7 +30,7 @@ class Meter:
 
     def on_findings(self, findings: list[Finding]) -> None:
         self.statuses.update(finding.status for finding in findings)
-        self.done += len({finding.node for finding in findings if finding.node})
+        self.done += len({finding.place for finding in findings if finding.node})
         self.show()
 
     def show(self) -> None:

@@ -17,6 +17,7 @@ from itertools import product
 _MONTHS = "january february march april may june july august september october november december"
 _DAYS = "sunday monday tuesday wednesday thursday friday saturday"
 _FEWEST_LETTERS = 3
+_MOST_DIGITS = 9
 # The Gregorian calendar repeats itself, weekdays included, after 400 years; every possible date with a given weekday
 # comes within 40 (29 February on one weekday, over a century that is no leap year).
 _YEARS = 40
@@ -108,8 +109,10 @@ def _values(word: str, field: _Field) -> tuple[int, ...]:
 
 def _value(text: str, word: str, field: _Field) -> int:
     if text.isascii() and text.isdigit():
-        if not field.low <= int(text[:9]) <= field.high:
-            raise _wrong(word, field, f"{text[:9]} is not from {field.low} to {field.high}")
+        if len(text) > _MOST_DIGITS:
+            raise _wrong(word, field, f"{text[:40]} has more than {_MOST_DIGITS} digits")
+        if not field.low <= int(text) <= field.high:
+            raise _wrong(word, field, f"{text} is not from {field.low} to {field.high}")
         return int(text)
     if len(text) >= _FEWEST_LETTERS:
         for index, name in enumerate(field.names):

@@ -47,6 +47,8 @@ def test_the_moment_is_taken_in_any_time_zone() -> None:
         ("@daily", "has 1 fields"),
         ("60 0 0 * * *", "wrong second '60': 60 is not from 0 to 59"),
         ("0 -1 0 * * *", "wrong minute '-1'"),
+        ("00000000099 0 2 * * *", "wrong second '00000000099': 00000000099 has more than 9 digits"),
+        ("0 0 0-0000000099 * * *", "wrong hour '0-0000000099'"),
         ("0 0 24 * * *", "wrong hour '24'"),
         ("0 0 2 0 * *", "wrong day '0'"),
         ("0 0 2 L * *", "wrong day 'L'"),

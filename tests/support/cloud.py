@@ -47,7 +47,11 @@ class Cloud:
 
     async def batches(self, run_id: str) -> dict[str, Batch]:
         """The batches of a run as the store has them, by name."""
-        return {work.name: from_text(work.text, work.name) async for work in self.store.works(run_id)}
+        return {
+            work.name: from_text(work.text, work.name)
+            async for work in self.store.works(run_id)
+            if not work.name.startswith("answers/")
+        }
 
     async def until(self, holds: Callable[[], Awaitable[Any]], seconds: float = 60) -> None:
         """Wait until something in the store holds: another connection writes it, there is no event to wait for."""

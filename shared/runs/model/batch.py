@@ -1,7 +1,8 @@
 """A batch of nodes as it is kept while they are worked on: a work row in the store.
 
 It holds the nodes that are open; one that is done has its findings instead. It may hold signed addresses of results,
-which go when the command has ended.
+which go when the command has ended. What a node answered is kept in rows of its own, for 50 nodes' answers may be more
+than one row holds.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from shared.azure import CommandResult, Pending
 from shared.errors import StoreError
-from shared.models import Finding, Node, Outcome, Problem
+from shared.models import Finding, Node, Outcome, Problem, Status
 from shared.runs.model.messages import BatchNow, Tally
 
 BATCH = 50
@@ -34,8 +35,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class OpenNode:
-    """A node that is not done: the answers that it gave so far, and the command that is under way.
+    """A node that is not done: where the answers are that it gave so far, and the command that is under way.
 
+    `answers` are the tokens of the work rows that hold them, in order.
     `command` is None where the next one is yet to be sent. `sending` is set while it is being sent: whoever finds it
     set long ago knows that the sender died, and not whether Azure took the command; `doubts` counts how often, and the
     next answer is `doubtful`.
@@ -43,7 +45,7 @@ class OpenNode:
     """
 
     node: Node
-    answers: tuple[Answer, ...] = ()
+    answers: tuple[str, ...] = ()
     command: Pending | None = None
     sending: datetime | None = None
     doubts: int = 0
@@ -84,7 +86,8 @@ class Costs:
 class Batch:
     """A batch. `nodes` are the open ones; what is done is counted.
 
-    `plans` are, for each document of plans, the keys and digests of its entries.
+    `judged` nodes were found right or wrong. `failing_since` has, of each that fails and was right once, when it began
+    to fail. `plans` are, for each document of plans, the keys and digests of its entries.
     """
 
     region: str
@@ -92,14 +95,15 @@ class Batch:
     nodes: tuple[OpenNode, ...]
     statuses: Mapping[str, int] = field(default_factory=dict)
     outcomes: Mapping[str, int] = field(default_factory=dict)
-    newly_failing: int = 0
+    judged: int = 0
+    failing_since: tuple[datetime, ...] = ()
     plans: tuple[tuple[tuple[str, str], ...], ...] = ()
     costs: Costs = Costs()
 
     @property
     def tally(self) -> Tally:
         """What it came to so far."""
-        return Tally(nodes=self.found, statuses=self.statuses, outcomes=self.outcomes, newly_failing=self.newly_failing)
+        return Tally(nodes=self.found, statuses=self.statuses, outcomes=self.outcomes)
 
     def due(self, now: datetime) -> datetime | None:
         """When to come again; None where no node is open."""
@@ -109,13 +113,17 @@ class Batch:
         """How it stands."""
         return BatchNow(name=name, open=len(self.nodes), due=self.due(now), tally=self.tally)
 
-    def counted(self, made: Iterable[Finding], newly_failing: int = 0) -> Batch:
+    def counted(self, made: Iterable[Finding], failing_since: datetime | None = None) -> Batch:
         """The batch with the findings of a node that is done; a node has one outcome."""
         made = list(made)
         statuses = Counter(self.statuses) + Counter(str(finding.status) for finding in made)
         outcomes = Counter(self.outcomes) + Counter(str(made[0].outcome) for _ in made[:1] if made[0].outcome)
         return replace(
-            self, statuses=dict(statuses), outcomes=dict(outcomes), newly_failing=self.newly_failing + newly_failing
+            self,
+            statuses=dict(statuses),
+            outcomes=dict(outcomes),
+            judged=self.judged + any(finding.status in (Status.PASS, Status.FAIL) for finding in made),
+            failing_since=self.failing_since if failing_since is None else (*self.failing_since, failing_since),
         )
 
 
@@ -145,10 +153,9 @@ def total(tallies: Iterable[Tally]) -> Tally:
     """The sum of parts."""
     statuses: Counter[str] = Counter()
     outcomes: Counter[str] = Counter()
-    nodes = newly_failing = 0
+    nodes = 0
     for tally in tallies:
         nodes += tally.nodes
-        newly_failing += tally.newly_failing
         statuses.update(tally.statuses)
         outcomes.update(tally.outcomes)
-    return Tally(nodes=nodes, statuses=dict(statuses), outcomes=dict(outcomes), newly_failing=newly_failing)
+    return Tally(nodes=nodes, statuses=dict(statuses), outcomes=dict(outcomes))

@@ -1,6 +1,6 @@
 """The names under which a run keeps what it works with in the store (pure): one place for all of them.
 
-Documents are large and written once; work rows are small, and change as their batch goes on.
+Documents are large and written once; work rows are small, and change as their batch goes on (but for answers).
 """
 
 from __future__ import annotations
@@ -20,6 +20,11 @@ def lane(subscription: str) -> str:
 def audit_batch(subscription: str, chunk: int, token: str, number: int) -> str:
     """A work row: a batch of a chunk of clusters. `token` tells apart the attempts to list the chunk."""
     return f"{lane(subscription)}{chunk:05d}/{token}/{number:05d}"
+
+
+def answer(batch: str, token: str) -> str:
+    """A work row: what a node of a batch answered to one command. `token` is in no other row's name."""
+    return f"answers/{batch}/{token}"
 
 
 def pool_batches(pool: int) -> str:
@@ -81,3 +86,13 @@ def pool_page(pool: int, page: int) -> str:
 def pool_running(pool: int) -> str:
     """A document: the nodes of a pool that ran before the fix's first wave."""
     return f"pool/{pool}/running"
+
+
+def pool_until(pool: int) -> str:
+    """A row of progress: when a pool of a fix is expected to be done."""
+    return f"{pool_batches(pool)}until"
+
+
+def places(subscription: str, cluster: str, node_pool: str, findings: int) -> str:
+    """A row of progress: so many findings of places whose nodes were not listed, the first of which this is."""
+    return f"places/{subscription}/{cluster}/{node_pool}/{findings}"

@@ -65,15 +65,18 @@ class Tally(Message):
     nodes: int = 0
     statuses: Mapping[str, int] = Field(default_factory=dict)
     outcomes: Mapping[str, int] = Field(default_factory=dict)
-    newly_failing: int = 0
 
 
 class OpenBatch(Message):
-    """A batch that has begun: how many of its nodes are open, and when to come again."""
+    """A batch that has begun: how many of its nodes are open, and when to come again.
+
+    `alone`: not together with others, for a call with it and others failed.
+    """
 
     name: str
     open: int
     due: datetime
+    alone: bool = False
 
 
 class Lane(Message):
@@ -185,9 +188,10 @@ class Left(Message):
 
 
 class PlanIndex(Message):
-    """A plan, whole: the documents that hold it, how many nodes have an entry in each, and its digest.
+    """A plan, whole: the documents that hold it, how many nodes have an entry in all, and its digest.
 
-    `newly_failing` of the `looked_at` nodes failed for the first time since they were right.
+    Of the `looked_at` nodes, which were found right or wrong, `newly_failing` were right once, and began to fail after
+    the start of the last fix that was completed.
     """
 
     documents: tuple[str, ...] = ()

@@ -87,13 +87,13 @@ def repair(run_id: str, plan: NodePlan, limits: RestartLimits) -> Program[Repair
     return _repaired(end)
 
 
-def left_alone(run_id: str, plan: NodePlan, current: Node | Problem) -> Repaired | None:
-    """What a node's findings are that is not touched as it is now (`current`, or why that is not known); None where it
-    may be."""
-    left = _left(plan, current)
-    if left is None:
+def barred(run_id: str, plan: NodePlan, current: Node | Problem) -> Repaired | None:
+    """What a node's findings are that may not be touched as it is now (`current`, or why that is not known); None where
+    it may."""
+    bar = _bar(plan, current)
+    if bar is None:
         return None
-    outcome, problem = left
+    outcome, problem = bar
     return _repaired(_End(outcome, problem.reason, examine(run_id, plan.node, plan.controls, problem)))
 
 
@@ -136,7 +136,7 @@ def _carry_out(run_id: str, plan: NodePlan, limits: RestartLimits) -> Program[_E
     return _End(outcome, sent.report.reason, sent.look)
 
 
-def _left(plan: NodePlan, current: Node | Problem) -> tuple[Outcome, Problem] | None:
+def _bar(plan: NodePlan, current: Node | Problem) -> tuple[Outcome, Problem] | None:
     """Why a node is not touched, if it is not (pure)."""
     if isinstance(current, Problem):
         return Outcome.NOT_TRIED, current

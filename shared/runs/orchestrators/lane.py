@@ -173,6 +173,9 @@ class _Walk:
         for batch in quiet:
             if batch.due > now or len(self.hand) >= WINDOW:
                 break
+            if batch.alone:
+                self._advance((batch.name,))
+                continue
             if group and nodes + batch.open > _TOGETHER:
                 self._advance(tuple(group))
                 group, nodes = [], 0
@@ -246,5 +249,8 @@ class _Walk:
             self._missed = self._missed or failed.failed
             leave = self.message(Leave, chunks_from=chunk, chunks_to=chunk + 1, reason=failed.failed)
             self._begin((), Call("leave", leave, Left))
+        elif len(names) > 1:  # one of them may be at fault: each by itself
+            for name in names:
+                self._open[name] = self._open[name].model_copy(update={"alone": True})
         else:
             self._begin(names, Call("leave", self.message(Leave, batches=names, reason=failed.failed), Left))

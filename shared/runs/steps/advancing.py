@@ -2,6 +2,7 @@
 
 A batch is a work row. It is written before commands are sent (so that nobody else sends them, and an heir knows that
 they may have been) and after, always only over the row that was read: of two that advance the same batch one gives way.
+What a node answered is kept only where its work goes on, before the row that names it.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from shared.runs.nodes.program import Done, Send, resume
 from shared.runs.nodes.repairing import RestartLimits, lost, repair
 from shared.runs.nodes.verdicts import internal, judged
 from shared.runs.services import Services
-from shared.runs.steps import left_undone, plan_pages
-from shared.runs.steps.node_record import Judged, as_internal, from_problem, newly_failing, past, record
+from shared.runs.steps import answers, left_undone, plan_pages
+from shared.runs.steps.node_record import Judged, as_internal, failing_since, from_problem, past, record
 from shared.runs.steps.progress_rows import save_progress
 from shared.runs.steps.standing import Standing, stand
 
@@ -82,7 +83,11 @@ class _Ready:
 
 @dataclass
 class _Turn:
-    """One advance of one batch."""
+    """One advance of one batch.
+
+    `fresh` are the answers, by node, that came in it and are not kept: until a node's next command is to be sent, its
+    row says what led to the answer, so that an heir asks again.
+    """
 
     services: Services
     standing: Standing
@@ -97,6 +102,7 @@ class _Turn:
     etag: str = ""
     written: Batch | None = None
     tried: set[str] = field(default_factory=set)
+    fresh: dict[str, Answer] = field(default_factory=dict)
 
     async def take(self) -> BatchNow:
         """Advance the batch. Raises OvertakenError where another one did."""
@@ -114,6 +120,7 @@ class _Turn:
             if not sends:
                 break
             await self._start(sends)
+        await self._keep(self.batch.nodes)
         if self.batch != self.written:
             self.batch = replace(self.batch, costs=self.batch.costs.plus(self.services.costs()))
             await self._write()
@@ -159,19 +166,32 @@ class _Turn:
         if isinstance(result, Pending):
             return replace(node, command=result)
         # It was started: what failed since does not undo it.
-        return _answered(node, replace(result, may_have_run=True) if isinstance(result, Problem) else result)
+        self._hear(node, replace(result, may_have_run=True) if isinstance(result, Problem) else result)
+        return node
+
+    def _hear(self, node: OpenNode, result: CommandResult | Problem) -> None:
+        self.fresh[node.node.key] = Answer(result, doubtful=node.doubts > 0)
+
+    async def _keep(self, nodes: Sequence[OpenNode]) -> None:
+        """Keep what these nodes have answered, so that it can be named in the batch's row."""
+        self._set(await asyncio.gather(*(self._kept(node) for node in nodes if node.node.key in self.fresh)))
+
+    async def _kept(self, node: OpenNode) -> OpenNode:
+        answer = self.fresh.pop(node.node.key)
+        token = await answers.keep(self.services.store, self.standing.run.id, self.name, answer)
+        return replace(node, answers=(*node.answers, token), command=None, sending=None, doubts=0)
 
     # Deciding what comes next
 
     async def _next(self, now: datetime) -> tuple[list[_Ready], list[tuple[OpenNode, Send]]]:
         done: list[_Ready] = []
         sends: list[tuple[OpenNode, Send]] = []
-        plans = await self._plans(now)
-        for node in self.batch.nodes:
-            if not self._to_do(node, now):
-                continue
+        nodes = [node for node in self.batch.nodes if self._to_do(node, now)]
+        plans = await self._plans(nodes)
+        said = await asyncio.gather(*(self._answers(node) for node in nodes))
+        for node, answered in zip(nodes, said, strict=True):
             try:
-                step = self._resumed(node, plans.get(node.plan))
+                step = self._resumed(node, plans.get(node.plan), answered)
             except Exception as error:
                 # Nothing that one node does may stop the others; what happened is in the finding and the log.
                 log.exception("working on %s failed", node.node.id)
@@ -188,37 +208,46 @@ class _Turn:
         Sends that have no room are due one by one, as Azure's limits flow: those of the next seconds go together, and
         wait for their room in `Azure.start`; but what was tried just now is not tried again at once.
         """
+        if node.node.key in self.fresh:
+            return True
         if node.command is not None:
             soon = node.command.due <= now + _SOON and node.node.key not in self.tried
             return not node.command.url and soon
         return node.due is None or node.due <= now
 
-    async def _plans(self, now: datetime) -> dict[int, NodePlan]:
-        wanted = [node.plan for node in self.batch.nodes if node.plan >= 0 and self._to_do(node, now)]
+    async def _plans(self, nodes: Sequence[OpenNode]) -> dict[int, NodePlan]:
+        wanted = [node.plan for node in nodes if node.plan >= 0]
         if not wanted:
             return {}
         pool = keys.pool_of(self.name)
         return await plan_pages.load(self.services.store, self.standing.run.id, pool, wanted)
 
-    def _resumed(self, node: OpenNode, plan: NodePlan | None) -> Send | Done[Evidence | Problem | Judged]:
+    async def _answers(self, node: OpenNode) -> list[Answer]:
+        """All that a node has answered."""
+        kept = await answers.kept(self.services.store, self.standing.run.id, self.name, node.answers)
+        fresh = self.fresh.get(node.node.key)
+        return kept if fresh is None else [*kept, fresh]
+
+    def _resumed(
+        self, node: OpenNode, plan: NodePlan | None, answered: Sequence[Answer]
+    ) -> Send | Done[Evidence | Problem | Judged]:
         run_id = self.standing.run.id
         if plan is not None:
             if self.standing.cancelled and not node.begun:
                 return Done(left_undone.left_alone(run_id, plan, "left", left_undone.CANCELLED_REASON))
             settings = self.services.settings
-            step = resume(
-                repair(run_id, plan, RestartLimits(settings.restart_seconds, settings.settle_seconds)), node.answers
-            )
+            limits = RestartLimits(settings.restart_seconds, settings.settle_seconds)
+            step = resume(repair(run_id, plan, limits), answered)
             if isinstance(step, Done):
                 return Done(Judged(plan.node, step.value.findings, step.value.proofs))
-            if not step.harmless and _doubts(node) > _MOST_DOUBTS:
+            if not step.harmless and node.node.key not in self.fresh and _doubts(node) > _MOST_DOUBTS:
                 return Done(left_undone.sent_and_lost(run_id, plan, "who sends it dies again and again"))
             return step
         if not node.begun:
             problem = precheck(node.node) or (left_undone.CANCELLED if self.standing.cancelled else None)
             if problem is not None:
                 return Done(problem)
-        return resume(collect(run_id, node.node.key), node.answers)
+        return resume(collect(run_id, node.node.key), answered)
 
     def _failed(self, error: Exception, plan: NodePlan | None) -> Problem | Judged:
         if plan is None:
@@ -228,14 +257,17 @@ class _Turn:
     # Starting
 
     async def _start(self, sends: Sequence[tuple[OpenNode, Send]]) -> None:
+        await self._keep([node for node, _ in sends])
+        steps = {node.node.key: step for node, step in sends}
         now = datetime.now(UTC)
-        marked = [replace(node, sending=now, doubts=_doubts(node)) for node, _ in sends]
+        marked = [
+            replace(node, sending=now, doubts=_doubts(node)) for node in self.batch.nodes if node.node.key in steps
+        ]
         self._set(marked)
         self.tried.update(node.node.key for node in marked)
         await self._write()
         await self._stand_again()
-        steps = [step for _, step in sends]
-        self._set(await asyncio.gather(*(self._send(node, step) for node, step in zip(marked, steps, strict=True))))
+        self._set(await asyncio.gather(*(self._send(node, steps[node.node.key]) for node in marked)))
         # At once: until it is written nobody else knows where to ask.
         self.batch = replace(self.batch, costs=self.batch.costs.plus(self.services.costs()))
         await self._write()
@@ -259,7 +291,8 @@ class _Turn:
             self.started += bool(result.url)
             return replace(node, command=result, sending=None)
         self.started += isinstance(result, CommandResult)
-        return _answered(node, result)
+        self._hear(node, result)
+        return node
 
     # Recording
 
@@ -282,7 +315,7 @@ class _Turn:
         gone = {one.at.node.key for one in ready}
         self.batch = replace(self.batch, nodes=tuple(n for n in self.batch.nodes if n.node.key not in gone))
         for done in made:
-            self.batch = self.batch.counted(done.findings, newly_failing(done, known))
+            self.batch = self.batch.counted(done.findings, failing_since(done, known))
 
     def _judged(
         self, one: _Ready, controls: tuple[str, ...], method: Method, known: Past, retry: bool
@@ -317,8 +350,3 @@ class _Turn:
 def _doubts(node: OpenNode) -> int:
     """How often the sender of a node's command died, the last one included where its mark is found."""
     return node.doubts + (node.sending is not None)
-
-
-def _answered(node: OpenNode, result: CommandResult | Problem) -> OpenNode:
-    answer = Answer(result, doubtful=node.doubts > 0)
-    return replace(node, answers=(*node.answers, answer), command=None, sending=None, doubts=0)

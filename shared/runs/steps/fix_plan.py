@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
-from shared.models import RunKind, RunState, Starter
+from shared.models import Run, RunKind, RunState, Starter
 from shared.runs import documents
 from shared.runs.model import batch as batches
 from shared.runs.model import keys
@@ -13,11 +14,13 @@ from shared.runs.model.batch import Batch
 from shared.runs.model.messages import Gathered, PlanIndex, Ref
 from shared.runs.model.plans import NodePlan, held_back, index_digest
 from shared.runs.model.progress import Progress
+from shared.runs.model.request import RunRequest
 from shared.runs.services import Services
 from shared.runs.steps import left_undone, plan_pages
 from shared.runs.steps.node_record import past, record
 from shared.runs.steps.progress_rows import save_counts
 from shared.runs.steps.standing import stand
+from shared.store import Store
 
 
 async def index(services: Services, run_id: str) -> PlanIndex:
@@ -29,13 +32,12 @@ async def index(services: Services, run_id: str) -> PlanIndex:
     names: list[str] = []
     entries: list[tuple[str, str]] = []
     newly_failing = looked_at = 0
-    for subscription in await documents.find(store, run_id, keys.SCOPE, documents.KEYS) or ():
-        async for work in store.works(run_id, keys.lane(subscription)):
-            batch = batches.from_text(work.text, work.name)
-            names += [keys.plans(work.name, number) for number in range(len(batch.plans))]
-            entries += [entry for document in batch.plans for entry in document]
-            newly_failing += batch.newly_failing
-            looked_at += batch.found
+    last_fix = await _last_fix(store, run_id)
+    async for name, batch in _batches(store, run_id):
+        names += [keys.plans(name, number) for number in range(len(batch.plans))]
+        entries += [entry for document in batch.plans for entry in document]
+        newly_failing += sum(last_fix is None or since >= last_fix for since in batch.failing_since)
+        looked_at += batch.judged
     made = PlanIndex(
         documents=tuple(names),
         digest=index_digest(entries),
@@ -45,6 +47,50 @@ async def index(services: Services, run_id: str) -> PlanIndex:
     )
     await documents.save(store, run_id, keys.INDEX, documents.INDEX, made)
     return made
+
+
+async def _batches(store: Store, run_id: str) -> AsyncIterator[tuple[str, Batch]]:
+    """The batches of a planning run, by name, without those of attempts at a chunk that died."""
+    for subscription in await documents.find(store, run_id, keys.SCOPE, documents.KEYS) or ():
+        chunks = await documents.find(store, run_id, keys.clusters(subscription), documents.CHUNKS)
+        named: set[str] = set()
+        for number in range(len(chunks or ())):
+            found = await documents.find(store, run_id, keys.chunk(subscription, number), documents.FOUND)
+            named |= {batch.name for batch in found.batches} if found is not None else set()
+        async for work in store.works(run_id, keys.lane(subscription)):
+            if work.name in named:
+                yield work.name, batches.from_text(work.text, work.name)
+
+
+async def _last_fix(store: Store, run_id: str) -> datetime | None:
+    """When the newest completed fix was started that was of all that a planning run is of; None: there is none.
+
+    What fails for longer was left as it is by then; the rest is news, however often it was looked at since.
+    """
+    plan = await store.run(run_id)
+    continuation: str | None = None
+    while plan is not None:
+        page = await store.runs(100, continuation, kind=RunKind.FIX, state=RunState.COMPLETED)
+        started = next((fix.started for fix in page.runs if _covers(fix, plan)), None)
+        continuation = page.continuation
+        if started is not None or continuation is None:
+            return started
+    return None
+
+
+def _covers(fix: Run, plan: Run) -> bool:
+    """Whether a fix was of all that a plan is of, as their requests say (pure)."""
+    for name in RunRequest.model_fields:
+        wide, narrow = _named(fix, name), _named(plan, name)
+        if wide and not (narrow and narrow <= wide):
+            return False
+    return True
+
+
+def _named(run: Run, field: str) -> set[str]:
+    value = run.request.get(field)
+    values = value if isinstance(value, list | tuple) else [value] if value else []
+    return {str(item).lower() for item in values}
 
 
 async def gather(services: Services, ref: Ref) -> Gathered:

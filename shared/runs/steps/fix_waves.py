@@ -17,7 +17,7 @@ from shared.runs.model.plans import NodePlan
 from shared.runs.model.progress import Progress
 from shared.runs.model.request import FixRequest
 from shared.runs.model.waves import Limits, waves_left
-from shared.runs.nodes.repairing import left_alone
+from shared.runs.nodes.repairing import barred
 from shared.runs.services import Services
 from shared.runs.steps import left_undone, plan_pages
 from shared.runs.steps.node_record import Judged, past, record
@@ -88,7 +88,7 @@ async def _expect(services: Services, request: FixRequest, wave: OpenWave) -> No
     settings = services.settings
     each = request.pause_seconds + settings.settle_seconds + settings.command_seconds * 1.5
     row = Progress(until=datetime.now(UTC) + timedelta(seconds=waves * each))
-    await save_counts(services, wave.run_id, f"{keys.pool_batches(wave.pool)}until", row)
+    await save_counts(services, wave.run_id, keys.pool_until(wave.pool), row)
 
 
 async def _recorded(services: Services, run_id: str, wave: Sequence[NodePlan]) -> set[str]:
@@ -112,7 +112,7 @@ async def _open_batch(
     for number, plan in plans.items():
         if plan.node.key in recorded:
             continue
-        left = left_alone(run_id, plan, now.get(plan.node.key, _GONE))
+        left = barred(run_id, plan, now.get(plan.node.key, _GONE))
         if left is None:
             nodes.append(OpenNode(plan.node, plan=number))
         else:

@@ -124,7 +124,7 @@ async def record_places(services: Services, standing: Standing, places: Sequence
     services.tell_findings(made)
     tally = batches.Batch("", 0, ()).counted(made).tally
     for place in places[:1]:
-        name = f"places/{place.subscription}/{place.cluster}/{place.node_pool}/{len(made)}"
+        name = keys.places(place.subscription, place.cluster, place.node_pool, len(made))
         await save_counts(services, standing.run.id, name, Progress(statuses=dict(tally.statuses)))
     return tally
 

@@ -102,11 +102,15 @@ def from_problem(run_id: str, node: Node, controls: Sequence[str], problem: Prob
     return Judged(node, findings.from_problem(run_id, datetime.now(UTC), node, controls, problem))
 
 
-def newly_failing(judged: Judged, known: Past) -> bool:
-    """Whether a control fails on the node that was right when it was last judged."""
-    return any(
-        finding.status is Status.FAIL
-        and (before := known.get((judged.node.key, finding.control))) is not None
-        and before.status is Status.PASS
-        for finding in judged.findings
-    )
+def failing_since(judged: Judged, known: Past) -> datetime | None:
+    """When a control began to fail on the node that was right there once; None where none does. Of several the last.
+
+    `known` may have it already: of an earlier run, or of this one where the node is recorded a second time.
+    """
+    times = []
+    for finding in judged.findings:
+        before = known.get((judged.node.key, finding.control))
+        if finding.status is Status.FAIL and before is not None and before.last_right is not None:
+            # Where 0.1.0 did not know it: at the latest when it was last written down.
+            times.append((before.since or before.seen) if before.status is Status.FAIL else finding.observed)
+    return max(times, default=None)
