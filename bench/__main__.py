@@ -23,7 +23,8 @@ def cases(scale: float) -> list[Case]:
             Case("one by one", nodes, scale=scale, only=_PEERS_ONE_BY_ONE, dead_every=0),
             Case("all at once", nodes, scale=scale),
         ]
-    found += [Case("us", 1000, subscriptions, scale) for subscriptions in (4, 20)]
+    # All start at once there: on a faster clock the processor is the limit, and not Azure.
+    found += [Case("us", 1000, subscriptions, scale=1.0, dead_every=0) for subscriptions in (4, 20)]
     return [
         *found,
         Case("fix", 1000, 1, scale, dead_every=0),

@@ -23,7 +23,7 @@ from bench.clock import Clock
 from bench.faster import hasten
 
 if TYPE_CHECKING:
-    from bench.trial import Trial
+    from bench.world import Trial
 
 # A trial takes some seconds; one that is not over by then hangs.
 _PATIENCE = 300.0
@@ -66,9 +66,10 @@ def _tell(result: Trial, clock: Clock) -> None:
 
 
 def _tell_all(results: list[Trial], seconds: float) -> None:
-    faults, how = Counter[str](), Counter[str]()
+    faults, how, outcomes = Counter[str](), Counter[str](), Counter[str]()
     for result in results:
         faults.update(result.faults)
+        outcomes.update(result.outcomes)
         how[result.how] += 1
     failed = sum(1 for result in results if result.broken)
     print(
@@ -77,6 +78,7 @@ def _tell_all(results: list[Trial], seconds: float) -> None:
         f" {failed} runs broke a promise"
     )
     print(", ".join(f"{count} {name}" for name, count in how.most_common()))
+    print(f"nodes of fixes: {', '.join(f'{count} {name}' for name, count in outcomes.most_common())}")
     print(", ".join(f"{count} {name}" for name, count in faults.most_common()))
 
 
@@ -103,7 +105,8 @@ def _side_by_side(seeds: Iterable[int], jobs: int, clock: Clock) -> Iterator[Tri
 
 def _child(seed: int, clock: Clock, ours: multiprocessing.connection.Connection) -> None:
     os.setsid()
-    from bench.trial import Trial, trial
+    from bench.trial import trial
+    from bench.world import Trial
 
     try:
         result = trial(seed, clock)
@@ -113,7 +116,7 @@ def _child(seed: int, clock: Clock, ours: multiprocessing.connection.Connection)
 
 
 def _end(ours: multiprocessing.connection.Connection, seed: int, process: BaseProcess, *, hangs: bool) -> Trial:
-    from bench.trial import Trial
+    from bench.world import Trial
 
     try:
         result: Trial = Trial(seed, "?", broken=[f"not over after {_PATIENCE:.0f} s"]) if hangs else ours.recv()

@@ -81,7 +81,10 @@ class Instance:
 
 @dataclass(slots=True)
 class Compute:
-    """All instances by lower-case resource id, and all operations by id."""
+    """All instances by lower-case resource id, and all operations by id.
+
+    With a `seed` the nth command of a node takes as long every time.
+    """
 
     timing: Timing
     runner: Runner
@@ -90,6 +93,7 @@ class Compute:
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     most_at_once: int = 0
     commands: Counter[str] = field(default_factory=Counter)  # accepted ones, by node name
+    seed: str = ""
 
     def run_command(self, key: str, body: Body, now: float) -> Operation:
         """Accept a run command for the instance with this lower-case id, or raise Refused."""
@@ -100,7 +104,9 @@ class Compute:
         self.operations[operation.id] = operation
         self.commands[instance.member.name] += 1
         instance.busy = True
-        task = asyncio.create_task(self._carry_out(instance, command, body, operation))
+        task = asyncio.create_task(
+            self._carry_out(instance, command, body, operation, self._seconds(instance, command))
+        )
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         self.most_at_once = max(self.most_at_once, len(self.tasks))
@@ -139,11 +145,16 @@ class Compute:
             raise Refused(409, "Conflict", f"{text} Please wait for completion before invoking a run command.")
         instance.stuck = False
 
-    async def _carry_out(self, instance: Instance, command: Command, body: Body, operation: Operation) -> None:
+    def _seconds(self, instance: Instance, command: Command) -> float:
+        """How long the node's command that was just accepted takes, without its script."""
+        name = instance.member.name
+        chance = random.Random(f"{self.seed} {name} {self.commands[name]}" if self.seed else None)  # noqa: S311
+        return chance.uniform(*self.timing.latency) + (self.timing.slow_seconds if command is Command.SLOW else 0.0)
+
+    async def _carry_out(
+        self, instance: Instance, command: Command, body: Body, operation: Operation, seconds: float
+    ) -> None:
         # About half of what a run command takes goes by before the script starts, the rest before its result is told.
-        seconds = random.uniform(*self.timing.latency)  # noqa: S311
-        if command is Command.SLOW:
-            seconds += self.timing.slow_seconds
         await asyncio.sleep(seconds / 2)
         if command in _FAILURES:
             await asyncio.sleep(seconds / 2)

@@ -221,6 +221,16 @@ def effective_chains(root: Path) -> bool | None:
     return chains if accepted else None
 
 
+def healthy(root: Path, now: float) -> bool:
+    """Whether the kubelet runs and says at its healthz that it is healthy, after what was bound to happen by now."""
+    settle(root, now)
+    answer = _state(root, "healthz")
+    if _process(root).state != "running" or not answer.is_file():
+        return False
+    since, status = answer.read_text().split()
+    return now >= float(since) and status == "200"
+
+
 def _command(root: Path, loaded: Loaded) -> tuple[str, tuple[str, ...]]:
     """The executable and the argument vector that a start would have now. Raises UnitError."""
     texts = dict(loaded.texts)

@@ -1,12 +1,14 @@
-"""The bench measures the product's own command; the soak's trials hold on it."""
+"""The bench measures the product's own command; some of the soak's trials hold on it."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
 
 import pytest
 
 from bench import report
 from bench.measure import Case, measure
-from bench.trial import HOW, HOW_APP
 
 pytestmark = pytest.mark.sandboxed
 
@@ -26,5 +28,8 @@ def test_a_measurement(who: str) -> None:
     assert report.row(result).startswith(f"| {who} | 24 | 2 | ×20 | 0 |")
 
 
-def test_every_way_of_a_trial_is_named() -> None:
-    assert not set(HOW) & set(HOW_APP)
+@pytest.mark.slow
+def test_a_short_soak() -> None:
+    command = [sys.executable, "-m", "bench.soak", "--runs", "12", "--seed", "20"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

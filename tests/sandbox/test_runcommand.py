@@ -12,6 +12,10 @@ import pytest
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ServiceRequestError
 
 from sandbox import Fault, serve
+from sandbox.compute import Compute, Instance
+from sandbox.fleet import Timing, members
+from sandbox.runcommand import Runner
+from sandbox.states import Command
 from tests.support.fleets import azure, code, fleet, until
 
 BUSY = "Run command extension execution is in progress. Please wait for completion before invoking a run command."
@@ -283,3 +287,18 @@ def _alive(pid: int) -> bool:
             return file.read().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_with_a_seed_a_command_takes_as_long_every_time() -> None:
+    def seconds(seed: str) -> list[float]:
+        instance = Instance(next(members(fleet("no_kubelet"))), None)
+        compute = Compute(Timing(latency=(1, 9)), Runner(1), {}, seed=seed)
+        taken = []
+        for _ in range(3):
+            compute.commands[instance.member.name] += 1
+            taken.append(compute._seconds(instance, Command.WORKS))
+        return taken
+
+    assert seconds("a") == seconds("a") != seconds("b")
+    assert len(set(seconds("a"))) == 3
+    assert seconds("") != seconds("")
