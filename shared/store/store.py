@@ -1,6 +1,6 @@
 """The store: runs, findings and everything else that must survive, over either backend.
 
-Layout (table: partition / row): runs: one partition / newest first; findings: run / digest of `Finding.key`; history:
+Layout (table: partition / row): runs: one partition / newest first; findings: run / see `keys.finding_row`; history:
 subscription / see histories.py; documents: run / digest of the name, then a head or the parts of one version; progress:
 run / part; work: run / name; claims: one partition / digest of the name, and one for the hold and the schema's number.
 """

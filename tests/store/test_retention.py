@@ -62,7 +62,7 @@ async def test_a_call_does_a_bounded_part_and_the_next_goes_on(
     calls: list[Purged] = []
     while not calls or calls[-1].more:
         calls.append(await store.purge(KEEP, KEEP_WORK, NOON))
-    assert all(sum(call.rows.values()) <= 2000 for call in calls)
+    assert all(sum(call.rows.values()) <= 1000 for call in calls)
     assert sum(call.rows["findings"] for call in calls if "findings" in call.rows) == 2500
     assert len(calls) == 3
     assert await _left(backend, old) == set()
