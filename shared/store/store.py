@@ -268,12 +268,15 @@ class Store:
                     found[entry.node_key, entry.control] = entry
         return found
 
-    async def changes(self, node: Node) -> tuple[History, ...]:
-        """What was known of a node after each change that is still kept, by control and then in order of time."""
-        subscription, where = histories.changes(node.key)
+    async def changes(self, node_key: str) -> tuple[History, ...]:
+        """What was known of a node (`Node.key`) after each change that is still kept, by control and then by time.
+
+        Raises UsageError where that is no node's key.
+        """
+        subscription, where = histories.changes(node_key)
         rows = await self._backend.ranges(Table.HISTORY, subscription, [where])
         entries = [histories.read(stored.data, stored.row) for stored in rows]
-        return tuple(entry for entry in entries if entry.node_key == node.key)
+        return tuple(entry for entry in entries if entry.node_key == node_key)
 
     # Documents
 
