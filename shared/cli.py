@@ -236,9 +236,19 @@ async def _services(arguments: argparse.Namespace, settings: Settings) -> AsyncI
         async with _store(arguments, settings) as store, Azure(settings) as azure:
             with meter() as shown:
                 yield Services(azure, store, settings, shown.on_found, shown.on_findings), begun
+            await _tidy(store, settings)
     except asyncio.CancelledError:
         _say(f"kubelet-guard: {_interrupted(arguments, run)}")
         raise
+
+
+async def _tidy(store: Store, settings: Settings) -> None:
+    from shared.runs.hosts.tidying import tidy_here
+
+    try:
+        await tidy_here(store, settings, datetime.now(UTC))
+    except GuardError as error:  # the run itself is over, and told
+        _say(f"kubelet-guard: what is old could not be deleted: {error}")
 
 
 def _interrupted(arguments: argparse.Namespace, run: Run | None) -> str:
