@@ -26,6 +26,7 @@ from shared.plain import PlainFormatter, plain
 # What a command needs is imported by the command: `--help` and a wrong option answer at once.
 if TYPE_CHECKING:
     from shared.models import Finding, Run
+    from shared.render import Changes
     from shared.runs.hosts.terminal import OnBegun
     from shared.runs.model.request import Request
     from shared.runs.services import Services
@@ -240,9 +241,19 @@ async def _services(arguments: argparse.Namespace, settings: Settings) -> AsyncI
         async with _store(arguments, settings) as store, Azure(settings) as azure:
             with meter() as shown:
                 yield Services(azure, store, settings, shown.on_found, shown.on_findings), begun
+            await _tidy(store, settings)
     except asyncio.CancelledError:
         _say(f"kubelet-guard: {_interrupted(arguments, run)}")
         raise
+
+
+async def _tidy(store: Store, settings: Settings) -> None:
+    from shared.runs.hosts.tidying import tidy_here
+
+    try:
+        await tidy_here(store, settings, datetime.now(UTC))
+    except GuardError as error:  # the run itself is over, and told
+        _say(f"kubelet-guard: what is old could not be deleted: {error}")
 
 
 def _interrupted(arguments: argparse.Namespace, run: Run | None) -> str:
@@ -382,9 +393,11 @@ async def _resume(arguments: argparse.Namespace, settings: Settings) -> int:
 async def findings_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """Show the findings of an earlier run from the store: of the latest complete audit where none is named.
 
+    Of a node that is named also what became of it over time is shown (not in CSV).
     The exit status is that of the findings shown; but 2 instead of 0 where the run was not carried out to its end.
     """
     from shared.models import RunState
+    from shared.runs.steps.node_changes import changes_of
 
     narrower = {name: getattr(arguments, name) for name in ("status", *_PLACES)}
     async with _store(arguments, settings) as store:
@@ -397,6 +410,7 @@ async def findings_command(arguments: argparse.Namespace, settings: Settings) ->
         findings = await _findings(store, run.id, **narrower)
         if not findings:
             await _refuse_unknown(store, run, {name: narrower[name] for name in _PLACES})
+        changes = await changes_of(store, run, findings) if arguments.node is not None else None
     whole = run.state is RunState.COMPLETED
     if not whole:
         why = f" ({run.error})" if run.error else ""
@@ -405,7 +419,7 @@ async def findings_command(arguments: argparse.Namespace, settings: Settings) ->
         _say("no finding matches" if any(narrower.values()) else "it has no finding")
         _print(findings, arguments.output)
         return 0 if whole else 2
-    code = _show(findings, arguments.output)
+    code = _show(findings, arguments.output, changes)
     return code if whole else code or 2
 
 
@@ -482,20 +496,27 @@ async def _show_run(store: Store, run_id: str, output: str) -> int:
     return render.exit_code_of(statuses)
 
 
-def _show(findings: Sequence[Finding], output: str) -> int:
-    """Findings on stdout; gives the exit status that they stand for."""
+def _show(findings: Sequence[Finding], output: str, changes: Changes | None = None) -> int:
+    """Findings on stdout, with their nodes' changes where given; gives the exit status that they stand for."""
     from shared import render
 
-    _print(findings, output)
+    _print(findings, output, changes)
     if not findings:
         _say(_NOTHING)
     return render.exit_code(findings)
 
 
-def _print(findings: Sequence[Finding], output: str) -> None:
+def _print(findings: Sequence[Finding], output: str, changes: Changes | None = None) -> None:
     from shared import render
 
-    {"json": render.as_json, "csv": render.as_csv, "table": render.as_table}[output](findings, sys.stdout)
+    match output:
+        case "json":
+            render.as_json(findings, sys.stdout, changes)
+        case "csv":
+            render.as_csv(findings, sys.stdout)
+        case _:
+            render.as_table(findings, sys.stdout)
+            render.changes_as_text(findings, changes or {}, sys.stdout)
 
 
 def _ask(arguments: argparse.Namespace, nodes: int) -> None:

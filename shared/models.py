@@ -85,6 +85,14 @@ class Cluster:
     hosted_system: bool | None = False
 
 
+def instance_resource_id(subscription: str, node_resource_group: str, scale_set: str, instance_id: str) -> str:
+    """The Azure resource id of an instance of a scale set."""
+    return (
+        f"/subscriptions/{subscription}/resourceGroups/{node_resource_group}"
+        f"/providers/Microsoft.Compute/virtualMachineScaleSets/{scale_set}/virtualMachines/{instance_id}"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """One instance of a pool's scale set.
@@ -116,10 +124,7 @@ class Node:
     @property
     def id(self) -> str:
         """The instance's Azure resource id."""
-        return (
-            f"/subscriptions/{self.subscription}/resourceGroups/{self.node_resource_group}"
-            f"/providers/Microsoft.Compute/virtualMachineScaleSets/{self.scale_set}/virtualMachines/{self.instance_id}"
-        )
+        return instance_resource_id(self.subscription, self.node_resource_group, self.scale_set, self.instance_id)
 
     @property
     def key(self) -> str:

@@ -6,7 +6,7 @@ import csv
 import json
 import textwrap
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterable, Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from itertools import groupby
@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shared.controls import BENCHMARK, control
-from shared.models import Finding, Status
+from shared.models import Finding, History, Outcome, Status
 from shared.plain import plain, plain_fields
 from shared.runs.model.plans import NodePlan
 
@@ -58,9 +58,13 @@ def exit_code_of(statuses: Collection[Status]) -> int:
     return 2 if Status.ERROR in statuses or not statuses else 0
 
 
-def as_json(findings: Iterable[Finding], out: IO[str]) -> None:
-    """Findings as a JSON array."""
-    _write(sorted_by_place(findings), json_entries(out))
+Changes = Mapping[str, Sequence[History]]
+"""What became of a node's control over time, by `Finding.key`."""
+
+
+def as_json(findings: Iterable[Finding], out: IO[str], changes: Changes | None = None) -> None:
+    """Findings as a JSON array; each with its node's `changes` where these are given."""
+    _write(sorted_by_place(findings), json_entries(out, changes))
 
 
 def as_csv(findings: Iterable[Finding], out: IO[str]) -> None:
@@ -92,11 +96,17 @@ async def stream(findings: AsyncIterable[Finding], entries: Entries) -> set[Stat
     return statuses
 
 
-def json_entries(out: IO[str]) -> Entries:
+def json_entries(out: IO[str], changes: Changes | None = None) -> Entries:
     """A JSON array."""
     before = "[\n"
     while (finding := (yield)) is not None:
-        text = json.dumps(_FINDING.dump_python(finding, mode="json"), indent=2)
+        value = _FINDING.dump_python(finding, mode="json")
+        if changes is not None:
+            value["changes"] = [
+                {"at": change.seen.isoformat(), "status": change.status, "what": what_changed(change)}
+                for change in changes.get(finding.key, ())
+            ]
+        text = json.dumps(value, indent=2)
         out.write(before + textwrap.indent(text, "  "))
         before = ",\n"
     out.write("[]\n" if before == "[\n" else "\n]\n")
@@ -243,6 +253,30 @@ def _changed_part(line: str, other: str) -> str:
 def _around(sign: str, text: str, head: int, tail: int) -> str:
     start, end = max(0, head - _AROUND), min(len(text), len(text) - tail + _AROUND)
     return f"{sign}{'…' if start else ''}{text[start:end]}{'…' if end < len(text) else ''}"
+
+
+def what_changed(change: History) -> str:
+    """What made a change: `fixed`, `rolled_back`, or nothing that this tool did (empty)."""
+    if change.seen == change.last_fixed:
+        return str(Outcome.FIXED)
+    return str(Outcome.ROLLED_BACK) if change.seen == change.last_rolled_back else ""
+
+
+def changes_as_text(findings: Iterable[Finding], changes: Changes, out: IO[str]) -> None:
+    """What became of each node's control over time, a line a change; nothing for what is no node."""
+    console = Console(file=out, highlight=False)
+    for finding in sorted_by_place(findings):
+        if finding.key not in changes:
+            continue
+        console.print(Text.assemble("\n", (f"{finding.node} over time", "bold"), (f"  {finding.control}", "dim")))
+        for change in changes[finding.key]:
+            heading, style = _HEADINGS[change.status]
+            what = what_changed(change).replace("_", " ")
+            console.print(
+                Text.assemble(f"  {change.seen:%Y-%m-%d %H:%M} UTC  ", (heading, style), f"  {what}".rstrip())
+            )
+        if not changes[finding.key]:
+            console.print("  no change of it is known")
 
 
 def plans_as_text(plans: Sequence[NodePlan], out: IO[str]) -> None:

@@ -217,6 +217,11 @@ async def test_findings_are_narrowed_down_by_names_that_there_are(tmp_path: Path
             assert f"no {noun} named {name} in the run" in done.stderr
             assert "there is: " in done.stderr
             assert (option != "--node") or (node in done.stderr and other in done.stderr)
+        (shown,) = json.loads((await terminal("findings", "--node", node, "--output", "json")).stdout)
+        assert [change["status"] for change in shown["changes"]] == ["pass"]
+        assert re.search(
+            rf"{node} over time.*\n  \d.* UTC  Pass\n$", (await terminal("findings", "--node", node)).stdout
+        )
         upper = await terminal("findings", "--node", node.upper(), "--status", "fail")
         assert (upper.returncode, upper.stderr.splitlines()[1:]) == (0, ["no finding matches"])
 

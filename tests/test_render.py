@@ -7,6 +7,7 @@ import io
 import json
 import re
 from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from shared import render
 from shared.controls import Verdict
-from shared.models import Finding, Node, Outcome, Status
+from shared.models import Finding, History, Node, Outcome, Status
 from shared.node.fixing import file_edit
 from shared.runs.model.findings import from_verdict
 from shared.runs.model.plans import NodePlan, SeenFile
@@ -52,6 +53,24 @@ def test_json_has_the_promised_keys() -> None:
     assert {*place.split(), *["control", "status", "actual", "expected", "source", "reason"]} <= set(row)
     assert (row["status"], row["actual"], row["expected"]) == ("fail", False, True)
     assert row["observed"].startswith("2026-11-01T00:00:00")
+
+
+def test_what_became_of_a_node_over_time_is_a_line_a_change() -> None:
+    one, place = finding(PASS, node="[n]"), finding(ERROR, node="", instance_id="")
+    fixed = datetime(2026, 10, 2, 3, 4, tzinfo=UTC)
+    first = History("/key", one.control, FAIL, fixed - timedelta(days=1), None, None, None, None)
+    changes = {one.key: [first, replace(first, status=PASS, seen=fixed, last_fixed=fixed)]}
+    out = io.StringIO()
+    render.changes_as_text([one, place], changes, out)
+    assert out.getvalue() == (
+        f"\n[n] over time  {one.control}\n  2026-10-01 03:04 UTC  Fail\n  2026-10-02 03:04 UTC  Pass  fixed\n"
+    )
+    out = io.StringIO()
+    render.as_json([one], out, changes)
+    assert json.loads(out.getvalue())[0]["changes"] == [
+        {"at": "2026-10-01T03:04:00+00:00", "status": "fail", "what": ""},
+        {"at": "2026-10-02T03:04:00+00:00", "status": "pass", "what": "fixed"},
+    ]
 
 
 def test_csv_is_whole_and_harmless_in_a_spreadsheet() -> None:

@@ -51,6 +51,7 @@ async def purge(
     for table, where in due:
         async for page in _pages(backend, table, where):
             rows = [stored for stored in page if table is not Table.RUNS or stored.row not in kept]
+            rows = rows[: PURGE_ROWS - deleted.total()]
             for partition, of_it in groupby(rows, key=lambda stored: stored.partition):
                 keys = [stored.row for stored in of_it]
                 await backend.delete(table, partition, keys)

@@ -1,6 +1,6 @@
 """The store: runs, findings and everything else that must survive, over either backend.
 
-Layout (table: partition / row): runs: one partition / newest first; findings: run / digest of `Finding.key`; history:
+Layout (table: partition / row): runs: one partition / newest first; findings: run / see `keys.finding_row`; history:
 subscription / see histories.py; documents: run / digest of the name, then a head or the parts of one version; progress:
 run / part; work: run / name; claims: one partition / digest of the name, and one for the hold and the schema's number.
 """
@@ -292,12 +292,15 @@ class Store:
                     found[entry.node_key, entry.control] = entry
         return found
 
-    async def changes(self, node: Node) -> tuple[History, ...]:
-        """What was known of a node after each change that is still kept, by control and then in order of time."""
-        subscription, where = histories.changes(node.key)
+    async def changes(self, node_key: str) -> tuple[History, ...]:
+        """What was known of a node (`Node.key`) after each change that is still kept, by control and then by time.
+
+        Raises UsageError where that is no node's key.
+        """
+        subscription, where = histories.changes(node_key)
         rows = await self._backend.ranges(Table.HISTORY, subscription, [where])
         entries = [histories.read(stored.data, stored.row) for stored in rows]
-        return tuple(entry for entry in entries if entry.node_key == node.key)
+        return tuple(entry for entry in entries if entry.node_key == node_key)
 
     # Documents
 

@@ -107,7 +107,7 @@ async def _ready(service: TableServiceClient) -> TablesBackend:
         async for table in service.list_tables():
             missing.discard(table.name)
         for name in sorted(missing):
-            await service.create_table_if_not_exists(name)
+            await service.create_table_if_not_exists(name, **_AGAIN)
     return TablesBackend(account, {table: service.get_table_client(PREFIX + table) for table in Table})
 
 

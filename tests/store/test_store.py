@@ -211,8 +211,8 @@ async def test_each_change_is_kept_beside_what_is_so_now(store: Store) -> None:
         await store.save_history([entry, history(10)])
         await store.save_history([entry])  # once more is nothing more
     assert await store.history([node(0)]) == {(node(0).key, "3.2.6"): entries[3]}
-    assert await store.changes(node(0)) == (entries[0], entries[1], entries[3])
-    assert await store.changes(node(1)) == ()
+    assert await store.changes(node(0).key) == (entries[0], entries[1], entries[3])
+    assert await store.changes(node(1).key) == ()
 
 
 @given(st.sets(st.integers(0, 3000) | st.sampled_from(["vm-a", "vm-a.b", "vm_1", "0007"]), max_size=60))

@@ -120,6 +120,16 @@ async def test_a_cancelled_save_leaves_whole_findings_and_again_completes_it(azu
         assert {each.key: each async for each in store.all_findings(FindingQuery(run_id=RUN))} == saved
 
 
+async def test_a_new_account_is_opened_although_an_answer_was_lost(azurite: Azurite) -> None:
+    account = azurite.account()
+    async with (
+        _losing_answers(azurite.table, "POST", None) as (address, seen),
+        open_tables_with_key(account.replace(azurite.table, address)) as backend,
+    ):
+        assert await backend.get(Table.RUNS, "all", "none") is None
+    assert seen.count("POST") == len(Table) + 1
+
+
 @pytest.mark.parametrize("answer", [BUSY, None])
 async def test_an_insert_whose_answer_was_lost_is_still_ours(azurite: Azurite, answer: bytes | None) -> None:
     """The retry meets the row that the first try wrote: that is a claim won, not lost."""
