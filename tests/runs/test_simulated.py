@@ -399,7 +399,7 @@ def test_a_node_that_may_not_be_looked_at_in_a_fix_is_said_to_be_that(ran: bool)
     async def work() -> None:
         world = rig(26)
         members = world.azure.add(A, "aks", [True] * 14)
-        hidden, listed, got = members[4].node, world.azure.nodes, world.azure.node
+        hidden, listed, got = members[3].node, world.azure.nodes, world.azure.node
 
         async def node(asked: Node) -> Node | Problem:
             return FORBIDDEN if asked.key == hidden.key else await got(asked)
