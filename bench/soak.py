@@ -25,8 +25,8 @@ from bench.faster import hasten
 if TYPE_CHECKING:
     from bench.world import Trial
 
-# A trial takes some seconds; one that is not over by then hangs.
-_PATIENCE = 300.0
+# A trial takes a minute or two, on a busy machine more; one that is not over by then hangs.
+_PATIENCE = 600.0
 
 
 def main() -> int:
