@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import sandbox
+from shared.azure import runcommand
 from shared.errors import GuardError
 from shared.models import Finding, Outcome, RunKind, Status
 from shared.runs.hosts import terminal as runs
@@ -166,7 +167,10 @@ def test_every_case_has_its_judge() -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_an_odd_answer(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_odd_answer(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runcommand, "AWAY_SECONDS", 5.0)
     case = CASES[name]
     async with serve_bench(FLEET, tmp_path / "runs.db") as bench:
         for fault in faults_of(case):

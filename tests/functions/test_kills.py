@@ -288,8 +288,12 @@ async def terminate(host: Host, run_id: str) -> None:
     await host.finish(run_id)
 
 
-async def test_a_second_fix_is_refused_while_anything_of_the_first_lives(cloud: CloudFactory) -> None:
+async def test_a_second_fix_is_refused_while_anything_of_the_first_lives(
+    cloud: CloudFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its instance is terminated: its waves go on, and are seen to an end before another may touch the pool."""
+    # Well above what a step takes on a machine that has much else to do.
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 15.0)
     async with cloud(one_pool("false_file", "false_flag"), **ALLOWED) as c, c.host() as host:
         first = await start(host, {"pause_seconds": 0}, "/api/fixes")
         shown = await awaiting(host, first)
