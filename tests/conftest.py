@@ -22,7 +22,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "real: boots a node or starts a storage service")
     config.addinivalue_line("markers", "sandboxed: whole runs, or single calls, on the small Azure of sandbox/")
     config.addinivalue_line("markers", "scripts: runs the scripts of a node, on a folder, under real shells")
-    config.addinivalue_line("markers", "slow: power cuts, kill sweeps, soak and fuzz: for `make test-slow`")
+    config.addinivalue_line("markers", "slow: kill sweeps, power cuts, fuzz, checkov and more: for `make test-slow`")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -40,22 +40,19 @@ async def test_a_long_lane_goes_on_with_a_new_history(cloud: CloudFactory, monke
 
 
 async def test_slow_nodes_hold_nobody_back(cloud: CloudFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A node of each batch never answers: all others have their findings long before its deadline."""
+    """A node of each batch does not answer: all others have their findings long before it does, or its deadline."""
     monkeypatch.setattr(discovering, "BATCH", 4)
     states = ["hang", "compliant_default", "compliant_default", "compliant_default"] * 5
-    async with cloud(one_pool(*states), GUARD_COMMAND_DEADLINE_SECONDS="25") as c, c.host(slots=2) as host:
+    async with cloud(one_pool(*states), GUARD_COMMAND_DEADLINE_SECONDS="600") as c, c.host(slots=2) as host:
         run_id = await start(host)
 
         async def others_are_done() -> bool:
             batches = (await c.batches(run_id)).values()
             return len(batches) == 5 and all(len(batch.nodes) == 1 for batch in batches)
 
-        await c.until(others_are_done)
+        await c.until(others_are_done, 300)
         assert not c.hub.instances[run_id].over
         assert Counter(item.status for item in await c.findings(run_id)) == {Status.PASS: 15}
-        await host.finish(run_id)
-        assert Counter(item.status for item in await c.findings(run_id)) == {Status.PASS: 15, Status.ERROR: 5}
-        assert (await c.run(run_id)).state is RunState.COMPLETED
 
 
 async def test_more_nodes_are_in_flight_than_activities_fit(
@@ -63,14 +60,13 @@ async def test_more_nodes_are_in_flight_than_activities_fit(
 ) -> None:
     """No activity waits for a command: one slot keeps all nodes going, and is free meanwhile."""
     monkeypatch.setattr(discovering, "BATCH", 2)
-    fleet = one_pool(*["compliant_default"] * 12).replace("0.2, 0.2", "6, 6")
+    fleet = one_pool(*["compliant_default"] * 12).replace("0.2, 0.2", "600, 600")
     async with cloud(fleet) as c, c.host(slots=1) as host:
         run_id = await start(host)
         await c.accepted(run_id, 12)
         assert c.box.stats()["most_commands_at_once"] == 12
         await host.until(lambda: host.room() == 1)
-        await host.finish(run_id)
-        assert Counter(item.status for item in await c.findings(run_id)) == {Status.PASS: 12}
+        assert not c.hub.instances[run_id].over
 
 
 async def test_what_a_call_leaves_in_a_history(cloud: CloudFactory, monkeypatch: pytest.MonkeyPatch) -> None:

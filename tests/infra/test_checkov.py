@@ -15,6 +15,8 @@ import pytest
 from tests.support.bicep import INFRA, files
 from tests.support.require import require
 
+pytestmark = pytest.mark.slow
+
 # checkov reads Bicep with an older grammar than the language has. What that does not know is written in an older form
 # first: an equivalent one, or one that its rules, which look at properties of resources, do not look at.
 OLDER = (

@@ -125,8 +125,8 @@ def test_too_many_files_says_so(folder_node: FolderNode) -> None:
 
 def test_a_large_node_is_fetched_in_parts(folder_node: FolderNode, shell: Shell) -> None:
     command, path = shell
-    # Hexadecimal digits of a digest chain hardly compress: about 30 kB packed.
-    text = "".join(hashlib.sha256(str(number).encode()).hexdigest() for number in range(900))
+    # Hexadecimal digits of a digest chain hardly compress: about 13 kB packed.
+    text = "".join(hashlib.sha256(str(number).encode()).hexdigest() for number in range(360))
     folder_node.write(CONFIG, text)
     first = folder_node.run(frames.collect_script(1, NONCE), *command, path=path)
     assert frames.parse(first.stdout.decode(), NONCE).parts > 4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,8 @@ from shared.models import Status
 from shared.node.fixing import ApplyOutcome, Report, apply_script, file_edit, parse_report, undo_script
 from shared.runs.model.plans import plan_node
 from tests.support.findings import node as an_azure_node
-from tests.support.kubelet import RealNode, State, collect, kubelet_binaries, real_node, require_kubelet, version_of
-from tests.support.node_cases import NodeCase, read_cases
+from tests.support.kubelet import RealNode, RealNodes, State, collect, kubelet_binaries, require_kubelet, version_of
+from tests.support.node_cases import read_cases
 from tests.support.nspawn import CONFIG_PATH, KUBELET_PATH
 
 _HEAD = '{"kind": "KubeletConfiguration", "apiVersion": "kubelet.config.k8s.io/v1beta1"'
@@ -26,7 +26,7 @@ WRONG_FLAG = "--make-iptables-util-chains=false"
 PASS, FAIL, ERROR = Status.PASS, Status.FAIL, Status.ERROR
 
 RULE = control("3.2.6")
-CASES = read_cases(Path(__file__).with_name("nodes.yaml"))
+CASES = {case.name: case for case in read_cases(Path(__file__).with_name("nodes.yaml"))}
 
 # State, what the process has in effect, and the statuses that a verdict on it may have.
 STATES: dict[str, tuple[State, bool, set[Status]]] = {
@@ -91,24 +91,37 @@ STATES: dict[str, tuple[State, bool, set[Status]]] = {
 }
 
 
-def _kubelets() -> list[object]:
-    """The newest kubelet for every run of the tests, those of other minors for the slow one."""
-    found = sorted(
-        kubelet_binaries(), key=lambda path: [int(part) for part in version_of(path).split(".")], reverse=True
-    )
-    return [
-        pytest.param(path, id=version_of(path), marks=[] if path == found[0] else [pytest.mark.slow]) for path in found
-    ] or [pytest.param(None, id="none")]
+# On kubelets between the newest, which logs what it runs with, and the oldest, which does not.
+FEW = ("config-wrong", "wrong-flag-over-config", "drop-ins-in-order", "changed-at-once", "changed-to-wrong")
 
 
-@pytest.fixture(params=_kubelets())
-def node(request: pytest.FixtureRequest) -> Iterator[RealNode]:
+def _on_kubelets(names: Iterable[str], *, few: Container[str] = ()) -> pytest.MarkDecorator:
+    """A test of these names: on the newest kubelet always, on the oldest when slow, on others `few` of them."""
+    found = sorted(kubelet_binaries(), key=lambda path: [int(part) for part in version_of(path).split(".")])
+    pairs: list[object] = [
+        pytest.param(path, name, id=f"{version_of(path)}-{name}", marks=[] if path == found[-1] else [pytest.mark.slow])
+        for path in reversed(found)
+        for name in names
+        if path in (found[-1], found[0]) or name in few
+    ]
+    pairs = pairs or [pytest.param(None, name, id=f"none-{name}") for name in names]
+    return pytest.mark.parametrize(("node", "name"), pairs, indirect=["node"])
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[RealNodes]:
+    booted = RealNodes()
+    yield booted
+    booted.close()
+
+
+@pytest.fixture
+def node(nodes: RealNodes, request: pytest.FixtureRequest) -> RealNode:
     require_kubelet()
-    with real_node(request.param) as booted:
-        yield booted
+    return nodes.fresh(request.param)
 
 
-@pytest.mark.parametrize("name", STATES)
+@_on_kubelets(STATES, few=FEW)
 def test_a_verdict_is_what_the_kubelet_says_of_itself(node: RealNode, name: str) -> None:
     state, running, allowed = STATES[name]
     assert node.enter(state)["makeIPTablesUtilChains"] is running, "the state is not what the test takes it for"
@@ -118,8 +131,9 @@ def test_a_verdict_is_what_the_kubelet_says_of_itself(node: RealNode, name: str)
     agrees(found, running)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_the_cases(node: RealNode, case: NodeCase) -> None:
+@_on_kubelets(CASES)
+def test_the_cases(node: RealNode, name: str) -> None:
+    case = CASES[name]
     if case.process_version and node.version.rpartition(".")[0] not in ("1.33", "1.34"):
         pytest.skip("the flag is one of older kubelets")
     if case.on_disk_only:
@@ -154,7 +168,7 @@ FIXED = {
 }
 
 
-@pytest.mark.parametrize("name", FIXED)
+@_on_kubelets(FIXED, few=FIXED)
 def test_a_fix_and_its_undoing(node: RealNode, name: str) -> None:
     """From evidence to evidence: what is planned is applied, proved by a fresh look, said by configz; and undone."""
     node.enter(FIXED[name])
@@ -184,7 +198,8 @@ def test_a_fix_and_its_undoing(node: RealNode, name: str) -> None:
     assert (found.status, node.configz()["makeIPTablesUtilChains"]) == (Status.FAIL, False), found
 
 
-def test_a_change_that_the_kubelet_refuses_is_rolled_back(node: RealNode) -> None:
+@_on_kubelets(["refused"], few=["refused"])
+def test_a_change_that_the_kubelet_refuses_is_rolled_back(node: RealNode, name: str) -> None:
     node.enter(State({CONFIG_PATH: RIGHT}))
     seen, _ = collect(node)
     edit = file_edit(seen.files[CONFIG_PATH], RIGHT.replace("true", '"true"'))

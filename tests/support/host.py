@@ -44,6 +44,8 @@ from aiohttp import web
 from azure.durable_functions.models.utils import http_utils
 from azure.functions._durable_functions import OrchestrationContext
 
+from shared import remembered
+from shared.runs.hosts import leases
 from tests.support.durable_api import routes
 from tests.support.hub import (
     COMPLETED,
@@ -190,6 +192,9 @@ class Host:
     def _next_worker(self) -> None:
         if self.dead.is_set() or self.worker is not None:
             return
+        # A new process knows nothing of what the last one kept in its modules.
+        leases._renewed.clear()
+        remembered.forget()
         try:
             module, functions = self.load()
         except Exception as error:

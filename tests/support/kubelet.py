@@ -13,7 +13,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -51,6 +51,14 @@ _ROOT_DIRECTORY = (
     f"MountAPIVFS=yes\nBindReadOnlyPaths={KUBELET_PATH} /usr /lib /lib64 /bin /sbin /etc/machine-id /etc/passwd\n"
     "BindPaths=/run /var\n"
 )
+# The size of a directory is the overlay's, and says nothing.
+_SHOWN = "-type d -printf '%p %m\\n' -o -printf '%p %y %m %s %l\\n'"
+
+
+def _find(what: str) -> str:
+    """A command that finds what is on a node's own disk and no program's own business."""
+    pruned = " -o ".join(f"-path {path}" for path in ("/dev", "/proc", "/run", "/sys", "/tmp", "/var"))
+    return f"find / -mindepth 1 \\( {pruned} \\) -prune -o {what}"
 
 
 def kubelet_binaries() -> tuple[Path, ...]:
@@ -205,8 +213,52 @@ class RealNode:
         assert self.pid == pid, "the state is one of the process that was asked"
         return effective
 
+    def clear(self) -> None:
+        """Stop the kubelet and take away what has come since the boot: files, and what a kubelet or a fix keeps."""
+        self.machine.check(
+            f"systemctl kill --signal=KILL {UNIT_NAME}; systemctl stop {UNIT_NAME}; systemctl reset-failed; "
+            f"{_find('-cnewer /run/booted ! -type d -exec rm -f -- {} +')}; "
+            f"{_find('-depth -cnewer /run/booted -type d -empty -delete')}; "
+            "rm -rf /var/lib/kubelet /var/lib/kubelet-guard; systemctl daemon-reload"
+        )
+
+    def print_of(self) -> str:
+        """What a state can change and a boot leaves alone, to be compared: files, mounts, the manager's environment."""
+        return self.machine.check(
+            f"{_find(_SHOWN)} | sort; cut -d' ' -f4- /proc/self/mountinfo | grep -v '^/ /sys/' | sort; "
+            "systemctl show-environment"
+        )
+
     def _ask_configz(self) -> str:
         return self.machine.run("curl -sk -m 5 https://127.0.0.1:10250/configz").stdout
+
+
+class RealNodes:
+    """One booted node for each kubelet, given out again as long as it can be made as it was after its boot."""
+
+    def __init__(self) -> None:
+        self._open: dict[Path, tuple[ExitStack, RealNode, str]] = {}
+
+    def fresh(self, binary: Path) -> RealNode:
+        """A node that is as after its boot."""
+        if binary in self._open:
+            stack, node, print_before = self._open[binary]
+            with suppress(AssertionError, subprocess.TimeoutExpired):  # then it is another one's turn
+                node.clear()
+                if node.print_of() == print_before:
+                    return node
+            del self._open[binary]
+            stack.close()
+        stack = ExitStack()
+        node = stack.enter_context(real_node(binary))
+        self._open[binary] = stack, node, node.print_of()
+        node.machine.check(f"touch /run/booted; {_SETTLED}")
+        return node
+
+    def close(self) -> None:
+        """End all nodes."""
+        for stack, _, _ in self._open.values():
+            stack.close()
 
 
 @contextmanager
