@@ -428,6 +428,7 @@ async def hold_command(arguments: argparse.Namespace, settings: Settings) -> int
 
     What is in hand on a node comes to its end. A held fix waits, and goes on when the hold is released.
     """
+    from shared.runs.hosts.starting import held_words
     from shared.settings import place_of
     from shared.store import Hold
 
@@ -443,7 +444,7 @@ async def hold_command(arguments: argparse.Namespace, settings: Settings) -> int
     if held is None:
         _say(f"fixes are not held {where}")
         return 0
-    _say(f"fixes are held since {held.since:%Y-%m-%d %H:%M} UTC by {held.by}: {held.reason} {where}")
+    _say(f"{held_words(held)} {where}")
     return 1 if arguments.show else 0
 
 

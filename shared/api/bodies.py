@@ -147,9 +147,14 @@ class RunView(ListedRun):
 
 
 class RunDetail(RunView):
-    """A run with its progress; for a fix also that of its planning run, what waits to be approved, and a hold on it."""
+    """A run with its progress; for a fix also that of its planning run, what waits to be approved, and a hold on it.
+
+    `lost`: it is recorded as going, and nothing carries it out. The watchdog begins it again or ends it, in a minute or
+    a few.
+    """
 
     progress: ProgressView
+    lost: bool = False
     held: HeldView | None = None
     planning: ProgressView | None = None
     approval: ApprovalView | None = None

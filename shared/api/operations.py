@@ -133,6 +133,7 @@ async def list_runs(caller: Caller, query: RunsQuery) -> Answer:
 
 async def get_run(caller: Caller, run_id: str) -> Answer:
     """Show a run and how far it is."""
+    from shared.runs.hosts import starting
     from shared.runs.model.progress import sum_of
 
     store = caller.services.store
@@ -148,7 +149,10 @@ async def get_run(caller: Caller, run_id: str) -> Answer:
         asked = run.approval
         approval = ApprovalView(digest=asked.digest, expires=run.approval.expires, why=asked.why)
     held = _held(await store.hold()) if run.kind is RunKind.FIX and not run.state.final else None
-    detail = RunDetail(**dict(view_of(run)), progress=progress, held=held, planning=planning, approval=approval)
+    lost = not run.state.final and not await starting.alive(store, caller.orchestrations, run, datetime.now(UTC))
+    detail = RunDetail(
+        **dict(view_of(run)), progress=progress, lost=lost, held=held, planning=planning, approval=approval
+    )
     return Answer(200, detail, {} if run.state.final else RETRY_AFTER)
 
 
@@ -156,8 +160,6 @@ async def cancel_run(caller: Caller, run_id: str) -> Answer:
     """Cancel a run: nodes in hand are finished, the others are recorded as skipped."""
     from shared.runs import orders
     from shared.runs.hosts import starting
-    from shared.runs.model.messages import End
-    from shared.runs.steps.run_record import finish
 
     run = await _run(caller, run_id)
     if run is None:
@@ -165,8 +167,8 @@ async def cancel_run(caller: Caller, run_id: str) -> Answer:
     if run.state.final:
         return problem(problems.OVER, f"the run {run.id} is {run.state}", run=run)
     if not await starting.alive(caller.services.store, caller.orchestrations, run, datetime.now(UTC)):
-        run = await finish(caller.services, run, End(error=starting.LOST))
-        return problem(problems.OVER, f"the run {run.id} was lost, and is recorded as failed now", run=run)
+        run = await starting.end_lost(caller.services, run)
+        return problem(problems.OVER, f"the run {run.id} was lost, and is recorded as {run.state} now", run=run)
     await orders.cancel(caller.services.store, run)
     # Read again: whoever waits for an approval since then may have looked before the word was there.
     run = await caller.services.store.run(run.id) or run

@@ -155,6 +155,7 @@ async def test_an_approval_whose_fix_is_dead(cloud: CloudFactory) -> None:
             answer = await host.http("POST", shown["links"]["approve"], body)
             assert answer.status == 409, answer.body
             assert "lost" in answer.json()["detail"]
+            assert (await host.http("GET", f"/api/runs/{run_id}")).json()["lost"]
             assert await host.tick(name="watchdog")  # begins it again, with the same plan
             shown = await awaiting(host, run_id)
             again = await host.http("POST", shown["links"]["approve"], body)

@@ -399,7 +399,9 @@ def test_a_node_that_may_not_be_looked_at_in_a_fix_is_said_to_be_that(ran: bool)
     async def work() -> None:
         world = rig(26)
         members = world.azure.add(A, "aks", [True] * 14)
-        hidden, listed, got = members[3].node, world.azure.nodes, world.azure.node
+        # All looks end together, so that it is not the first of its pool.
+        world.azure.seconds = lambda _: 30.0
+        hidden, listed, got = members[6].node, world.azure.nodes, world.azure.node
 
         async def node(asked: Node) -> Node | Problem:
             return FORBIDDEN if asked.key == hidden.key else await got(asked)
@@ -409,7 +411,12 @@ def test_a_node_that_may_not_be_looked_at_in_a_fix_is_said_to_be_that(ran: bool)
                 fixing = not ran and pools and isinstance(item, Node) and item.key == hidden.key
                 yield replace(item, power="stopping") if fixing and isinstance(item, Node) else item
 
-        with patch.object(world.azure, "node", node), patch.object(world.azure, "nodes", nodes):
+        async def seldom(*_: object) -> bool:
+            return False
+
+        # The pool is listed once, and its nodes asked for one by one from then on.
+        listing = patch("shared.runs.steps.fix_waves._another_tenth", seldom)
+        with listing, patch.object(world.azure, "node", node), patch.object(world.azure, "nodes", nodes):
             run = await world.ended((await world.start(RunKind.FIX, FixRequest(pause_seconds=0, canary=False))).id)
         found = await world.complete(run, members)
         assert found[hidden.name].outcome is Outcome.NOT_TRIED

@@ -119,7 +119,8 @@ async def start(
     try:
         await orchestrations.start(run.id, Ref(run_id=run.id, epoch=run.epoch))
     except Exception as error:
-        await finish(services, run, End(error=f"the run could not be started: {type(error).__name__}"))
+        why = error if isinstance(error, GuardError) else type(error).__name__
+        await finish(services, run, End(error=f"the run could not be started: {why}"))
         raise
     return run
 
