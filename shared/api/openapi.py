@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from typing import Any
@@ -59,7 +60,7 @@ def document() -> dict[str, Any]:
 
 
 def _operation(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
-    text = (operation.carry_out.__doc__ or "").strip()
+    text = inspect.getdoc(operation.carry_out) or ""
     made: dict[str, Any] = {
         "operationId": operation.name,
         "summary": text.partition(":")[0].rstrip("."),
