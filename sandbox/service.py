@@ -34,7 +34,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from shared.kubelet import resolve
 from shared.systemd import MissingEnvironmentFile, UnitError, start_command
 
 UNIT = "kubelet.service"
@@ -249,6 +248,9 @@ def _start_command(
 @lru_cache(maxsize=256)
 def _verdict(argv: tuple[str, ...], files: tuple[tuple[str, str], ...], version: str) -> tuple[bool, bool]:
     """Whether the kubelet starts with this, and its makeIPTablesUtilChains."""
+    # A node's systemctl is a process of its own each time, and only a start needs a kubelet's rules.
+    from shared.kubelet import resolve
+
     resolution = resolve(argv, dict(files), version=version)
     return resolution.accepted, resolution.accepted and resolution.value("makeIPTablesUtilChains") is True
 
