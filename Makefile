@@ -1,6 +1,6 @@
 # make demo   the main job, on a small Azure on this machine (sandbox/)
 # make test   all tests but the slow ones; a test that needs a tool that is not here skips and says which
-# make test-fast   what boots nothing, serves nothing and runs no node's scripts: under a minute
+# make test-fast   what boots nothing, serves nothing and runs no node's scripts: a minute or two
 # make test-slow   power cuts, kill sweeps, soak, fuzz, kubelets of older minors, checkov
 # make test-kills   workers and hosts of the app killed at every single point: hours
 # make bench  what a run costs, beside what people write (docs/performance.md); NODES=50000 for one size, at most 30 minutes else
