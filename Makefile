@@ -45,7 +45,7 @@ test-fast: $(READY)
 	$(PYTEST) -m 'not real and not sandboxed and not scripts and not slow' $(TESTS)
 
 test-slow: $(READY)
-	$(PYTEST) --numprocesses 6 -m slow $(TESTS)
+	$(PYTEST) -m slow $(TESTS)
 
 test-kills: $(READY)
 	KILLS=all $(PYTEST) -s -m slow tests/functions/test_kills.py $(TESTS)
