@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ from shared.models import Approval, Run, RunKind, RunState, Starter
 from shared.runs.hosts import leases
 from shared.runs.model import ENGINE
 from shared.runs.model.messages import End, Ref
-from shared.runs.model.request import RunRequest
+from shared.runs.model.request import RunRequest, named
 from shared.runs.services import Services
 from shared.runs.steps.run_record import finish
 from shared.store import Hold, Store, new_run_id
@@ -206,24 +206,14 @@ def same_scope(run: Run, other: Run, default: tuple[str, ...]) -> bool:
     if run.kind is RunKind.FIX:
         mine, theirs = (_subscriptions(item, default) for item in (run, other))
         return not mine or not theirs or not mine.isdisjoint(theirs)
-    return not other.fix_run and _scope(run) == _scope(other)
+    return not other.fix_run and all(named(run, name) == named(other, name) for name in RunRequest.model_fields)
 
 
-def _subscriptions(run: Run, default: tuple[str, ...]) -> set[str]:
+def _subscriptions(run: Run, default: tuple[str, ...]) -> frozenset[str]:
     """What a fix may touch; the empty set: anything."""
-    named = run.request.get("subscriptions", [])
-    assert isinstance(named, list | tuple)  # RunRequest wrote it
-    if named:
-        return {str(item).lower() for item in named}
-    return set() if run.request.get("management_group") else {item.lower() for item in default}
-
-
-def _scope(run: Run) -> Mapping[str, object]:
-    values = {name: run.request.get(name) or [] for name in RunRequest.model_fields}
-    return {
-        name: sorted(str(item).lower() for item in value) if isinstance(value, list | tuple) else str(value).lower()
-        for name, value in values.items()
-    }
+    if subscriptions := named(run, "subscriptions"):
+        return subscriptions
+    return frozenset() if named(run, "management_group") else frozenset(item.lower() for item in default)
 
 
 @asynccontextmanager

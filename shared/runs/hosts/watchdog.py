@@ -14,7 +14,7 @@ from shared import telemetry
 from shared.errors import GuardError
 from shared.models import Run, RunKind, RunState, Starter
 from shared.runs import orders
-from shared.runs.hosts import leases, starting
+from shared.runs.hosts import leases, starting, tidying
 from shared.runs.hosts.starting import Orchestrations
 from shared.runs.model import ENGINE
 from shared.runs.model.messages import End, Ref
@@ -35,8 +35,6 @@ _PATIENCE = timedelta(minutes=5)
 # How long after it was due a scheduled run is still tried.
 _BACK = timedelta(hours=6)
 _PURGE_EVERY = 20 * 3600.0
-# More than a fleet of 100,000 nodes leaves in a day.
-_PURGES = 50
 _RETRY_EVERY = 10 * 60.0
 _RETRIES = 6
 
@@ -228,8 +226,5 @@ async def _tidy(services: Services, orchestrations: Orchestrations, now: datetim
     store, settings = services.store, services.settings
     if not await store.claim("tidy", leases.APP + now.isoformat(), _PURGE_EVERY):
         return
-    keep, keep_work = timedelta(days=settings.keep_days), timedelta(days=settings.keep_work_days)
-    for _ in range(_PURGES):
-        if not (await store.purge(keep, keep_work, now)).more:
-            break
+    await tidying.purge(store, settings, now)
     await orchestrations.forget(now - timedelta(days=settings.keep_work_days))

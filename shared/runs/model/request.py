@@ -139,6 +139,13 @@ def _sentence(item: Any) -> str:
     return f"{where}: {said(item)}"
 
 
+def named(run: Run, field: str) -> frozenset[str]:
+    """What a run's request names in a field of RunRequest, in lower case; the empty set: no restriction."""
+    value = run.request.get(field)
+    values = value if isinstance(value, list | tuple) else [value] if value else []
+    return frozenset(str(item).lower() for item in values)
+
+
 def scope_of(run: Run) -> dict[str, str | list[str]]:
     """What a run was narrowed down to, by the fields of RunRequest; an empty list or text: no restriction."""
     values = {name: run.request.get(name) or field.default for name, field in RunRequest.model_fields.items()}
