@@ -28,7 +28,7 @@ from sandbox import fleet, node
 from shared.controls import control, judge
 from shared.models import Evidence
 from shared.node import evidence, frames
-from shared.node.edits import CannotPlan, plan
+from shared.node.edits import plan
 from shared.node.fixing import HEALTHZ, apply_script, file_edit
 
 NONCE = "0123456789abcdef"
@@ -196,10 +196,9 @@ def _passes(item: Evidence) -> bool:
 
 
 def _script(item: Evidence) -> None:
-    try:
-        made = plan([CONTROL], item)
-    except CannotPlan as error:
-        raise SystemExit(f"a node of the bench is not planned: {error}") from None
+    made = plan([CONTROL], item)
+    if made.refused:
+        raise SystemExit(f"a node of the bench is not planned: {made.refused[CONTROL.id]}")
     edits = [file_edit(item.files[path], text) for path, text in sorted(made.texts.items())]
     apply_script(
         edits,

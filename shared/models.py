@@ -194,7 +194,9 @@ class Finding:
     For the latter `node`, `instance_id` and `scale_set` (and perhaps more) are empty. `actual` and `expected` are
     the setting's values (None where it is not known), `source` says where the actual value comes from, `reason`
     is a sentence a person can act on and `hint` what to do. `restart_pending` is set where what is on
-    disk is not what the process runs with. `outcome` is set by a fix only.
+    disk is not what the process runs with. `benchmark` names benchmark and version, `catalogue` the digest of a
+    catalogue of one's own (empty: none), `witness` who was asked (`node`, `configz`, or both). `outcome` is set by a
+    fix only.
     """
 
     run_id: str
@@ -217,6 +219,9 @@ class Finding:
     reason: str
     hint: str = ""
     code: str = ""
+    benchmark: str = ""
+    catalogue: str = ""
+    witness: str = ""
     restart_pending: bool = False
     node_image_version: str | None = None
     node_created: datetime | None = None
@@ -264,6 +269,22 @@ class File:
     changed: int
     digest: str
     whole: bool
+    hosted: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What is known of a file whose content nobody asks for, links followed: the mode's bits and who owns it.
+
+    `path` is the name that it has for the kubelet. `regular` is false for what is there and no regular file. `hosted`
+    as in File.
+    """
+
+    path: str
+    mode: int
+    uid: int
+    gid: int
+    regular: bool = True
     hosted: bool = True
 
 
@@ -352,7 +373,8 @@ class Evidence:
     what was met on the way to every file, by the paths as the walk names them; `gone` names paths that should be there
     and are not (or cannot be read). `listings` has each configuration directory by its name as the command line has it
     (made absolute), None where the listing is not known. `exists` says of other named files (a client CA) whether they
-    are there. `log` are the values of the controls' settings in the kubelet's own log of what it runs with (setting →
+    are there. `metadata` has what is known of the files that controls are about, by their path: None where it is not
+    there. `log` are the values of the controls' settings in the kubelet's own log of what it runs with (setting →
     the YAML text), None where that log is not there or not whole; a setting it lacks has Go's zero value.
     `manager_environment` has those of the service manager's variables that the unit uses. `refuses_manual` says that
     systemd would refuse a restart by hand. `unfinished` describes a fix that was begun and not ended (empty: none).
@@ -381,6 +403,7 @@ class Evidence:
     mounts: tuple[Mount, ...] = ()
     gone: frozenset[str] = frozenset()
     exists: Mapping[str, bool] = field(default_factory=dict)
+    metadata: Mapping[str, Metadata | None] = field(default_factory=dict)
     log: Mapping[str, str] | None = None
     unfinished: str = ""
     missing_tools: tuple[str, ...] = ()

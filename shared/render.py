@@ -18,7 +18,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shared.controls import BENCHMARK, control
 from shared.models import Finding, History, Outcome, Status
 from shared.plain import plain, plain_fields
 from shared.runs.model.plans import NodePlan
@@ -147,9 +146,8 @@ def as_table(findings: Iterable[Finding], out: IO[str]) -> None:
     for control_id in sorted({finding.control for finding in ordered}):
         chosen = [finding for finding in ordered if finding.control == control_id]
         console.print()
-        rule = control(control_id)
-        console.print(Text.assemble((f"{rule.id} ", "bold"), rule.title))
-        console.print(Text(f"{BENCHMARK}, {rule.profile}, severity {rule.severity}", "dim"))
+        console.print(Text.assemble((f"{control_id} ", "bold"), chosen[0].title))
+        console.print(Text(f"{chosen[0].benchmark}, severity {chosen[0].severity}", "dim"))
         console.print()
         console.print(_by_pool(chosen))
         for status, heading in _SECTIONS.items():

@@ -125,6 +125,13 @@ def _schedule(text: str) -> str:
     return " ".join(text.split())
 
 
+def _controls(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(text.replace(",", " ").split()))
+    if not all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", name) for name in names):
+        raise ValueError
+    return names
+
+
 def _management_group(text: str) -> str:
     # Azure's own rule for its ids.
     if re.fullmatch(r"[\w().-]{0,89}[\w()-]", text, re.ASCII) is None:
@@ -211,6 +218,27 @@ class Settings(BaseModel):
             _bool,
         ),
     ] = False
+    fix_controls: Annotated[
+        tuple[str, ...],
+        Setting(
+            "GUARD_FIX_CONTROLS",
+            "controls, such as 3.2.6, by comma or space",
+            "the controls that a fix may set right, and those that a plan is made for where a request names none",
+            _controls,
+            "3.2.6",
+        ),
+    ] = ("3.2.6",)
+    controls_file: Annotated[
+        str,
+        Setting(
+            "GUARD_CONTROLS_FILE",
+            "a path, or in the app the https URL of a blob",
+            "a catalogue of one's own: controls and benchmarks that are added, or that take the place of those with the"
+            " same id (docs/adding-a-control.md)",
+            str,
+            "–",
+        ),
+    ] = ""
     # The storage that Durable Functions keeps its timers in takes none of more than six days.
     approval_hours: Annotated[
         float, _number("GUARD_APPROVAL_HOURS", 0.001, 120, "hours", "how long a fix waits for its approval")

@@ -482,10 +482,10 @@ def precheck(node: Node) -> Problem | None:
     power, provisioning = node.power.lower(), node.provisioning.lower()
     if node.os.lower() == "windows":
         return Problem(
-            Status.NOT_APPLICABLE,
+            Status.ERROR,
             "windows",
-            "the node runs Windows: its kubelet manages no iptables.",
-            "Nothing to do.",
+            "the node runs Windows, which this version cannot look at.",
+            "Leave out the controls that apply to Windows nodes, in the catalogue or the request.",
         )
     if "deleting" in (provisioning, node.pool_provisioning.lower(), node.cluster_provisioning.lower()):
         return Problem(

@@ -1,23 +1,39 @@
 """The benchmark's controls and the verdicts on them (pure)."""
 
-from shared.controls.benchmark import BENCHMARK, CONTROLS, Control, control
+from shared.controls.catalogue import (
+    Benchmark,
+    Catalogue,
+    Control,
+    Recommendation,
+    builtin,
+    catalogue,
+    control,
+    install,
+    read,
+)
 from shared.controls.codes import Code
-from shared.controls.judge import judge
+from shared.controls.judge import judge, judge_all
 from shared.controls.paths import absolute
 from shared.controls.restart import OnDisk, next_start, on_disk
 from shared.controls.verdict import Trouble, Verdict
 
 __all__ = [
-    "BENCHMARK",
-    "CONTROLS",
+    "Benchmark",
+    "Catalogue",
     "Code",
     "Control",
     "OnDisk",
+    "Recommendation",
     "Trouble",
     "Verdict",
     "absolute",
+    "builtin",
+    "catalogue",
     "control",
+    "install",
     "judge",
+    "judge_all",
     "next_start",
     "on_disk",
+    "read",
 ]

@@ -17,8 +17,8 @@ class Code(StrEnum):
         code.meaning = meaning
         return code
 
-    RIGHT = "right", "the running kubelet has the value that the benchmark asks for"
-    WRONG = "wrong", "the running kubelet has another value"
+    RIGHT = "right", "the running kubelet, or the file, is as the control asks for"
+    WRONG = "wrong", "the running kubelet, or the file, is not as the control asks for"
     WRONG_AFTER_RESTART = "wrong_after_restart", "the running value is right, and a restart would make it wrong"
     RESTART_PENDING = "restart_pending", "the running value is wrong, and a restart would make it right"
     NEXT_START_REFUSED = "next_start_refused", "the kubelet runs, and could not be started again"
@@ -29,6 +29,9 @@ class Code(StrEnum):
     NOT_UNDERSTOOD = "not_understood", "the kubelet runs with what this version's rules refuse"
     CONFIG_REFUSED = "config_refused", "a file was changed after the start, and a kubelet refuses it now"
     CONFIG_UNREADABLE = "config_unreadable", "a file that the command line names is not there or cannot be read"
+    FILE_MISSING = "file_missing", "the file that the control is about is not there"
+    NO_SUCH_FILE = "no_such_file", "the kubelet is not told to use such a file, so that the control is not about it"
+    NOT_FOR_THIS_NODE = "not_for_this_node", "the control does not apply to nodes like this one"
     LISTING_UNKNOWN = "listing_unknown", "what a configuration directory holds is not known"
     TOO_LARGE = "too_large", "something is beyond a limit, which the reason says to be ours or the kernel's"
     MISSING_TOOL = "missing_tool", "the node lacks a command that the look at it needs"

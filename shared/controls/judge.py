@@ -7,41 +7,84 @@ not known what a restart would run, the verdict is the running value's and says 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from shared.controls.benchmark import Control
+from shared.controls.catalogue import Control
 from shared.controls.codes import Code
+from shared.controls.files import judge_file
 from shared.controls.health import is_off, not_answering
 from shared.controls.inputs import placed, runs_kubelet
+from shared.controls.paths import absolute
 from shared.controls.restart import OnDisk, next_start, started_by
-from shared.controls.running import Running, look, running, show
+from shared.controls.rules import Present, show
+from shared.controls.running import Look, Running, look, running
 from shared.controls.verdict import Trouble, Verdict
 from shared.kubelet import Source
 from shared.models import Evidence, Process, Status
 
 
 def judge(control: Control, evidence: Evidence, version: str | None = None, proof: str = "") -> Verdict:
-    """The control's verdict.
+    """The verdict on one control; see `judge_all`."""
+    return judge_all((control,), evidence, version, (proof,))[control.id]
 
-    `version` is the node's Kubernetes version, which counts where the process does not tell its own; `proof` is that of
-    the last verdict on this node that had one.
+
+def judge_all(
+    controls: Sequence[Control], evidence: Evidence, version: str | None = None, proofs: Collection[str] = ()
+) -> dict[str, Verdict]:
+    """The verdicts on several controls, by their ids.
+
+    `version` is the node's Kubernetes version, which counts where the process does not tell its own; `proofs` are those
+    of the last verdicts on this node that had one.
     """
     if trouble := _unusable(evidence):
-        return trouble.verdict
+        return {control.id: trouble.verdict for control in controls}
+    settings = [control for control in controls if control.file is None]
+    verdicts = _of_settings(settings, evidence, version, proofs) if settings else {}
+    return {
+        control.id: verdicts[control.id] if control.file is None else judge_file(control, evidence)
+        for control in controls
+    }
+
+
+def _of_settings(
+    controls: Sequence[Control], evidence: Evidence, version: str | None, proofs: Collection[str]
+) -> dict[str, Verdict]:
     process = evidence.process
     if process is None:
-        return _not_running(evidence, next_start(evidence, version))
+        verdict = _not_running(evidence, next_start(evidence, version))
+        return {control.id: verdict for control in controls}
     if not runs_kubelet(process):
-        return _not_a_kubelet(process).verdict
+        return {control.id: _not_a_kubelet(process).verdict for control in controls}
     version = process.version or version
-    seen = look(evidence, process, version, proof, started_by(evidence))
-    found = not_answering(evidence, seen) or running(control, evidence, seen)
+    seen = look(evidence, process, version, proofs, started_by(evidence))
+    after = next_start(evidence, version)
+    silent = not_answering(evidence, seen)
+    return {
+        control.id: replace(_of_setting(control, evidence, seen, after, silent), proof=seen.proof)
+        for control in controls
+    }
+
+
+def _of_setting(
+    control: Control, evidence: Evidence, seen: Look, after: OnDisk | Trouble, silent: Trouble | None
+) -> Verdict:
+    found = silent or running(control, evidence, seen)
     if isinstance(found, Trouble):
-        return replace(found.verdict, proof=seen.proof)
+        return found.verdict
     if is_off(seen):
         found = replace(found, note=_joined(found.note, "healthz is off: the process's state and systemd say it runs"))
-    return replace(_judged(control, evidence, found, next_start(evidence, version)), proof=seen.proof)
+    if isinstance(control.rule, Present) and control.complies(found.value):
+        path = absolute(str(found.value), seen.process.directory)
+        there = evidence.exists.get(path)
+        if there is None:
+            return Trouble(
+                Code.UNPROVED, f"whether {path}, which {control.setting} names, is there is not known"
+            ).verdict
+        if not there:
+            reason = f"{control.setting} is {path} ({found.source}), which is not there"
+            return Verdict(Status.FAIL, Code.FILE_MISSING, path, found.source, reason, control.by_hand or control.fix)
+    return _judged(control, evidence, found, after)
 
 
 def _unusable(evidence: Evidence) -> Trouble | None:
@@ -90,8 +133,8 @@ def _judged(control: Control, evidence: Evidence, found: Running, after: OnDisk 
         unknown = f"what a restart would run is not known: {after.reason}"
         if right:
             return verdict(Status.PASS, Code.RIGHT, f"{setting}; {unknown}", "")
-        reason = f"{setting}, must be {show(control.expected)}; {unknown}"
-        return verdict(Status.FAIL, Code.WRONG, reason, f"{_remedy(control, found.written)}. {_BY_HAND}")
+        reason = f"{setting}, must {control.must}; {unknown}"
+        return verdict(Status.FAIL, Code.WRONG, reason, _remedy(control, found.written, _BY_HAND))
     if isinstance(after, Trouble) and after.code is Code.TOO_LARGE:
         return verdict(Status.ERROR, after.code, f"{setting} now; of a restart: {after.reason}", after.hint)
     problem = after.reason if isinstance(after, Trouble) else after.resolution.error
@@ -104,9 +147,9 @@ def _judged(control: Control, evidence: Evidence, found: Running, after: OnDisk 
             pending=True,
         )
     assert isinstance(after, OnDisk)  # its resolution is accepted
-    then = after.resolution.value(control.setting)
-    then_source = str(placed(after.resolution.source(control.setting), after.directory))
-    remedy = f"{_remedy(control, _wrong(control, after))}; {_PLANNED}"
+    then = after.resolution.effective(control.setting)
+    then_source = str(placed(after.resolution.decided_by(control.setting), after.directory))
+    remedy = _remedy(control, _wrong(control, after), _PLANNED)
     if right and control.complies(then):
         return verdict(Status.PASS, Code.RIGHT, setting, "")
     if right:
@@ -119,11 +162,13 @@ def _judged(control: Control, evidence: Evidence, found: Running, after: OnDisk 
         reason = f"{setting} in the running kubelet; {pending}"
         hint = f"Restart the kubelet: {reload}systemctl restart kubelet"
         return verdict(Status.FAIL, Code.RESTART_PENDING, reason, hint, pending=True)
-    return verdict(Status.FAIL, Code.WRONG, f"{setting}, must be {show(control.expected)}", remedy)
+    return verdict(Status.FAIL, Code.WRONG, f"{setting}, must {control.must}", remedy)
 
 
-_PLANNED = "then restart the kubelet. `kubelet-guard plan` shows the edits."
-_BY_HAND = "Then restart the kubelet by hand, when it suits: no plan is made where it is not known what that would run."
+_PLANNED = "; then restart the kubelet. `kubelet-guard plan` shows the edits."
+_BY_HAND = (
+    ". Then restart the kubelet by hand, when it suits: no plan is made where it is not known what that would run."
+)
 
 
 def _wrong(control: Control, after: OnDisk) -> list[Source]:
@@ -132,17 +177,19 @@ def _wrong(control: Control, after: OnDisk) -> list[Source]:
     return [placed(item.source, after.directory) for item in written if not control.complies(item.value)]
 
 
-def _remedy(control: Control, wrong: Sequence[Source]) -> str:
-    """What to do about a wrong setting: the places that write a wrong value, named. No full stop at the end."""
-    right = show(control.expected)
+def _remedy(control: Control, wrong: Sequence[Source], then: str) -> str:
+    """What to do about a wrong setting: the places that write a wrong value, named, and what comes `then`."""
+    if control.right is None:
+        return control.by_hand
+    right = show(control.right)
     places = []
     for source in wrong:
         if source.kind == "file":
             places.append(f"set {control.setting}: {right} in {source.path}, line {source.line}")
         else:
-            places.append(f"change {source.text} to {control.flag}={right} where the kubelet's arguments are written")
+            places.append(f"change {source.text} to {control.argument} where the kubelet's arguments are written")
     steps = "; ".join(places) or f"set {control.setting} to {right} where the kubelet's configuration is written"
-    return f"{steps[0].upper()}{steps[1:]}"
+    return f"{steps[0].upper()}{steps[1:]}{then}"
 
 
 def _not_running(evidence: Evidence, after: OnDisk | Trouble) -> Verdict:

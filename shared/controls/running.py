@@ -6,15 +6,16 @@ files, where they are proved to be what it read (proof.py).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from shared.controls.benchmark import Control
+from shared.controls.catalogue import Control
 from shared.controls.codes import Code
 from shared.controls.inputs import Inputs, by_arguments, inputs, placed, resolved
 from shared.controls.proof import doubt, fingerprint
+from shared.controls.rules import show
 from shared.controls.verdict import Trouble
-from shared.kubelet import Resolution, Source
+from shared.kubelet import GATES, NotTold, Resolution, Source, modelled, told
 from shared.models import Evidence, Process
 from shared.systemd import ServiceRules
 
@@ -24,7 +25,6 @@ _UNPROVED = (
 )
 _OTHER_VERSION = "Use a version of this tool that knows the kubelet's version."
 _LOG = "the kubelet's own log"
-_LOGGED = {"true": True, "false": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +57,12 @@ class Running:
     written: tuple[Source, ...]
 
 
-def look(evidence: Evidence, process: Process, version: str | None, proof: str, rules: ServiceRules | None) -> Look:
+def look(
+    evidence: Evidence, process: Process, version: str | None, proofs: Collection[str], rules: ServiceRules | None
+) -> Look:
     """Resolve what the process's arguments and files come to, and whether the files are what it read.
 
-    `proof` is the fingerprint of what an earlier look proved, `rules` are those of the unit that
+    `proofs` are the fingerprints of what earlier looks proved, `rules` are those of the unit that
     started it, None where they are not known.
     """
     alone = by_arguments(process.argv, evidence, version, process.directory)
@@ -70,7 +72,7 @@ def look(evidence: Evidence, process: Process, version: str | None, proof: str, 
     whole = resolved(process.argv, read, evidence, version, process.directory)
     why = doubt(evidence, process, read, rules)
     print_now = fingerprint(evidence, process, read)
-    if why and print_now and print_now == proof:
+    if why and print_now and print_now in proofs:
         why = ""
     return Look(process, version, alone, whole, why, "" if why else print_now)
 
@@ -81,7 +83,7 @@ def running(control: Control, evidence: Evidence, seen: Look) -> Running | Troub
         return _by_log(control, evidence.log, seen)
     for resolution in (seen.alone, seen.whole):
         if isinstance(resolution, Resolution) and resolution.accepted:
-            source = resolution.source(control.setting)
+            source = resolution.decided_by(control.setting)
             if source.kind == "flag":
                 return _certain(control, resolution, seen)
     if isinstance(seen.whole, Trouble):
@@ -96,8 +98,8 @@ def running(control: Control, evidence: Evidence, seen: Look) -> Running | Troub
 
 
 def _certain(control: Control, resolution: Resolution, seen: Look) -> Running | Trouble:
-    value = resolution.value(control.setting)
-    source = str(placed(resolution.source(control.setting), seen.process.directory))
+    value = resolution.effective(control.setting)
+    source = str(placed(resolution.decided_by(control.setting), seen.process.directory))
     if control.complies(value) and not resolution.modelled:
         return Trouble(
             Code.VERSION_UNKNOWN,
@@ -136,21 +138,23 @@ def _refused(seen: Look, resolution: Resolution) -> Trouble:
 
 def _by_log(control: Control, log: Mapping[str, str], seen: Look) -> Running | Trouble:
     """The value in the kubelet's own log. A field that is left out there has Go's zero value, and no default."""
-    text = log.get(control.setting, "false")
-    if text not in _LOGGED:
+    try:
+        value = told(control.setting, log, seen.version)
+    except NotTold as error:
         return Trouble(
             Code.NOT_UNDERSTOOD,
-            f"the kubelet's own log says {control.setting}: {text}, which is no value of it",
+            f"the kubelet's own log says {error}",
             "Report this case, with the kubelet's version.",
         )
-    value = _LOGGED[text]
+    if control.setting.startswith(GATES) and control.setting not in log and not modelled(seen.version):
+        return Trouble(Code.VERSION_UNKNOWN, unknown_version(seen.version), _OTHER_VERSION)
     if not isinstance(seen.whole, Resolution):
         return Running(value, _LOG, "", ())
     written = _written(control, seen.whole, seen)
     if not seen.whole.accepted:
         return Running(value, _LOG, "", written)
-    source = str(placed(seen.whole.source(control.setting), seen.process.directory))
-    by_files = seen.whole.value(control.setting)
+    source = str(placed(seen.whole.decided_by(control.setting), seen.process.directory))
+    by_files = seen.whole.effective(control.setting)
     if by_files == value:
         return Running(value, f"{source}; {_LOG} agrees", "", written)
     note = f"its arguments and files, as they are now, come to {show(by_files)} ({source})"
@@ -162,10 +166,3 @@ def unknown_version(version: str | None) -> str:
     if not version:
         return "nothing tells the kubelet's version, and so its rules"
     return f"this version of the tool does not know the rules of Kubernetes {version}"
-
-
-def show(value: object) -> str:
-    """A value as a person writes it in a config file."""
-    if value is None:
-        return "not set"
-    return str(value).lower() if isinstance(value, bool) else str(value)

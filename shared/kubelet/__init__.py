@@ -1,6 +1,26 @@
 """What a real kubelet would do with a command line and its files, without running one."""
 
-from shared.kubelet.resolve import ConfigPaths, Resolution, config_paths, resolve
+from shared.kubelet.edit import flag_text
+from shared.kubelet.minors import knows
+from shared.kubelet.resolve import GATES, ConfigPaths, Resolution, config_paths, named_by, resolve
 from shared.kubelet.source import Assignment, Source
+from shared.kubelet.told import NotTold, asked, told
+from shared.kubelet.versions import minor_of, modelled
 
-__all__ = ["Assignment", "ConfigPaths", "Resolution", "Source", "config_paths", "resolve"]
+__all__ = [
+    "GATES",
+    "Assignment",
+    "ConfigPaths",
+    "NotTold",
+    "Resolution",
+    "Source",
+    "asked",
+    "config_paths",
+    "flag_text",
+    "knows",
+    "minor_of",
+    "modelled",
+    "named_by",
+    "resolve",
+    "told",
+]

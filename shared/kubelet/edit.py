@@ -22,8 +22,15 @@ class EditError(Exception):
 
 
 def config_text(value: Value) -> str:
-    """A value as it is written in JSON, which is also its YAML form and, for a bool or number, its flag form."""
+    """A value as it is written in JSON, which is also its YAML form."""
     return json.dumps(value)
+
+
+def flag_text(value: Value) -> str:
+    """A value as pflag reads it behind the `=` of a flag: text as it is, without quotes."""
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def replace_value(text: str, span: tuple[int, int], value: Value) -> str:

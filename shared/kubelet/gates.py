@@ -63,6 +63,15 @@ class FeatureGates:
         spec = self._known.get(name)
         return spec is not None and spec.default
 
+    def state(self, name: str) -> bool | None:
+        """Whether the gate is on; None where this version does not know it."""
+        return self.enabled(name) if name in self._known else None
+
+    def group(self, name: str) -> str:
+        """The group that switches this gate where nothing sets it by name: AllAlpha, AllBeta, or '' for none."""
+        spec = self._known.get(name)
+        return "" if spec is None else _GROUPS.get(spec.stage, "")
+
     def _settle(self) -> None:
         for name in self._raw:
             if name not in self._known:

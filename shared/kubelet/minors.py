@@ -111,3 +111,22 @@ def every_flag() -> FlagSet:
     for number in modelled_minors():
         names.update(minor_rules(number).flags.by_name)
     return FlagSet.of(names.values())
+
+
+def knows(path: str, flag: str) -> str:
+    """Why no kubelet has this setting, or no such flag (with its dashes, '' for none) sets it; '' where one does."""
+    if not any(_has(path, minor_rules(number).configuration) for number in modelled_minors()):
+        return f"no kubelet has the setting {path}"
+    known = every_flag().by_name.get(flag.removeprefix("--"))
+    sets = known is not None and known.scope == "config" and f"{path}.".startswith(f"{known.path}.")
+    if flag and not sets:
+        return f"the flag {flag} does not set {path}"
+    return ""
+
+
+def _has(path: str, configuration: GoType) -> bool:
+    try:
+        split_path(path, configuration)
+    except KeyError:
+        return False
+    return True

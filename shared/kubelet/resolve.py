@@ -66,6 +66,9 @@ _LAST_CLOUD_PROVIDER: Final = 33
 _LONGEST_ERROR: Final = 4000
 _AUTHORIZATION_MODES: Final = ("AlwaysAllow", "Webhook")
 
+GATES: Final = "featureGates."
+"""How the path of a feature gate begins."""
+
 
 @dataclass(frozen=True, slots=True)
 class ConfigPaths:
@@ -96,6 +99,7 @@ class Resolution:
     _origins: Origins = field(repr=False)
     _documents: tuple[tuple[Document, bool], ...] = field(repr=False)
     _flags: tuple[GivenFlag, ...] = field(repr=False)
+    _gates: FeatureGates = field(repr=False, compare=False)
     _assignments: dict[str, tuple[Assignment, ...]] = field(default_factory=dict, repr=False, compare=False)
 
     def value(self, path: str) -> object:
@@ -106,6 +110,22 @@ class Resolution:
         """
         parts, kind = self._path(path)
         return printed(get(self._config, parts), kind)
+
+    def effective(self, path: str) -> object:
+        """As `value`, but of a feature gate ("featureGates.X") whether it is on, by whatever decides that.
+
+        None where the version does not know the gate.
+        """
+        value = self.value(path)
+        return self._gates.state(path.removeprefix(GATES)) if path.startswith(GATES) else value
+
+    def decided_by(self, path: str) -> Source:
+        """As `source`, but of a feature gate that its group (AllBeta) switches, where that is set."""
+        found = self.source(path)
+        if found != DEFAULT or not path.startswith(GATES):
+            return found
+        group = self._gates.group(path.removeprefix(GATES))
+        return self._origins.get(("featureGates", group), DEFAULT) if group else found
 
     def settings(self) -> tuple[str, ...]:
         """The paths of all settings that this version has; a list, a map and what may be absent is one."""
@@ -156,6 +176,13 @@ def config_paths(argv: Sequence[str]) -> ConfigPaths:
     return ConfigPaths(last.get("config") or None, last.get("config-dir") or None)
 
 
+def named_by(argv: Sequence[str], flag: str) -> str:
+    """The value that a command line gives a flag of text (with its dashes); the last counts, '' where none does."""
+    line = parse_flags(_checked_argv(argv), every_flag(), tolerant=True)
+    name = flag.removeprefix("--")
+    return "".join([cast(str, given.value) for given in line.given if given.flag.name == name][-1:])
+
+
 def resolve(
     argv: Sequence[str],
     files: Mapping[str, str],
@@ -204,6 +231,7 @@ def resolve(
         _origins=start.origins,
         _documents=tuple(start.documents()),
         _flags=start.applied,
+        _gates=start.gates,
     )
 
 

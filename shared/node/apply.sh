@@ -3,6 +3,8 @@
 # Set before this text, all of it words of base64, digits and punctuation only:
 #   `edits`     one word a file: PATH,DIGEST,NEW_DIGEST,SPLICE,SPLICE...; a splice is START:LENGTH:OLD:NEW. Paths and texts
 #               are base64, digests SHA-256 of the whole file as it must be now and as it will be (`-`: not known)
+#   `modes`     one word a file whose mode and owner change: PATH,MODE:USER:GROUP,NEW_MODE:NEW_USER:NEW_GROUP, in numbers
+#   `restart`   no where only `modes` are to be changed, for which nothing is restarted
 #   `undo`      the name of a backup whose files are to be as they were before, in the place of `edits`; else empty
 #   `present`, `absent`  arguments that the new process must and must not have, base64, a newline within one as \001
 #   `running_pid`  the kubelet that is to be restarted; empty: whichever runs
@@ -71,6 +73,38 @@ check() { # every target is what the edits were made for, and can be replaced; n
         case $seen in *"$nl$target$nl"*) refuse failed "$path is the same file as another path" || return ;; esac
         seen=$seen$target$nl
     done
+}
+
+each_mode() { # each_mode COMMAND: COMMAND PATH OLD NEW of every file in $modes, until one fails
+    for word in $modes; do
+        "$1" "$(decoded "${word%%,*}")" "$(printf '%s' "$word" | cut -d , -f 2)" "${word##*,}" || return
+    done
+}
+
+check_mode() { # check_mode PATH OLD NEW: it is what was planned for; nothing is touched here
+    [ -f "$root$1" ] || refuse changed_meanwhile "$1 is not there any more" || return
+    [ "$(stat -L -c '%a:%u:%g' "$root$1")" = "$2" ] || refuse changed_meanwhile "the mode or owner of $1 has changed"
+}
+
+set_mode() { # set_mode PATH OLD NEW: owner first, which takes some bits of the mode away
+    target=$(readlink -f "$root$1")
+    owner=${3#*:}
+    chown "$owner" "$target" && chmod "${3%%:*}" "$target" && [ "$(stat -c '%a:%u:%g' "$target")" = "$3" ] ||
+        refuse failed "the mode or owner of $1 cannot be set" || return
+    note mode "$1 $2 is now $3"
+}
+
+unset_mode() { # unset_mode PATH OLD NEW: as it was
+    target=$(readlink -f "$root$1")
+    chown "${2#*:}" "$target" && chmod "${2%%:*}" "$target"
+}
+
+change_modes() { # all of them or none
+    each_mode check_mode || return
+    each_mode set_mode || {
+        each_mode unset_mode
+        return 1
+    }
 }
 
 # replaceable PATH PATH: neither is append-only or immutable, as far as lsattr can be asked. `-w` does not see the former,
@@ -204,6 +238,10 @@ keep_new() {
 }
 
 attempt() {
+    if [ "$restart" = no ]; then
+        change_modes && outcome=applied
+        return
+    fi
     # What is not well now could not be told from what this change broke.
     await_kubelet 0 10 0 ||
         refuse not_ready "the kubelet was not well before, so nothing was touched: $why$(last_words)" || return
@@ -213,7 +251,7 @@ attempt() {
     *) refuse changed_meanwhile 'the kubelet was restarted since it was looked at' || return ;;
     esac
     [ -z "$undo" ] || edits_of_backup || return
-    check || return
+    check && each_mode check_mode || return
     if [ -n "$edits" ]; then
         backup=$state/backups/$id
         install_rollback || refuse failed "cannot write $state/rollback.sh" || return
@@ -229,6 +267,7 @@ attempt() {
     restart_kubelet || refuse failed "the restarted kubelet was not well: $why$(last_words)" || return
     arguments_as_wanted || return
     note verified "$active/$sub pid $pid, healthz $([ "$healthz" = - ] && echo off || echo ok)"
+    change_modes || return
     [ -z "$edits" ] || keep_new || return
     outcome=applied
 }

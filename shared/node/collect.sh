@@ -2,7 +2,9 @@
 # Changes nothing and leaves nothing behind. POSIX sh; needs coreutils, awk, gzip, base64, systemctl, curl.
 # Set before this text: `first`, the number of the first of the two parts to print (one to stdout, one to stderr);
 # `report`, what to print to stderr instead of the second part (empty: nothing); `nonce`, which every header repeats;
-# `settings`, those whose values in the kubelet's own log count; and the function `mask_program`, mask.awk.
+# `settings`, those whose values in the kubelet's own log count; `present_flags` and `present_keys`, which name files that
+# must be there; `file_flags` and `file_paths`, which name files whose mode and owner count (of these nothing is read);
+# all of them words of letters, digits and `-./_@`; and the function `mask_program`, mask.awk.
 # KUBELET_GUARD_ROOT is an alternative root directory, unset on a real node.
 set -u
 LC_ALL=C TZ=UTC0
@@ -33,7 +35,7 @@ program() { # program NAME=VALUE...: mask.awk with these variables; none of the 
         shift
         set -- "$@" -v "$assignment"
     done
-    awk "$@" -v keep="$keep" -v continued="$continued" "$mask_text"
+    awk "$@" -v keep="$keep" -v continued="$continued" -v present=" $present_flags " "$mask_text"
 }
 
 # Change times in nanoseconds. Where stat has no fraction the whole second counts as its end: never earlier than it was.
@@ -330,6 +332,41 @@ healthz_places() {
         }'
 }
 
+# Of a config file's lines, what the keys in $present_keys name, as `ca PATH`.
+for_each_key() {
+    lines=$(cat)
+    for key in $present_keys; do
+        printf '%s\n' "$lines" |
+            sed -n 's/.*'"$key"'["'\'']\{0,1\}[ \t]*:[ \t]*["'\'']\{0,1\}\([^"'\'',}#]*\).*/ca \1/p' | sed 's/[ \t]*$//'
+    done
+}
+
+# What the process's arguments give the flags in $file_flags, the last of each, as `file PATH`.
+named_files() {
+    arguments | awk -v flags=" $file_flags " '
+        function flag(s) { gsub(/_/, "-", s); return index(flags, " " s " ") ? s : "" }
+        NR == 1 { next }
+        before != "" { value[before] = $0; before = ""; next }
+        $0 == "--" { exit }
+        (at = index($0, "=")) && (name = flag(substr($0, 1, at - 1))) != "" { value[name] = substr($0, at + 1); next }
+        { before = flag($0) }
+        END { for (name in value) print "file " value[name] }'
+}
+
+metadata() { # metadata PATH: `metadata MODE UID GID REGULAR HOSTED PATH` of what it leads to, or `absent PATH`
+    named=$1 regular=no hosted=yes
+    walk "$named" >/dev/null
+    # shellcheck disable=SC2046 # numbers, no more
+    set -- $(stat -c '%a %u %g %d:%i' "$within$real")
+    if [ $# -ne 4 ] || [ "$real" = /dev/null ]; then
+        printf 'absent %s\n' "$named"
+        return
+    fi
+    [ ! -f "$within$real" ] || regular=yes
+    [ "$within" = "$root" ] || [ "$(stat -L -c '%d:%i' "$root$named")" = "$4" ] || hosted=no
+    printf 'metadata %s %s %s %s %s %s\n' "$1" "$2" "$3" "$regular" "$hosted" "$named"
+}
+
 health() {
     if ! command -v curl >/dev/null; then
         printf 'missing curl\n'
@@ -580,8 +617,7 @@ END
         printf '%s\n' "$inputs" | sed -n 's/^ca //p'
         printf '%s\n' "$seen" | while IFS= read -r path; do
             [ -f "$within$path" ] || continue
-            authority=$(head -c "$max_bytes" "$within$path" | program kind=config | tr '\r' '\n' |
-                sed -n 's/.*clientCAFile["'\'']\{0,1\}[ \t]*:[ \t]*["'\'']\{0,1\}\([^"'\'',}#]*\).*/ca \1/p' | sed 's/[ \t]*$//')
+            authority=$(head -c "$max_bytes" "$within$path" | program kind=config | tr '\r' '\n' | for_each_key)
             # Loading a config file makes it one from that file's directory, a drop-in's stays as it is.
             for base in "$cwd" "${path%/*}"; do printf '%s\n' "$authority" | plain "$base"; done | sed 's/^ca //'
         done
@@ -590,6 +626,11 @@ END
         walk "$path" >/dev/null && [ -f "$within$real" ] && there=yes
         printf 'exists %s %s\n' "$there" "$path"
     done
+    {
+        [ "$pid" -eq 0 ] || named_files
+        # shellcheck disable=SC2086 # words without blanks
+        [ -z "$file_paths" ] || printf 'file %s\n' $file_paths
+    } | plain "$cwd" | sed 's/^file //' | sort -u | head -n 32 | while IFS= read -r path; do metadata "$path"; done
     [ "$pid" -eq 0 ] || mounts
     [ "$pid" -eq 0 ] || health
     within=$root

@@ -9,16 +9,20 @@ process, which applying the plan does (fixing.py).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from shared.controls import Control, OnDisk, Trouble, absolute, next_start, on_disk
+from shared.controls import Control, OnDisk, Trouble, absolute, catalogue, next_start, on_disk
+from shared.controls.files import file_of
 from shared.controls.inputs import by_arguments
 from shared.controls.restart import named_files, start, unit_texts
-from shared.kubelet import Assignment, Source
+from shared.controls.rules import FileRule, ModeAtMost, Scalar
+from shared.kubelet import GATES, Assignment, Resolution, Source, flag_text
 from shared.kubelet.edit import EditError, add_setting, config_text, replace_value
-from shared.models import Evidence
+from shared.models import Evidence, Metadata
+from shared.node.fixing import ModeEdit
 from shared.plain import plain as plain_text
 from shared.systemd import CannotEdit, append_argument, replace_argument
 
@@ -34,68 +38,146 @@ _IMAGE_MANAGED = ("/usr/", "/lib/", "/run/")
 
 
 class CannotPlan(Exception):
-    """There is no safe plan for this node. The text says why."""
+    """There is no safe plan for this node, or for one of its controls. The text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """New texts by path (none: what is on disk is right, and only a restart is missing).
+    """What makes controls comply.
 
-    `present` are arguments that the new process must have, `absent` ones that it must not have. `steps` say in words
-    what is edited where.
+    `texts` are new texts by path, `modes` what else changes of files. `restart` says whether the kubelet is to be
+    restarted: with texts always, and alone where what is on disk is right and only that is missing. `present` are
+    arguments that the new process must have, `absent` ones that it must not have. `steps` say in words what is edited
+    where. `controls` are those that comply then, `refused` why there is no plan for the others.
     """
 
+    controls: tuple[str, ...]
+    refused: Mapping[str, str]
     texts: Mapping[str, str]
+    modes: tuple[ModeEdit, ...]
+    restart: bool
     present: tuple[str, ...]
     absent: tuple[str, ...]
     steps: tuple[str, ...]
 
 
 def plan(controls: Sequence[Control], evidence: Evidence, version: str | None = None, method: Method = "auto") -> Plan:
-    """The edits that make `controls` comply after a restart. Raises CannotPlan.
+    """The edits that make `controls` comply, for those for which there is a safe plan.
 
     `version` is the node's, which counts where the process does not tell its own. Every bad value is corrected where it
     is written, also where another one wins over it. Method `config` and `flags` besides make sure that the setting is
     written explicitly there; `auto` adds it only where the kubelet's default does not comply: in the config file where
-    there is one, else as an argument.
+    there is one, else as an argument. Edits of one file are one; none of them makes another control comply no more.
     """
-    process = evidence.process
-    if process is None:
-        raise CannotPlan("no kubelet process runs, so that nothing shows what a restart would have to come to")
-    version = process.version or version
-    known = _started(next_start(evidence, version))
-    mine = named_files(evidence, known)
+    refused: dict[str, str] = {}
     steps: list[str] = []
-    now = evidence
+    now, settings = evidence, []
+    version = (evidence.process.version if evidence.process else "") or version
     for control in controls:
-        now = _comply(control, now, version, method, mine, steps)
-    final = _started(on_disk(now, version)).resolution
+        if control.file is not None:
+            continue
+        begun = len(steps)
+        try:
+            now = _planned(control, now, version, method, evidence, steps)
+            settings.append(control)
+        except CannotPlan as error:
+            del steps[begun:]
+            refused[control.id] = str(error)
+    modes: dict[str, Metadata] = {}
+    for control in controls:
+        if control.file is not None:
+            try:
+                _mend(control, evidence, modes, steps)
+            except CannotPlan as error:
+                refused[control.id] = str(error)
+    texts = {path: file.text for path, file in now.files.items() if file.text != evidence.files[path].text}
+    present, absent = _arguments(settings, evidence, now, version) if settings else (set(), set())
+    return Plan(
+        controls=tuple(control.id for control in controls if control.id not in refused),
+        refused=refused,
+        texts=texts,
+        modes=tuple(_mode_edit(evidence.metadata[path], after) for path, after in sorted(modes.items())),
+        restart=bool(settings),
+        present=tuple(sorted(present)),
+        absent=tuple(sorted(absent)),
+        steps=tuple(plain_text(step, None) for step in steps),
+    )
+
+
+def _planned(
+    control: Control, now: Evidence, version: str | None, method: Method, before: Evidence, steps: list[str]
+) -> Evidence:
+    """The node with the edits made that one control needs. Raises CannotPlan."""
+    if control.by_hand or control.right is None:
+        raise CannotPlan(control.by_hand or "what would be right is not known")
+    if before.process is None:
+        raise CannotPlan("no kubelet process runs, so that nothing shows what a restart would have to come to")
+    known = _started(next_start(before, version))
+    mine = named_files(before, known)
+    made = _comply(control, control.right, now, version, method, mine, steps)
+    edited = [path for path, file in made.files.items() if file.text != before.files[path].text]
+    if len({mine[path] for path in edited}) < len(edited):
+        raise CannotPlan(f"one file would be edited under several names: {', '.join(sorted(edited))}")
+    after = _started(on_disk(made, version)).resolution
+    for other in catalogue().controls.values():
+        if other.file is None and _complies(other, known.resolution) and not _complies(other, after):
+            raise CannotPlan(f"{other.id} ({other.setting}) would not comply any more")
+    return made
+
+
+def _complies(control: Control, resolution: Resolution) -> bool:
+    return control.complies(resolution.effective(control.setting))
+
+
+def _arguments(
+    controls: Sequence[Control], evidence: Evidence, planned: Evidence, version: str | None
+) -> tuple[set[str], set[str]]:
+    """The arguments that the new process must have, and those that it must not have any more."""
+    process = evidence.process
+    assert process is not None  # else nothing was planned
+    final = _started(on_disk(planned, version)).resolution
+    running = by_arguments(process.argv, evidence, version, process.directory)
     flags = {
         assignment.source.text
         for control in controls
         for assignment in final.assignments(control.setting)
         if assignment.source.kind == "flag"
     }
-    running = by_arguments(process.argv, evidence, version, process.directory)
     wrong = {
         assignment.source.text
         for control in controls
         for assignment in (() if isinstance(running, Trouble) else running.assignments(control.setting))
         if assignment.source.kind == "flag" and not control.complies(assignment.value)
     }
-    texts = {path: file.text for path, file in now.files.items() if file.text != evidence.files[path].text}
-    if len({mine[path] for path in texts}) < len(texts):
-        raise CannotPlan(f"one file would be edited under several names: {', '.join(sorted(texts))}")
-    return Plan(
-        texts=texts,
-        present=tuple(sorted(flags)),
-        absent=tuple(sorted(wrong - flags)),
-        steps=tuple(plain_text(step, None) for step in steps),
+    return flags, wrong - flags
+
+
+def _mend(control: Control, evidence: Evidence, modes: dict[str, Metadata], steps: list[str]) -> None:
+    """Set a file's mode or owner right. Raises CannotPlan."""
+    assert isinstance(control.rule, FileRule)
+    path = file_of(control, evidence)
+    file = modes.get(path) or evidence.metadata.get(path)
+    if file is None or not file.regular:
+        raise CannotPlan(f"{path or control.subject} was not seen as a file")
+    if not file.hosted:
+        raise CannotPlan(f"the kubelet's process has another {path} than the host")
+    if path.startswith(_IMAGE_MANAGED):
+        raise CannotPlan(f"{path} belongs to the node image and is not touched")
+    modes[path] = control.rule.mended(file)
+    steps.append(
+        f"set {'the mode' if isinstance(control.rule, ModeAtMost) else 'the owner'} of {path} from"
+        f" {control.rule.seen(file)} to {control.rule.seen(modes[path])}"
     )
+
+
+def _mode_edit(before: Metadata | None, after: Metadata) -> ModeEdit:
+    assert before is not None  # it was seen, or nothing was planned for it
+    return ModeEdit(before.path, before.mode, before.uid, before.gid, after.mode, after.uid, after.gid)
 
 
 def _comply(
     control: Control,
+    right: Scalar,
     evidence: Evidence,
     version: str | None,
     method: Method,
@@ -111,11 +193,11 @@ def _comply(
         written = disk.resolution.assignments(control.setting)
         wrong = [assignment for assignment in written if not control.complies(assignment.value)]
         if not wrong:
-            right = control.complies(disk.resolution.value(control.setting))
+            complies = _complies(control, disk.resolution)
             kinds = {assignment.source.kind for assignment in written}
-            if right and (method == "auto" or {"config": "file", "flags": "flag"}[method] in kinds):
+            if complies and (method == "auto" or {"config": "file", "flags": "flag"}[method] in kinds):
                 return evidence
-            evidence = _edited(evidence, _add(control, method, disk, evidence, steps), mine)
+            evidence = _edited(evidence, _add(control, right, method, disk, evidence, steps), mine)
             continue
         if len(wrong) > _MOST_VALUES:
             raise CannotPlan(f"{control.setting} is written wrongly {len(wrong)} times; {_MOST_VALUES} are corrected")
@@ -124,9 +206,9 @@ def _comply(
             raise CannotPlan(
                 f"{control.flag} is given {len(flags)} times with a wrong value: {_MOST_FLAGS} are corrected"
             )
-        evidence = _edited(evidence, _corrected_files(control, wrong, disk, evidence, steps), mine)
+        evidence = _edited(evidence, _corrected_files(control, right, wrong, disk, evidence, steps), mine)
         for source in flags:
-            evidence = _edited(evidence, _corrected_flag(control, source, evidence, steps), mine)
+            evidence = _edited(evidence, _corrected_flag(control, right, source, evidence, steps), mine)
     raise CannotPlan(f"{control.setting} does not comply after {_MOST_ROUNDS} rounds of edits")
 
 
@@ -161,7 +243,12 @@ def _check_file(path: str, evidence: Evidence, mine: Mapping[str, str]) -> None:
 
 
 def _corrected_files(
-    control: Control, wrong: Sequence[Assignment], disk: OnDisk, evidence: Evidence, steps: list[str]
+    control: Control,
+    right: Scalar,
+    wrong: Sequence[Assignment],
+    disk: OnDisk,
+    evidence: Evidence,
+    steps: list[str],
 ) -> dict[str, str]:
     """New texts of the files that write a wrong value: from their ends to their starts, so that places stay true."""
     places: dict[str, dict[tuple[int, int], int]] = {}
@@ -173,20 +260,22 @@ def _corrected_files(
     for path, spans in places.items():
         text = evidence.files[path].text
         for span in sorted(spans, reverse=True):
-            text = replace_value(text, span, control.expected)
+            text = replace_value(text, span, right)
         texts[path] = text
-        value = config_text(control.expected)
+        value = config_text(right)
         steps += [f"set {control.setting} to {value} in {path}, line {line}" for line in sorted(spans.values())]
     return texts
 
 
-def _corrected_flag(control: Control, source: Source, evidence: Evidence, steps: list[str]) -> Mapping[str, str]:
+def _corrected_flag(
+    control: Control, right: Scalar, source: Source, evidence: Evidence, steps: list[str]
+) -> Mapping[str, str]:
     """The new texts where a flag is corrected where it is written."""
     command = start(evidence)
     if isinstance(command, Trouble):
         raise CannotPlan(f"the edits lead to a unit that does not start: {command.reason}")
-    value = config_text(control.expected)
-    name = source.text.split("=", 1)[0].split(" ", 1)[0]
+    name, given = re.split("[ =]", source.text, maxsplit=1) if re.search("[ =]", source.text) else (source.text, "")
+    value = _flag_value(control, right, given)
     index, new = (source.position + 1, value) if source.words == 2 else (source.position, f"{name}={value}")
     try:
         texts = replace_argument(unit_texts(evidence), command, index, new)
@@ -196,20 +285,35 @@ def _corrected_flag(control: Control, source: Source, evidence: Evidence, steps:
     return texts
 
 
-def _add(control: Control, method: Method, disk: OnDisk, evidence: Evidence, steps: list[str]) -> Mapping[str, str]:
+def _flag_value(control: Control, right: Scalar, given: str) -> str:
+    """What a flag is to be given in the place of `given`: of a list of feature gates one changes, the others stay."""
+    gate = control.setting.removeprefix(GATES)
+    if gate == control.setting:
+        return flag_text(right)
+    pairs = [pair.partition("=") for pair in given.split(",")]
+    return ",".join(
+        f"{name}={flag_text(right)}" if name.strip() == gate else f"{name}{equals}{value}"
+        for name, equals, value in pairs
+    )
+
+
+def _add(
+    control: Control, right: Scalar, method: Method, disk: OnDisk, evidence: Evidence, steps: list[str]
+) -> Mapping[str, str]:
     """Write the setting explicitly where nothing writes it yet."""
     config = disk.inputs.config
-    value = config_text(control.expected)
     if method == "config" and not config:
         raise CannotPlan("this kubelet reads no config file; use the method flags")
     if config and method != "flags":
         try:
-            text = add_setting(evidence.files[config].text, control.setting, control.expected)
+            text = add_setting(evidence.files[config].text, control.setting, right)
         except EditError as error:
             raise CannotPlan(f"{control.setting} cannot be added to {config}: {error}") from None
-        steps.append(f"add {control.setting}: {value} to {config}")
+        steps.append(f"add {control.setting}: {config_text(right)} to {config}")
         return {config: text}
-    new = f"{control.flag}={value}"
+    new = control.argument
+    if not new:
+        raise CannotPlan(f"no flag sets {control.setting}, and this kubelet reads no config file")
     try:
         texts = append_argument(unit_texts(evidence), disk.command, new)
     except CannotEdit as error:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from shared.models import Condition, Evidence, File, Health, Link, Listing, Mount, Process
+from shared.models import Condition, Evidence, File, Health, Link, Listing, Metadata, Mount, Process
 
 MAX_RECORDS = 2_048
 
@@ -50,6 +50,7 @@ class _Found:
     conditions: list[Condition] = field(default_factory=list)
     manager: dict[str, str] = field(default_factory=dict)
     exists: dict[str, bool] = field(default_factory=dict)
+    metadata: dict[str, Metadata | None] = field(default_factory=dict)
     log: dict[str, str] | None = None
     missing: list[str] = field(default_factory=list)
 
@@ -124,6 +125,7 @@ def _evidence(found: _Found, collected: int, uptime: int) -> Evidence:
         mounts=tuple(found.mounts),
         gone=frozenset(found.gone),
         exists=found.exists,
+        metadata=found.metadata,
         log=found.log,
         unfinished=facts.get("unfinished", "").strip(),
         missing_tools=tuple(found.missing),
@@ -236,6 +238,14 @@ def _exists(found: _Found, rest: bytes) -> None:
     found.exists[_path(path)] = _holds(there) is True
 
 
+def _metadata(found: _Found, rest: bytes) -> None:
+    mode, uid, gid, regular, hosted, path = _parts(rest, 6)
+    name = _path(path)
+    found.metadata[name] = Metadata(
+        name, _number(mode, 8), _number(uid), _number(gid), _holds(regular) is True, _holds(hosted) is True
+    )
+
+
 def _log(found: _Found, rest: bytes) -> None:
     if rest or found.log is not None:
         raise EvidenceError("a log within a log")
@@ -264,6 +274,8 @@ _RECORDS: dict[bytes, Callable[[_Found, bytes], None]] = {
     b"condition": _condition,
     b"manager": _manager,
     b"exists": _exists,
+    b"metadata": _metadata,
+    b"absent": lambda found, rest: found.metadata.update({_path(rest): None}),
     b"log": _log,
     b"logged": _logged,
     b"missing": lambda found, rest: found.missing.append(_text(rest)),

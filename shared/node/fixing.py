@@ -63,6 +63,19 @@ class FileEdit:
     new_digest: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ModeEdit:
+    """A file's mode, user and group as they must be before, and as they will be; the numbers of stat(2)."""
+
+    path: str
+    mode: int
+    uid: int
+    gid: int
+    new_mode: int
+    new_uid: int
+    new_gid: int
+
+
 class ApplyOutcome(StrEnum):
     """What the script did: after `changed_meanwhile`, `busy`, `not_ready` and `rolled_back` the node is as it was.
 
@@ -129,6 +142,8 @@ def file_edit(file: File, new_text: str) -> FileEdit:
 def apply_script(
     edits: Sequence[FileEdit],
     *,
+    modes: Sequence[ModeEdit] = (),
+    restart: bool = True,
     present: Sequence[str],
     absent: Sequence[str],
     settle_seconds: int,
@@ -139,7 +154,8 @@ def apply_script(
 ) -> str:
     """The script for run command that makes all the edits or none, restarts the kubelet, verifies, or rolls back.
 
-    Without edits it restarts only; `running_pid` then says which process is to end, so that doing it twice restarts
+    `modes` are changed when all else is well; without `restart` they are all that is done. Without edits it restarts
+    only; `running_pid` then says which process is to end, so that doing it twice restarts
     once. `present` and `absent` are whole arguments that the new process must and must not have; it has `limit_seconds`
     (at most MAX_LIMIT_SECONDS) to come up and must stay up for `settle_seconds`. `healthz` is the address and port
     where it says that it is healthy (HEALTHZ_OFF: nowhere). `nonce` (16 hex characters) is repeated by the answer: the
@@ -150,12 +166,16 @@ def apply_script(
         raise CannotApply(f"{len(edits)} files are more than the {MAX_EDITS} that one call changes")
     if len({edit.path for edit in edits}) < len(edits):
         raise CannotApply("a file has more than one edit")
+    if len(modes) > MAX_EDITS or (edits and not restart):
+        raise CannotApply(f"{len(modes)} modes are too many, or the kubelet would not be restarted with its edits")
     return _script(
         settle_seconds,
         limit_seconds,
         nonce,
         healthz,
         edits=" ".join(map(_edit_word, edits)),
+        modes=" ".join(map(_mode_word, modes)),
+        restart="yes" if restart else "no",
         present=" ".join(map(_argument_word, present)),
         absent=" ".join(map(_argument_word, absent)),
         running_pid=str(int(running_pid)) if running_pid else "",
@@ -182,6 +202,8 @@ def _script(
     healthz: str,
     *,
     edits: str = "",
+    modes: str = "",
+    restart: str = "yes",
     undo: str = "",
     present: str = "",
     absent: str = "",
@@ -196,7 +218,7 @@ def _script(
     rollback = f"#!/bin/sh\n{bounds}{_source('kubelet.sh')}{_source('rollback.sh')}"
     script = (
         f"#!/bin/sh\n{nonce_line(nonce)}{bounds}"
-        f"edits='{edits}'\nundo='{undo}'\npresent='{present}'\nabsent='{absent}'\nrunning_pid={running_pid}\n"
+        f"edits='{edits}'\nmodes='{modes}'\nrestart={restart}\nundo='{undo}'\npresent='{present}'\nabsent='{absent}'\nrunning_pid={running_pid}\n"
         f"rollback='{_base64(rollback.encode())}'\n"
         f"{_source('kubelet.sh')}{_source('apply.sh')}first=1\n{collect_source()}"
     )
@@ -299,10 +321,22 @@ def _masked(text: bytes, splice: Splice) -> bool:
     return within or b"*" in splice.old or b"*" in splice.new
 
 
-def _edit_word(edit: FileEdit) -> str:
-    path = edit.path
+def _checked(path: str) -> str:
     if not path.startswith("/") or posixpath.normpath(path) != path or not path.isprintable():
         raise CannotApply(f"not a plain absolute path: {path[:120]!r}")
+    return path
+
+
+def _mode_word(edit: ModeEdit) -> str:
+    numbers = (edit.uid, edit.gid, edit.new_uid, edit.new_gid)
+    if not all(0 <= mode <= 0o7777 for mode in (edit.mode, edit.new_mode)) or not all(0 <= n < 2**32 for n in numbers):
+        raise CannotApply(f"not a mode and an owner of {edit.path}: {edit}")
+    before = f"{edit.mode:o}:{edit.uid}:{edit.gid}"
+    return f"{_base64(_checked(edit.path).encode())},{before},{edit.new_mode:o}:{edit.new_uid}:{edit.new_gid}"
+
+
+def _edit_word(edit: FileEdit) -> str:
+    path = _checked(edit.path)
     for digest in (edit.digest, edit.new_digest or "0" * 64):
         if not re.fullmatch(r"[0-9a-f]{64}", digest):
             raise CannotApply(f"not a SHA-256 for {path}: {digest[:80]!r}")

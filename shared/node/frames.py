@@ -21,7 +21,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from shared.controls import CONTROLS
+from shared.controls import Catalogue, catalogue
+from shared.controls.rules import Present
+from shared.kubelet import asked
 
 PARTS_PER_CALL = 2
 PART_CHARACTERS = 3950
@@ -33,7 +35,7 @@ _HEADER = re.compile(
 )
 _MISSING = re.compile(r"KG2 missing ([0-9a-f]{16})((?: [a-z0-9]{1,20}){1,20})")
 _NONCE = re.compile(r"[0-9a-f]{16}")
-_SETTING = re.compile(r"[A-Za-z][A-Za-z0-9.]*")
+_WORD = re.compile(r"[A-Za-z0-9/_.@-]+")
 
 
 class FrameError(Exception):
@@ -84,16 +86,35 @@ def nonce_line(nonce: str) -> str:
     return f"nonce={nonce}\n"
 
 
-@cache
 def collect_source() -> str:
     """The collector's text, for a script that sets `first`, `report` and `nonce` before it."""
-    settings = sorted({control.setting for control in CONTROLS})
-    if not all(_SETTING.fullmatch(setting) for setting in settings):
-        raise ValueError(f"not settings that a script can name: {settings}")
+    return f"{_wanted(catalogue())}{_collector()}"
+
+
+def _wanted(known: Catalogue) -> str:
+    """The lines of a script that set what the controls need to be shown."""
+    controls = known.controls.values()
+    settings = {name for control in controls if control.setting for name in asked(control.setting)}
+    present = [control for control in controls if isinstance(control.rule, Present)]
+    words = {
+        "settings": settings,
+        "present_flags": {control.flag for control in present if control.flag} | {"--client-ca-file"},
+        "present_keys": {control.setting.rpartition(".")[2] for control in present} | {"clientCAFile"},
+        "file_flags": {control.file.flag for control in controls if control.file is not None and control.file.flag},
+        "file_paths": {control.file.path for control in controls if control.file is not None and control.file.path},
+    }
+    for name, values in words.items():
+        if not all(_WORD.fullmatch(value) for value in values):
+            raise ValueError(f"not {name} that a script can name: {sorted(values)}")
+    return "".join(f"{name}='{' '.join(sorted(values))}'\n" for name, values in words.items())
+
+
+@cache
+def _collector() -> str:
     here = files(__package__)
     mask = here.joinpath("mask.awk").read_text("utf-8")
     collect = here.joinpath("collect.sh").read_text("utf-8")
-    return f"settings='{' '.join(settings)}'\nmask_program() {{\ncat <<'MASK'\n{mask}MASK\n}}\n{collect}"
+    return f"mask_program() {{\ncat <<'MASK'\n{mask}MASK\n}}\n{collect}"
 
 
 def parse(stream: str, nonce: str) -> Frame:

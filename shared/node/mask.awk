@@ -2,7 +2,8 @@
 # what the kubelet's command line names. Run with LC_ALL=C; set before: `kind` (config, unit, environment, arguments or
 # manager), `find` (1: print what the text names, nothing else; `uses`: the variables that ExecStart= expands, and as
 # what), `keep` (" NAME:USE ... ", those variables), `continued` (1: a comment of an environment file goes on behind a
-# backslash, systemd before 254), `other` (1: the arguments are no kubelet's).
+# backslash, systemd before 254), `other` (1: the arguments are no kubelet's), `present` (" FLAG ... ", whose values are
+# files that must be there).
 #
 # A letter or digit becomes `*` where the text means nothing to a kubelet (comments, other variables, other commands),
 # and `x` where the value is read and must stay a valid one of its type (a header, a label, a part of a URL).
@@ -94,7 +95,7 @@ function flag(name) {
     if (name == "--node-labels") return "labels"
     if (name == "--config") return "config"
     if (name == "--config-dir") return "dir"
-    if (name == "--client-ca-file") return "ca"
+    if (index(present, " " name " ")) return "ca"
     if (name ~ /^--authentication-token-webhook/) return ""
     if (name == "--manifest-url" || tolower(name) ~ /token|password|secret|header|api-key/) return "secret"
     return ""

@@ -43,7 +43,11 @@ CASES = Path(__file__).parent.parent / "kubelet" / "cases.jsonl"
 
 
 def planned(seen: Evidence, method: Method = "auto") -> Plan:
-    return plan([CONTROL], seen, None, method)
+    """The plan for one control, or why there is none, raised."""
+    made = plan([CONTROL], seen, None, method)
+    if made.refused:
+        raise CannotPlan(made.refused[CONTROL.id])
+    return made
 
 
 def after(seen: Evidence, made: Plan) -> Evidence:

@@ -17,7 +17,7 @@ from shared.models import Approval, Run, RunKind, RunState, Starter
 from shared.runs.hosts import leases
 from shared.runs.model import ENGINE
 from shared.runs.model.messages import End, Ref
-from shared.runs.model.request import RunRequest, named
+from shared.runs.model.request import RunRequest, named, settled
 from shared.runs.services import Services
 from shared.runs.steps.run_record import finish
 from shared.store import Hold, Store, new_run_id
@@ -94,7 +94,7 @@ async def start(
 ) -> Run:
     """Record a run and start it; a fix that is `manual` waits for an approval of its plan.
 
-    Raises NotAllowedError, HeldError, GoingError and CrowdedError; then nothing was started.
+    Raises NotAllowedError, UsageError, HeldError, GoingError and CrowdedError; then nothing was started.
     """
     store = services.store
     if kind is RunKind.FIX:
@@ -106,6 +106,7 @@ async def start(
         if held is not None:
             raise HeldError(held_words(held))
     now = datetime.now(UTC)
+    request = settled(kind, request, services.settings.fix_controls)
     run = Run(
         new_run_id(now), kind, RunState.RUNNING, now, request=request.model_dump(mode="json"), by=by, engine=ENGINE
     )

@@ -21,7 +21,7 @@ from shared.runs.model import ENGINE, keys
 from shared.runs.model.findings import key_of
 from shared.runs.model.messages import End, Finished, Ref
 from shared.runs.model.plans import NodePlan, PlanFile, digest, fault, held_back, same
-from shared.runs.model.request import FixRequest, RunRequest, parse_request
+from shared.runs.model.request import FixRequest, RunRequest, parse_request, settled
 from shared.runs.orchestrators import ORCHESTRATORS, RUN
 from shared.runs.services import Services
 from shared.runs.steps import STEPS, plan_pages
@@ -44,7 +44,7 @@ async def survey_here(services: Services, kind: RunKind, request: RunRequest, on
     Raises UsageError where the request names what is not there, and GuardError where the run failed; both are recorded.
     """
     services = _patient(services)
-    run = _new(kind, request)
+    run = _new(kind, settled(kind, request, services.settings.fix_controls))
     await services.store.save_run(run)
     return await _driven(services, run, on_begun)
 
@@ -137,7 +137,7 @@ async def fix_here(
     run = _new(RunKind.FIX, request.model_copy(update={"subscriptions": subscriptions}))
 
     async def work() -> Run:
-        await put_plans(services, run.id, plans, digest(plans), retry=request.retry_rolled_back)
+        await put_plans(services, run.id, plans, digest(plans), request)
         return await _driven(services, run, on_begun)
 
     return await alone(services, run, work)

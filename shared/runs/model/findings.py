@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 
-from shared.controls import Verdict, control
+from shared.controls import Verdict, catalogue, control
 from shared.models import Finding, Node, Problem, ScopeProblem
 from shared.plain import plain_fields
 
@@ -18,6 +19,7 @@ def from_verdict(run_id: str, observed: datetime, node: Node, control_id: str, v
         observed=observed,
         control=rule.id,
         title=rule.title,
+        catalogue=catalogue().digest,
         severity=rule.severity,
         status=verdict.status,
         subscription=node.subscription,
@@ -41,6 +43,16 @@ def from_verdict(run_id: str, observed: datetime, node: Node, control_id: str, v
     return plain_fields(made)
 
 
+def reported_by(finding: Finding, version: str) -> Finding:
+    """The finding as a version of the benchmark has it ('': the catalogue's default)."""
+    known = catalogue()
+    benchmark = known.benchmarks.get(version or known.default)
+    entry = benchmark.entry(finding.control) if benchmark is not None else None
+    if benchmark is None or entry is None:
+        return finding
+    return replace(finding, benchmark=benchmark.name, title=entry.title or finding.title)
+
+
 def key_of(node: Node, control_id: str) -> str:
     """`Finding.key` of this node's and control's finding."""
     place = (
@@ -55,11 +67,17 @@ def key_of(node: Node, control_id: str) -> str:
 
 
 def from_problem(
-    run_id: str, observed: datetime, node: Node, control_ids: Iterable[str], problem: Problem
+    run_id: str,
+    observed: datetime,
+    node: Node,
+    control_ids: Iterable[str],
+    problem: Problem,
+    unfit: Mapping[str, Verdict] | None = None,
 ) -> list[Finding]:
-    """One finding a control for a node that could not be looked at."""
+    """One finding a control for a node that could not be looked at; `unfit` has those that do not apply to it."""
     verdict = Verdict(problem.status, problem.code, None, "", problem.reason, problem.hint)
-    return [from_verdict(run_id, observed, node, control_id, verdict) for control_id in control_ids]
+    known = unfit or {}
+    return [from_verdict(run_id, observed, node, name, known.get(name, verdict)) for name in control_ids]
 
 
 def from_scope(run_id: str, observed: datetime, control_ids: Iterable[str], scope: ScopeProblem) -> list[Finding]:

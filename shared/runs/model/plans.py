@@ -5,24 +5,24 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from shared.controls import CONTROLS, Trouble, control, on_disk
+from shared.controls import Trouble, catalogue, control, on_disk
 from shared.errors import UsageError
 from shared.models import Evidence, File, Node
-from shared.node.edits import CannotPlan, Method, plan
-from shared.node.fixing import HEALTHZ, HEALTHZ_OFF, CannotApply, FileEdit, Splice, file_edit
+from shared.node.edits import Method, plan
+from shared.node.fixing import HEALTHZ, HEALTHZ_OFF, CannotApply, FileEdit, ModeEdit, Splice, file_edit
 from shared.plain import plain as plain_text
 from shared.runs.model.history import Past
 from shared.runs.model.names import there_is
 from shared.runs.model.request import ControlId
 
-FORMAT = "kubelet-guard plan 3"
+FORMAT = "kubelet-guard plan 4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +35,24 @@ class SeenFile:
 
 
 class NodePlan(BaseModel):
-    """What would be done to one node, or `refused`: why nothing is planned.
+    """What would be done to one node for `controls`, or `refused`: why nothing is planned.
 
-    `files` are those that the edits may touch: the node's own evidence named them as its kubelet's. `running_pid` is
-    the kubelet that was looked at: where only a restart is missing (no edits), another one means that it happened
-    meanwhile. `healthz` is where the restarted one says that it is healthy (see `apply_script`).
+    `left` are controls that fail there and for which there is no plan, by their ids, with the reason; `also` those that
+    fail and were not asked for. Without `restart` only `modes` change. `files` are those that the edits may touch: the
+    node's own evidence named them as its kubelet's. `running_pid` is the kubelet that was looked at: where only a
+    restart is missing (no edits), another one means that it happened meanwhile. `healthz` is where the restarted one
+    says that it is healthy (see `apply_script`).
     """
 
     model_config = ConfigDict(frozen=True, ser_json_bytes="base64", val_json_bytes="base64")
 
     node: Node
     controls: tuple[str, ...]
+    left: Mapping[str, str] = {}
+    also: tuple[str, ...] = ()
     edits: tuple[FileEdit, ...] = ()
+    modes: tuple[ModeEdit, ...] = ()
+    restart: bool = True
     files: tuple[SeenFile, ...] = ()
     present: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
@@ -99,11 +105,16 @@ class PlanFile(BaseModel):
 def fault(plan: NodePlan) -> str:
     """Why a plan cannot be one of this version's, '' where it can: a control that is not known, or edits that do not
     fit the files that it was made from (pure)."""
-    known = [entry.id for entry in CONTROLS]
+    known = catalogue().controls
     strange = [control_id for control_id in plan.controls if control_id not in known]
     if strange:
         return f"this version does not know the control {strange[0]!r}; {there_is(strange, known)}"
     seen = {file.path: file for file in plan.files}
+    if plan.edits and not plan.restart:
+        return "it edits files and does not restart the kubelet"
+    for mode in plan.modes:
+        if mode.new_mode & ~mode.mode:
+            return f"it would allow more of {mode.path!r} than its mode does now"
     if len({edit.path for edit in plan.edits}) < len(plan.edits):
         return "a file has more than one edit"
     for edit in plan.edits:
@@ -144,23 +155,34 @@ def spliced(text: bytes, splices: Sequence[Splice]) -> bytes:
     return b"".join([*parts, text[at:]])
 
 
-def plan_node(node: Node, control_ids: tuple[str, ...], evidence: Evidence, method: Method) -> NodePlan:
-    """The plan for one node from its evidence: it makes `control_ids` (those that fail there) comply."""
+def plan_node(
+    node: Node, control_ids: tuple[str, ...], evidence: Evidence, method: Method, also: tuple[str, ...] = ()
+) -> NodePlan:
+    """The plan for one node from its evidence: it makes those of `control_ids` (which fail there) comply that can be
+    planned. `also` fail there as well, and were not asked for."""
+    made = plan([control(control_id) for control_id in control_ids], evidence, node.kubernetes_version, method)
+    left = {control_id: plain_text(why, None) for control_id, why in made.refused.items()}
     try:
-        made = plan([control(control_id) for control_id in control_ids], evidence, node.kubernetes_version, method)
         edits = tuple(file_edit(evidence.files[path], text) for path, text in sorted(made.texts.items()))
-    except (CannotPlan, CannotApply) as error:
-        return NodePlan(node=node, controls=control_ids, refused=plain_text(str(error), None))
+    except CannotApply as error:
+        return NodePlan(node=node, controls=control_ids, also=also, refused=plain_text(str(error), None))
+    if not made.controls:
+        why = "; ".join(f"{name}: {why}" if len(left) > 1 else why for name, why in left.items())
+        return NodePlan(node=node, controls=control_ids, also=also, refused=why)
     return NodePlan(
         node=node,
-        controls=control_ids,
+        controls=made.controls,
+        left=left,
+        also=also,
         edits=edits,
+        modes=made.modes,
+        restart=made.restart,
         files=tuple(_seen(evidence.files[edit.path]) for edit in edits),
         present=made.present,
         absent=made.absent,
         running_pid=evidence.process.pid if evidence.process else 0,
-        healthz=_healthz(evidence, node.kubernetes_version),
-        steps=(*made.steps, "restart the kubelet"),
+        healthz=_healthz(evidence, node.kubernetes_version) if made.restart else HEALTHZ,
+        steps=(*made.steps, *(["restart the kubelet"] if made.restart else [])),
     )
 
 
@@ -192,7 +214,7 @@ def held_back(plan: NodePlan, known: Past, *, retry: bool) -> NodePlan:
         f"the last fix of this node was rolled back, on {since:%Y-%m-%d %H:%M} UTC: look at the node first;"
         " to try again, ask for it with --retry-rolled-back (retry_rolled_back over HTTP)"
     )
-    return NodePlan(node=plan.node, controls=plan.controls, refused=why)
+    return NodePlan(node=plan.node, controls=plan.controls, also=plan.also, refused=why)
 
 
 def same(plan: NodePlan, other: NodePlan) -> bool:
@@ -204,6 +226,8 @@ def same(plan: NodePlan, other: NodePlan) -> bool:
             item.node.node_image_version,
             item.controls,
             item.edits,
+            item.modes,
+            item.restart,
             item.present,
             item.absent,
             item.healthz,

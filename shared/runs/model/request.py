@@ -7,9 +7,9 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from shared.controls import CONTROLS
+from shared.controls import builtin, catalogue
 from shared.errors import UsageError
-from shared.models import Run
+from shared.models import Run, RunKind
 from shared.node.edits import Method
 from shared.plain import plain
 from shared.runs.model.names import there_is
@@ -23,10 +23,18 @@ _MOST_SAID = 10
 
 
 def _control(value: str) -> str:
-    known = [entry.id for entry in CONTROLS]
+    known = catalogue().controls
     if value not in known:
         shown = plain(value, 60)
         raise ValueError(f"no control {shown!r}; {there_is([shown], known)}")
+    return value
+
+
+def _benchmark(value: str) -> str:
+    known = catalogue().benchmarks
+    if value and value not in known:
+        shown = plain(value, 60)
+        raise ValueError(f"no version {shown!r} of the benchmark; {there_is([shown], known)}")
     return value
 
 
@@ -70,7 +78,13 @@ SubscriptionId = Annotated[
     Field(json_schema_extra={"pattern": "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"}),
 ]
 ControlId = Annotated[
-    str, AfterValidator(_control), Field(json_schema_extra={"enum": [entry.id for entry in CONTROLS]})
+    str,
+    AfterValidator(_control),
+    # Those of this version: a catalogue of one's own may have more.
+    Field(json_schema_extra={"enum": list(builtin().controls)}),
+]
+BenchmarkVersion = Annotated[
+    str, AfterValidator(_benchmark), Field(json_schema_extra={"enum": ["", *builtin().benchmarks]})
 ]
 Whole = BeforeValidator(_integral)
 Name = TypeVar("Name", bound=str)
@@ -87,7 +101,8 @@ class RunRequest(BaseModel):
 
     Names are compared without regard to case, as Azure does. An empty `subscriptions` means all below the
     `management_group`, else those of the settings, or all that the identity can see. Where both are named, each of the
-    subscriptions must be below the group.
+    subscriptions must be below the group. `benchmark` is the version by which the run reports (the catalogue's default
+    where it is empty), and whose controls it judges where none is named.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -97,11 +112,17 @@ class RunRequest(BaseModel):
     clusters: Names[ClusterName] = ()
     node_pools: Names[PoolName] = ()
     controls: Names[ControlId] = ()
+    benchmark: BenchmarkVersion = ""
 
     @property
     def control_ids(self) -> tuple[str, ...]:
-        """The controls to judge: those asked for, or all."""
-        return self.controls or tuple(entry.id for entry in CONTROLS)
+        """The controls to judge: those asked for, or all of the benchmark."""
+        return self.controls or self.of_benchmark
+
+    @property
+    def of_benchmark(self) -> tuple[str, ...]:
+        """The benchmark's controls."""
+        return catalogue().of(self.benchmark)
 
 
 class FixRequest(RunRequest):
@@ -122,6 +143,23 @@ class FixRequest(RunRequest):
 
 
 Request = TypeVar("Request", bound=RunRequest)
+
+
+def settled(kind: RunKind, request: Request, fix_controls: tuple[str, ...]) -> Request:
+    """The request with its controls named, where it is one to plan or fix: those that this deployment fixes
+    (`fix_controls`, GUARD_FIX_CONTROLS), if it names none.
+
+    Raises UsageError for a fix of others.
+    """
+    if kind is RunKind.AUDIT:
+        return request
+    others = [name for name in request.controls if name not in fix_controls]
+    if kind is RunKind.FIX and others:
+        raise UsageError(
+            f"this deployment does not fix {', '.join(others)}, only {', '.join(fix_controls) or 'nothing'}"
+            " (GUARD_FIX_CONTROLS)"
+        )
+    return request if request.controls else request.model_copy(update={"controls": fix_controls})
 
 
 def parse_request(kind: type[Request], values: dict[str, Any]) -> Request:

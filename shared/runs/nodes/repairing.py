@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from shared.azure import precheck
 from shared.models import Evidence, Finding, Node, Outcome, Problem, Status
@@ -11,6 +12,7 @@ from shared.node.evidence import EvidenceError, read
 from shared.node.fixing import ApplyOutcome, CannotApply, Report, apply_script, parse_report, undo_script
 from shared.node.frames import FrameError, MissingTools, parse, request_nonce, unpack
 from shared.plain import plain
+from shared.runs.model import findings
 from shared.runs.model.plans import NodePlan
 from shared.runs.nodes.looking import collect
 from shared.runs.nodes.program import Program, Send
@@ -84,7 +86,7 @@ class Repaired:
 def repair(run_id: str, plan: NodePlan, limits: RestartLimits) -> Program[Repaired]:
     """Carry a plan out on its node."""
     end = yield from _carry_out(run_id, plan, limits)
-    return _repaired(end)
+    return _repaired(run_id, plan, end)
 
 
 def barred(run_id: str, plan: NodePlan, current: Node | Problem) -> Repaired | None:
@@ -94,31 +96,44 @@ def barred(run_id: str, plan: NodePlan, current: Node | Problem) -> Repaired | N
     if bar is None:
         return None
     outcome, problem = bar
-    return _repaired(_End(outcome, problem.reason, examine(run_id, plan.node, plan.controls, problem)))
+    return _repaired(run_id, plan, _End(outcome, problem.reason, examine(run_id, plan.node, plan.controls, problem)))
 
 
-def _repaired(end: _End) -> Repaired:
-    return Repaired([_marked(finding, end) for finding in end.look.findings], end.look.proofs)
+def _repaired(run_id: str, plan: NodePlan, end: _End) -> Repaired:
+    made = [_marked(finding, end) for finding in end.look.findings]
+    return Repaired([*made, *left(run_id, plan)], end.look.proofs)
+
+
+def left(run_id: str, plan: NodePlan) -> list[Finding]:
+    """The findings of the controls that fail on a node and for which there is no plan."""
+    now = datetime.now(UTC)
+    made = []
+    for control_id, why in plan.left.items():
+        problem = Problem(Status.SKIPPED, "no_plan", f"not fixed: {why}", "")
+        made += findings.from_problem(run_id, now, plan.node, (control_id,), problem)
+    return [replace(finding, status=Status.FAIL, outcome=Outcome.NOT_TRIED) for finding in made]
 
 
 def lost(run_id: str, plan: NodePlan, error: Exception) -> list[Finding]:
     """The findings of a node whose fix ran into something unforeseen."""
     problem = internal(error)
     end = _End(Outcome.FAILED, f"{LOOK}: {problem.reason}", examine(run_id, plan.node, plan.controls, problem))
-    return _repaired(end).findings
+    return _repaired(run_id, plan, end).findings
 
 
 def _carry_out(run_id: str, plan: NodePlan, limits: RestartLimits) -> Program[_End]:
     try:
         script = apply_script(
             plan.edits,
+            modes=plan.modes,
+            restart=plan.restart,
             present=plan.present,
             absent=plan.absent,
             settle_seconds=limits.settle_seconds,
             limit_seconds=limits.restart_seconds,
             nonce=request_nonce(run_id, plan.node.key, _FIX),
             healthz=plan.healthz,
-            running_pid=None if plan.edits else plan.running_pid,
+            running_pid=None if plan.edits or not plan.restart else plan.running_pid,
         )
     except CannotApply as error:
         problem = Problem(Status.ERROR, "cannot_apply", f"the plan cannot be sent: {error}", "Plan again.")
@@ -202,6 +217,8 @@ def _verified(run_id: str, limits: RestartLimits, plan: NodePlan, report: Report
 def _undone(run_id: str, limits: RestartLimits, plan: NodePlan, report: Report, look: Look) -> Program[_End]:
     """Roll back a fix that is applied and did not make the node right."""
     why = f"the kubelet is well with the fix, but the node is not right: {_wrong(look)}"
+    if not plan.restart:
+        return _End(Outcome.FAILED, f"the fix is applied, but the node is not right: {_wrong(look)}", look)
     if not plan.edits:
         return _End(Outcome.FAILED, f"{why}; it was only restarted, there is nothing to roll back", look)
     if not report.backup_id:

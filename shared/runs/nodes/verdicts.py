@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from shared.controls import Verdict, control, judge
+from shared.controls import Code, Verdict, control, judge_all
 from shared.models import Evidence, Finding, Node, Problem, Status
 from shared.runs.model import findings
 from shared.runs.model.history import Past
@@ -14,11 +14,21 @@ from shared.runs.model.history import Past
 
 def judged(node: Node, control_ids: tuple[str, ...], seen: Evidence, known: Past) -> dict[str, Verdict]:
     """The verdicts on what was seen of a node, by control (pure)."""
-    verdicts = {}
-    for name in control_ids:
-        before = known.get((node.key, name))
-        verdicts[name] = judge(control(name), seen, node.kubernetes_version, before.proof if before else "")
-    return verdicts
+    proofs = {before.proof for (key, _), before in known.items() if key == node.key and before.proof}
+    unfit = inapplicable(node, control_ids)
+    asked = [control(name) for name in control_ids if name not in unfit]
+    made = judge_all(asked, seen, node.kubernetes_version, proofs) if asked else {}
+    return {name: unfit[name] if name in unfit else made[name] for name in control_ids}
+
+
+def inapplicable(node: Node, control_ids: Sequence[str]) -> dict[str, Verdict]:
+    """The verdicts on the controls that do not apply to a node, which is known without looking at it (pure)."""
+    why = {name: control(name).inapplicable(node) for name in control_ids}
+    return {
+        name: Verdict(Status.NOT_APPLICABLE, Code.NOT_FOR_THIS_NODE, None, "", f"{reason}.", "Nothing to do.")
+        for name, reason in why.items()
+        if reason
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +44,8 @@ def examine(run_id: str, node: Node, control_ids: tuple[str, ...], seen: Evidenc
     """What was seen of a node, judged without what earlier looks proved (pure but for the clock)."""
     now = datetime.now(UTC)
     if isinstance(seen, Problem):
-        return Look(seen, findings.from_problem(run_id, now, node, control_ids, seen), {})
+        unfit = inapplicable(node, control_ids)
+        return Look(seen, findings.from_problem(run_id, now, node, control_ids, seen, unfit), {})
     verdicts = judged(node, control_ids, seen, {})
     made = [findings.from_verdict(run_id, now, node, name, verdict) for name, verdict in verdicts.items()]
     return Look(seen, made, {name: verdict.proof for name, verdict in verdicts.items()})

@@ -29,7 +29,15 @@ from shared.runs.nodes.repairing import RestartLimits, lost, repair
 from shared.runs.nodes.verdicts import internal, judged
 from shared.runs.services import Services
 from shared.runs.steps import answers, left_undone, plan_pages
-from shared.runs.steps.node_record import Judged, as_internal, failing_since, from_problem, past, record
+from shared.runs.steps.node_record import (
+    Judged,
+    as_internal,
+    failing_since,
+    from_problem,
+    past,
+    record,
+    without_control,
+)
 from shared.runs.steps.progress_rows import save_progress
 from shared.runs.steps.standing import Standing, stand
 
@@ -244,6 +252,8 @@ class _Turn:
                 return Done(left_undone.sent_and_lost(run_id, plan, "who sends it dies again and again"))
             return step
         if not node.begun:
+            if (unfit := without_control(run_id, node.node, self.standing.request.control_ids)) is not None:
+                return Done(unfit)
             problem = precheck(node.node) or (left_undone.CANCELLED if self.standing.cancelled else None)
             if problem is not None:
                 return Done(problem)
@@ -306,7 +316,7 @@ class _Turn:
             made.append(done)
             plans += [plan] if plan is not None else []
         mend = as_internal(run.id) if run.kind is not RunKind.FIX else left_undone.unrecorded(run.id)
-        made = await record(self.services, made, known, mend)
+        made = await record(self.services, made, known, mend, request.benchmark)
         if plans:
             place = keys.plans(self.name, len(self.batch.plans))
             await documents.save(self.services.store, run.id, place, documents.PLANS, plans)
@@ -335,14 +345,16 @@ class _Turn:
         self, node: Node, seen: Evidence, controls: tuple[str, ...], method: Method, known: Past, retry: bool
     ) -> tuple[Judged, NodePlan | None]:
         run = self.standing.run
-        verdicts = judged(node, controls, seen, known)
+        also = self.standing.request.of_benchmark if run.kind is RunKind.PLAN else ()
+        verdicts = judged(node, tuple(dict.fromkeys((*controls, *also))), seen, known)
         now = datetime.now(UTC)
-        made = [findings.from_verdict(run.id, now, node, name, verdict) for name, verdict in verdicts.items()]
+        made = [findings.from_verdict(run.id, now, node, name, verdicts[name]) for name in controls]
         proofs = {name: verdict.proof for name, verdict in verdicts.items()}
-        failing = tuple(finding.control for finding in made if finding.status is Status.FAIL)
+        failing = tuple(name for name in controls if verdicts[name].status is Status.FAIL)
         plan = None
         if run.kind is RunKind.PLAN and failing:
-            plan = held_back(plan_node(node, failing, seen, method), known, retry=retry)
+            others = tuple(n for n, verdict in verdicts.items() if n not in controls and verdict.status is Status.FAIL)
+            plan = held_back(plan_node(node, failing, seen, method, others), known, retry=retry)
             documents.PLANS.dump_json([plan])  # what could not be stored would take the batch along
         return Judged(node, made, proofs), plan
 

@@ -14,7 +14,7 @@ from shared.runs.model.batch import Batch
 from shared.runs.model.messages import Gathered, PlanIndex, Ref
 from shared.runs.model.plans import NodePlan, held_back, index_digest
 from shared.runs.model.progress import Progress
-from shared.runs.model.request import RunRequest, named
+from shared.runs.model.request import FixRequest, RunRequest, named
 from shared.runs.services import Services
 from shared.runs.steps import left_undone, plan_pages
 from shared.runs.steps.node_record import past, record
@@ -103,7 +103,7 @@ async def gather(services: Services, ref: Ref) -> Gathered:
         why = f": {planner.error}" if planner is not None and planner.error else ""
         return Gathered(error=f"nothing was changed, for the plan {standing.run.plan_run} {how}{why}")
     plan = await index(services, planner.id)
-    taking = _Taking(services, ref.run_id, retry=standing.request.retry_rolled_back)
+    taking = _Taking(services, ref.run_id, standing.request)
     for name in plan.documents:
         plans = await documents.load(services.store, planner.id, name, documents.PLANS)
         await taking.take(plans)
@@ -127,10 +127,10 @@ def _too_much(services: Services, nodes: int, plan: PlanIndex) -> str:
 
 
 async def put_plans(
-    services: Services, run_id: str, plans: Sequence[NodePlan], digest: str, *, retry: bool
+    services: Services, run_id: str, plans: Sequence[NodePlan], digest: str, request: FixRequest
 ) -> Gathered:
     """Give a fix these plans; as `gather`."""
-    taking = _Taking(services, run_id, retry=retry)
+    taking = _Taking(services, run_id, request)
     await taking.take(plans)
     return await taking.keep(digest, "")
 
@@ -141,7 +141,7 @@ class _Taking:
 
     services: Services
     run_id: str
-    retry: bool
+    request: FixRequest
     counts: list[int] = field(default_factory=list)
     _pools: dict[tuple[str, str, str, str], int] = field(default_factory=dict)
     _pages: dict[int, list[NodePlan]] = field(default_factory=dict)
@@ -151,13 +151,14 @@ class _Taking:
     async def take(self, planned: Sequence[NodePlan]) -> None:
         """Take plans in. A fix may have been rolled back since one was made: its node is left out, as when made."""
         known = await past(self.services, [plan.node for plan in planned])
-        plans = [held_back(plan, known, retry=self.retry) for plan in planned]
+        plans = [held_back(plan, known, retry=self.request.retry_rolled_back) for plan in planned]
         self._nodes += len(plans)
         for plan in plans:
             if not plan.refused:
                 await self._add(plan)
         refused = [left_undone.left_alone(self.run_id, plan, "no_plan", plan.refused) for plan in plans if plan.refused]
-        for one in await record(self.services, refused, known, left_undone.unrecorded(self.run_id)):
+        mend = left_undone.unrecorded(self.run_id)
+        for one in await record(self.services, refused, known, mend, self.request.benchmark):
             self._left = self._left.counted(one.findings)
 
     async def _add(self, plan: NodePlan) -> None:

@@ -18,7 +18,7 @@ from shared.runs.model.batch import BATCH, Batch, total
 from shared.runs.model.messages import Leave, LeavePool, Left, Tally
 from shared.runs.model.plans import NodePlan
 from shared.runs.model.progress import Progress
-from shared.runs.nodes.repairing import LOOK, lost
+from shared.runs.nodes.repairing import LOOK, left, lost
 from shared.runs.services import Services
 from shared.runs.steps import plan_pages
 from shared.runs.steps.node_record import Judged, as_internal, from_problem, past, record
@@ -69,7 +69,9 @@ async def leave_batch(services: Services, standing: Standing, name: str, problem
         left = [from_problem(run_id, node.node, standing.request.control_ids, problem) for node in batch.nodes]
         fresh, before = await _unrecorded(services, run_id, left)
         known = await past(services, [one.node for one in fresh])
-        closed = _closed(batch, [*before, *await record(services, fresh, known, as_internal(run_id))])
+        closed = _closed(
+            batch, [*before, *await record(services, fresh, known, as_internal(run_id), standing.request.benchmark)]
+        )
         if await store.put_work(run_id, name, batches.to_text(closed), work.etag) is not None:
             await save_progress(services, run_id, name, closed)
             return closed.tally
@@ -114,7 +116,7 @@ async def record_places(services: Services, standing: Standing, places: Sequence
     """One finding a control for each subscription, cluster or pool that cannot be looked at."""
     now = datetime.now(UTC)
     made = [
-        finding
+        findings.reported_by(finding, standing.request.benchmark)
         for place in dict.fromkeys(places)
         for finding in findings.from_scope(standing.run.id, now, standing.request.control_ids, place)
     ]
@@ -208,7 +210,9 @@ async def _close(services: Services, standing: Standing, row: _Row, left: Sequen
     run_id = standing.run.id
     fresh, before = await _unrecorded(services, run_id, left)
     known = await past(services, [one.node for one in fresh])
-    closed = _closed(row.batch, [*before, *await record(services, fresh, known, unrecorded(run_id))])
+    closed = _closed(
+        row.batch, [*before, *await record(services, fresh, known, unrecorded(run_id), standing.request.benchmark)]
+    )
     if await services.store.put_work(run_id, row.name, batches.to_text(closed), row.etag) is None:
         return None
     await save_progress(services, run_id, row.name, closed)
@@ -244,7 +248,9 @@ def sent_and_lost(run_id: str, plan: NodePlan, reason: str) -> Judged:
 
 def _with_outcome(run_id: str, plan: NodePlan, problem: Problem, status: Status, outcome: Outcome) -> Judged:
     made: list[Finding] = findings.from_problem(run_id, datetime.now(UTC), plan.node, plan.controls, problem)
-    return Judged(plan.node, [replace(finding, status=status, outcome=outcome) for finding in made])
+    return Judged(
+        plan.node, [replace(finding, status=status, outcome=outcome) for finding in made] + left(run_id, plan)
+    )
 
 
 def unrecorded(run_id: str) -> Callable[[Judged, Exception], Judged]:

@@ -11,7 +11,7 @@ from shared.errors import NotStorable
 from shared.models import Finding, Node, Problem, Status
 from shared.runs.model import findings, history
 from shared.runs.model.history import Past
-from shared.runs.nodes.verdicts import internal
+from shared.runs.nodes.verdicts import inapplicable, internal
 from shared.runs.services import Services
 
 log = logging.getLogger(__name__)
@@ -32,38 +32,45 @@ async def past(services: Services, nodes: Sequence[Node]) -> Past:
 
 
 async def record(
-    services: Services, judged: Sequence[Judged], known: Past, mend: Callable[[Judged, Exception], Judged]
+    services: Services,
+    judged: Sequence[Judged],
+    known: Past,
+    mend: Callable[[Judged, Exception], Judged],
+    benchmark: str,
 ) -> list[Judged]:
-    """Save what was found of nodes and what it teaches; gives them as saved.
+    """Save what was found of nodes and what it teaches; gives them as saved, as this version of the benchmark has them.
 
     A node whose findings cannot be stored gets those that `mend` makes of it, and keeps no other from being recorded.
     """
     if not judged:
         return []
-    marked = [_marked(one, known) for one in judged]
+    marked = [_marked(one, known, benchmark) for one in judged]
     try:
         await _save(services, marked, known)
     except NotStorable:
-        marked = [await _save_alone(services, one, known, mend) for one in marked]
+        marked = [await _save_alone(services, one, known, mend, benchmark) for one in marked]
     services.tell_findings([finding for one in marked for finding in one.findings])
     return marked
 
 
 async def _save_alone(
-    services: Services, judged: Judged, known: Past, mend: Callable[[Judged, Exception], Judged]
+    services: Services, judged: Judged, known: Past, mend: Callable[[Judged, Exception], Judged], benchmark: str
 ) -> Judged:
     try:
         await _save(services, [judged], known)
         return judged
     except NotStorable as error:
         log.exception("recording %s failed", judged.node.id)
-        mended = mend(judged, error)
+        mended = _marked(mend(judged, error), known, benchmark)
         await _save(services, [mended], known)
         return mended
 
 
-def _marked(judged: Judged, known: Past) -> Judged:
-    made = [history.with_history(finding, known.get((judged.node.key, finding.control))) for finding in judged.findings]
+def _marked(judged: Judged, known: Past, benchmark: str) -> Judged:
+    made = [
+        findings.reported_by(history.with_history(finding, known.get((judged.node.key, finding.control))), benchmark)
+        for finding in judged.findings
+    ]
     return Judged(judged.node, made, judged.proofs)
 
 
@@ -99,7 +106,17 @@ def as_internal(run_id: str) -> Callable[[Judged, Exception], Judged]:
 
 def from_problem(run_id: str, node: Node, controls: Sequence[str], problem: Problem) -> Judged:
     """A node that could not be looked at."""
-    return Judged(node, findings.from_problem(run_id, datetime.now(UTC), node, controls, problem))
+    made = findings.from_problem(run_id, datetime.now(UTC), node, controls, problem, inapplicable(node, controls))
+    return Judged(node, made)
+
+
+def without_control(run_id: str, node: Node, controls: Sequence[str]) -> Judged | None:
+    """The findings of a node to which none of the controls applies; None where one does."""
+    unfit = inapplicable(node, controls)
+    if len(unfit) < len(set(controls)):
+        return None
+    now = datetime.now(UTC)
+    return Judged(node, [findings.from_verdict(run_id, now, node, name, verdict) for name, verdict in unfit.items()])
 
 
 def failing_since(judged: Judged, known: Past) -> datetime | None:
