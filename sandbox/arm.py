@@ -77,6 +77,10 @@ def cluster(owner: Subscription, item: Cluster) -> Body:
         "disableLocalAccounts": True,
         "oidcIssuerProfile": {"enabled": False},
     }
+    if item.entra:
+        properties["aadProfile"] = {"managed": True, "enableAzureRBAC": False, "tenantID": TENANT}
+    if item.command_invoke == "disabled":
+        properties["apiServerAccessProfile"] = {"disableRunCommand": True}
     if item.lockdown:
         properties["nodeResourceGroupProfile"] = {"restrictionLevel": "ReadOnly"}
     return {
@@ -154,7 +158,7 @@ def scale_set(owner: Subscription, item: Cluster, pool: Pool) -> Body:
             "provisioningState": "Succeeded",
             "overprovision": False,
             "doNotRunExtensionsOnOverprovisionedVMs": False,
-            "uniqueId": _uuid(name),
+            "uniqueId": uuid(name),
             "platformFaultDomainCount": 1,
             "timeCreated": _created(number),
         },
@@ -168,7 +172,7 @@ def instance(member: Member, view: bool) -> Body:
     properties: Body = {
         "latestModelApplied": True,
         "modelDefinitionApplied": "VirtualMachineScaleSet",
-        "vmId": _uuid(member.name),
+        "vmId": uuid(member.name),
         "hardwareProfile": {"vmSize": member.pool.size},
         "storageProfile": {
             "imageReference": _image(member.pool),
@@ -248,7 +252,7 @@ def _tags(item: Cluster, pool: Pool) -> dict[str, str]:
         "aks-managed-cluster-name": item.name,
         "aks-managed-cluster-rg": item.resource_group,
         "aks-managed-coordination": "true",
-        "aks-managed-createOperationID": _uuid(f"{item.name}/{pool.name}"),
+        "aks-managed-createOperationID": uuid(f"{item.name}/{pool.name}"),
         "aks-managed-kubeletIdentityClientID": CLIENT,
         "aks-managed-orchestrator": f"Kubernetes:{pool.version or item.version}",
         "aks-managed-poolName": pool.name,
@@ -267,6 +271,7 @@ def _created(number: int) -> str:
     return _CREATED.format(month=1 + number % 9, day=1 + number % 28, hour=number % 10)
 
 
-def _uuid(text: str) -> str:
+def uuid(text: str) -> str:
+    """A UUID that stands for this text."""
     number = zlib.crc32(text.encode())
     return f"{number:08x}-{number % 0xFFFF:04x}-4{number % 0xFFF:03x}-a{number % 0xFEE:03x}-{number * 4099:012x}"

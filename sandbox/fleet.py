@@ -62,6 +62,20 @@ PoolName = Annotated[
 Region = Annotated[str, _matching(r"[a-z0-9]+", "a region such as westeurope")]
 Version = Annotated[str, _matching(r"1\.\d+\.\d+", "a Kubernetes version such as 1.33.2")]
 Power = Literal["Running", "Stopped"]
+CommandInvoke = Literal[
+    "ok",
+    "disabled",  # apiServerAccessProfile.disableRunCommand
+    "forbidden",  # 403 for the action
+    "result_forbidden",  # 403 for the result alone
+    "policy",  # an admission webhook denies the pod
+    "no_capacity",  # the pod does not start within 30 s
+    "not_found",  # the same, in its other form: a bare 404 in the place of the result
+    "image",  # the pod's image cannot be pulled
+    "hang",  # no result ever
+    "truncated",  # a part of the logs is missing
+    "no_rights",  # the cluster refuses the identity what it wants, as one that authorizes by Azure RBAC may
+    "no_account",  # the cluster lacks the service account of infra/sweep-rbac.yaml
+]
 GroupId = Annotated[str, _matching(r"[-\w.()]{0,89}[-\w()]", "a management group's id")]
 
 
@@ -104,6 +118,10 @@ class Pool:
 class Cluster:
     """A managed cluster. `lockdown` sets the node resource group's restrictionLevel to ReadOnly.
 
+    `entra`: its users are Entra ID's. `command_invoke` is what comes of a command that is invoked in it: it runs
+    (`ok`), or one of AKS's ways to fail. `kubeconfig` and `kubectl` name the credentials and a folder with a kubectl of
+    a real cluster that such a command is to ask; without them a stand-in answers from the sandbox's nodes.
+
     `age` is how many seconds old it is when the sandbox starts, which Resource Graph's lag counts against, `switched`
     how many seconds ago `power` became what it is.
     """
@@ -117,6 +135,10 @@ class Cluster:
     power: Power = "Running"
     provisioning: str = "Succeeded"
     lockdown: bool = False
+    entra: bool = True
+    command_invoke: CommandInvoke = "ok"
+    kubeconfig: str = ""
+    kubectl: str = ""
     age: Age = 86400.0
     switched: Age = 86400.0
 

@@ -63,6 +63,11 @@ class Identity:
             return "ExpiredAuthenticationToken", "The access token expiry has passed."
         return None
 
+    def is_for(self, token: str, audience: str) -> bool:
+        """Whether this is a token that was given out for an audience and is good."""
+        resource, expires = self._issued.get(token, ("", 0.0))
+        return resource == audience and time.time() <= expires
+
     def _issue(self, resource: str, expires: int) -> str:
         claims = {"aud": resource, "iss": f"https://sts.windows.net/{TENANT}/", "exp": expires, "oid": PRINCIPAL}
         parts = ({"typ": "JWT", "alg": "RS256"}, {**claims, "appid": CLIENT, "tid": TENANT, "ver": "1.0"})

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sandbox import arm, compute, graph, node
+from sandbox import arm, compute, graph, invoke, node
 from sandbox.arm import Body
 from sandbox.compute import Compute, Instance, Operation, Refused
 from sandbox.faults import Fault, Faults
@@ -69,6 +69,7 @@ class Sandbox:
         self.statuses: Counter[str] = Counter()
         runner = Runner(width=max(16, 8 * (os.cpu_count() or 1)))
         self.compute = Compute(fleet.timing, runner, compute.instances(members(fleet), folders))
+        self.invocations = invoke.Invocations(fleet, self.identity, folders)
         self.endpoint = ""
         self.identity_endpoint = ""
         self.folders = folders
@@ -178,6 +179,11 @@ def _list_clusters(box: Sandbox, request: Request) -> Answer:
 
 
 def _get_cluster(box: Sandbox, request: Request) -> Answer:
+    return Answer(200, arm.cluster(*_cluster(box, request)))
+
+
+def _cluster(box: Sandbox, request: Request) -> tuple[Subscription, Cluster]:
+    """The cluster that a path names. Raises Refused."""
     owner = box.subscription(request)
     group, name = request.parts["group"], request.parts["cluster"]
     in_group = [item for item in owner.clusters if item.resource_group.lower() == group.lower()]
@@ -186,7 +192,33 @@ def _get_cluster(box: Sandbox, request: Request) -> Answer:
     found = next((item for item in in_group if item.name.lower() == name.lower()), None)
     if found is None:
         raise compute.not_found(f"Microsoft.ContainerService/managedClusters/{name}", group)
-    return Answer(200, arm.cluster(owner, found))
+    return owner, found
+
+
+def _invoke(box: Sandbox, request: Request) -> Answer:
+    owner, found = _cluster(box, request)
+    made = box.invocations.start(owner, found, request.body)
+    place = f"{arm.cluster_id(owner, found)}/commandResults/{made.id}"
+    location = f"{box.endpoint}{place}?api-version={request.query['api-version']}"
+    return Answer(202, None, {"Location": location} | _retry_after(box))
+
+
+def _get_command_result(box: Sandbox, request: Request) -> Answer:
+    owner, item = _cluster(box, request)
+    found = box.invocations.found.get(request.parts["command"].lower())
+    if found is None or found.cluster != item:
+        raise Refused(404, "NotFound", f"command {request.parts['command']} was not found.")
+    if item.command_invoke == "result_forbidden":
+        raise compute.forbidden(invoke.RESULT_ACTION, arm.cluster_id(owner, item))
+    if found.error is not None:
+        # Published is the bare words alone, in the place of a result.
+        if not found.error.code:
+            return Answer(found.error.status, None)
+        raise found.error
+    if found.body is None:
+        location = f"{box.endpoint}{request.path}?api-version={request.query['api-version']}"
+        return Answer(202, None, {"Location": location} | _retry_after(box))
+    return Answer(200, found.body)
 
 
 def _list_scale_sets(box: Sandbox, request: Request) -> Answer:
@@ -315,6 +347,8 @@ ROUTES = (
     _route("GET", "subscriptions.get", "/subscriptions/{subscription}", _get_subscription),
     _route("GET", "clusters.list", f"/subscriptions/{{subscription}}/providers/{_CLUSTERS}", _list_clusters),
     _route("GET", "clusters.get", f"{_GROUP}/{_CLUSTERS}/{{cluster}}", _get_cluster),
+    _route("POST", "invoke", f"{_GROUP}/{_CLUSTERS}/{{cluster}}/runCommand", _invoke),
+    _route("GET", "invoke.get", f"{_GROUP}/{_CLUSTERS}/{{cluster}}/commandResults/{{command}}", _get_command_result),
     _route("GET", "scaleSets.list", _SETS, _list_scale_sets),
     _route("GET", "scaleSets.get", f"{_SETS}/{{set}}", _get_scale_set, GET_SCALE_SET),
     _route("GET", "instances.list", f"{_SETS}/{{set}}/virtualMachines", _list_instances),

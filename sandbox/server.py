@@ -223,6 +223,7 @@ async def _listening(box: Sandbox, port: int) -> AsyncIterator[None]:
         yield
     finally:
         await box.compute.close()
+        await box.invocations.close()
         for folder in box.folders.values():
             folder.stop_timers()
         for runner in runners:

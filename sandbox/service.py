@@ -10,6 +10,7 @@ State is kept in `run/sandbox/` of the node:
     node.json        version, quirk and boot time; written once
     loaded.json      the unit as loaded;  loaded.list: its files and their times, for NeedDaemonReload
     process.json     what runs
+    read.json        the config files as the running process has read them
     properties       what `systemctl show` answers, in its order
     healthz          `EPOCH STATUS`: refused before EPOCH, that HTTP status from then on; absent: refused
     dies_at          the epoch at which the running kubelet exits
@@ -135,10 +136,12 @@ def start(root: Path, now: float) -> None:
 def _launch(root: Path, executable: str, argv: Sequence[str], now: float, healthy_from: int) -> None:
     """Fork the kubelet: it runs, or refuses what it is given and crash-loops."""
     facts, pid = _facts(root), _process(root).last_pid + 211
-    accepted, chains = _verdict(tuple(argv), _config_files(root, argv), facts.version)
+    files = _config_files(root, argv)
+    accepted, chains = _verdict(tuple(argv), files, facts.version)
     if not accepted or not (root / executable[1:]).is_file():
         _become(root, Process("crashing", now, 0, pid))
         return
+    _write(root, "read.json", json.dumps(files))
     _spawn(root, pid, argv, executable, now, facts.boot)
     healthy = not (chains and facts.quirk == "unhealthy_when_true")
     _write(root, "healthz", f"{healthy_from} {200 if healthy else 500}\n")
@@ -218,6 +221,16 @@ def effective_chains(root: Path) -> bool | None:
     argv = tuple(raw.split("\0"))
     accepted, chains = _verdict(argv, _config_files(root, argv), _facts(root).version)
     return chains if accepted else None
+
+
+def serving(root: Path) -> tuple[tuple[str, ...], dict[str, str], str] | None:
+    """What the running kubelet was started with: arguments, the files it read, its version; None where none runs."""
+    settle(root, time.time())
+    process = _process(root)
+    if process.state != "running":
+        return None
+    raw = (root / f"proc/{process.pid}/cmdline").read_bytes().rstrip(b"\0").decode("utf-8", "surrogateescape")
+    return tuple(raw.split("\0")), dict(json.loads(_state(root, "read.json").read_text())), _facts(root).version
 
 
 def healthy(root: Path, now: float) -> bool:

@@ -65,8 +65,12 @@ class NodePool:
 class Cluster:
     """An AKS cluster with its node pools. `locked` says that the node resource group is read-only.
 
-    The last three name nodes outside the pools: single VMs of node auto-provisioning, virtual nodes (no VM at all),
-    and AKS Automatic's system nodes, which Microsoft hosts. None: the API version in use does not tell.
+    `auto_provisioned`, `virtual_nodes` and `hosted_system` name nodes outside the pools: single VMs of node
+    auto-provisioning, virtual nodes (no VM at all), and AKS Automatic's system nodes, which Microsoft hosts. None: the
+    API version in use does not tell.
+
+    The last ones say how the cluster itself can be asked: `entra`, its users are Entra ID's, `invoke_disabled`, no
+    command can be invoked, `private`, its API server is reached from its own network only.
     """
 
     id: str
@@ -83,6 +87,9 @@ class Cluster:
     auto_provisioned: bool | None = False
     virtual_nodes: bool = False
     hosted_system: bool | None = False
+    entra: bool = False
+    invoke_disabled: bool = False
+    private: bool = False
 
 
 def instance_resource_id(subscription: str, node_resource_group: str, scale_set: str, instance_id: str) -> str:

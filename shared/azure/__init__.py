@@ -3,6 +3,7 @@
 from shared.azure.client import Azure
 from shared.azure.discovery import leaves_out, precheck
 from shared.azure.graph import GraphAnswer, ScopeError
+from shared.azure.invoke import Invoked
 from shared.azure.problems import SubscriptionError
 from shared.azure.runcommand import AWAY_SECONDS, MOST_WAIT, CommandResult, Ended, Pending
 from shared.azure.throttle import Stats
@@ -14,6 +15,7 @@ __all__ = [
     "CommandResult",
     "Ended",
     "GraphAnswer",
+    "Invoked",
     "Pending",
     "ScopeError",
     "Stats",

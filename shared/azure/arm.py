@@ -135,6 +135,14 @@ class Arm:
         options = {CHECK: check, REGION: region, MOST_WAIT: most_wait}
         return await self._spoken(provider, lambda version: _caught(lambda: call(version, options)))
 
+    async def token(self, scope: str) -> str | Refusal:
+        """A token of the same identity for another service than Resource Manager. A secret."""
+
+        async def call() -> str:
+            return (await self._credential.get_token(scope)).token
+
+        return await _caught(call)
+
     async def query(self, operation: Operation, body: Body) -> Body | Refusal:
         """The object that one POST which changes nothing gives."""
         return _read(await self._ask(operation, {}, json.dumps(body).encode()), object_of)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from shared.azure import discovery, graph, runcommand
+from shared.azure import discovery, graph, invoke, runcommand
 from shared.azure.arm import Arm
 from shared.models import Cluster, Node, Problem, ScopeProblem, Subscription
 
@@ -103,3 +103,15 @@ class Azure:
     async def look(self, node: Node, pending: runcommand.Pending) -> runcommand.Pending | runcommand.Ended:
         """Look once at a started command, in this process or in another than started it: see `runcommand.look`."""
         return await runcommand.look(self._arm, node, pending)
+
+    async def start_in_cluster(
+        self, cluster: Cluster, command: str, before: runcommand.Pending | None, first_look: float
+    ) -> runcommand.Pending | invoke.Invoked | Problem:
+        """Try once to start a command that changes nothing in a pod of the cluster: see `invoke.start`."""
+        return await invoke.start(self._arm, cluster, command, before, first_look)
+
+    async def look_in_cluster(
+        self, cluster: Cluster, pending: runcommand.Pending
+    ) -> runcommand.Pending | invoke.Invoked | Problem:
+        """Look once at a command that was started in a cluster: see `invoke.look`."""
+        return await invoke.look(self._arm, cluster, pending)

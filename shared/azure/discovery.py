@@ -347,7 +347,14 @@ def cluster_of(subscription: str, item: Body, *, older: bool = False) -> Cluster
         auto_provisioned=told("nodeProvisioningProfile", "mode", "auto"),
         virtual_nodes=text_of(_under(addons, "aciconnectorlinux").get("enabled")).lower() == "true",
         hosted_system=told("hostedSystemProfile", "enabled", "true"),
+        entra=bool(_under(properties, "aadProfile")),
+        invoke_disabled=_said(properties, "apiServerAccessProfile", "disableRunCommand"),
+        private=_said(properties, "apiServerAccessProfile", "enablePrivateCluster"),
     )
+
+
+def _said(properties: Body, name: str, field: str) -> bool:
+    return text_of(_under(properties, name).get(field)).lower() == "true"
 
 
 def pool_of(item: Body) -> NodePool:

@@ -71,5 +71,9 @@ DESCENDANTS = Operation(
 READ_INSTANCE = INSTANCES.action
 RUN_COMMAND = f"{_COMPUTE}/virtualMachines/runCommand/action"
 
+INVOKE = "Microsoft.ContainerService/managedClusters/runCommand/action"
+INVOKE_RESULT = "Microsoft.ContainerService/managedClusters/commandResults/read"
+"""What the sweep's own role must allow: a command in a cluster, and its result at the address that is given."""
+
 POLL_ACTION = "Microsoft.Compute/locations/operations/read"
 """What a role must allow for the address that a run command's answer gives."""

@@ -169,6 +169,39 @@ _TABLE: dict[str, tuple[Status, str, str]] = {
         "removed meanwhile ({message}). " + _MAY_HAVE_RUN,
         _AGAIN,
     ),
+    # A command invoked in a cluster.
+    "invoke_disabled": (
+        Status.ERROR,
+        "command invoke is disabled on {what}: {message}",
+        "Enable it (az aks update --enable-run-command), or look at the nodes by run command on the node.",
+    ),
+    "no_cluster_token": (
+        Status.ERROR,
+        "{what} uses Entra ID, and got no token for its API server with the command: {message}",
+        "Run again: the cluster was changed after it was listed. The identity must be of the cluster's tenant.",
+    ),
+    "no_capacity": (
+        Status.ERROR,
+        "the command's pod did not start on {what}: no node had room for it, or every pool is tainted or not ready "
+        "({code}: {message})",
+        "Give a pool without taints room for a pod of 200 millicores and 500 MiB in the namespace aks-command; look at "
+        "its events there.",
+    ),
+    "invoke_denied": (
+        Status.ERROR,
+        "a policy of {what} forbids the command's pod: {message}",
+        "Exempt the namespace aks-command from the policy that the message names.",
+    ),
+    "invoke_failed": (
+        Status.ERROR,
+        "the command on {what} did not run to its end: {message}",
+        "Run again; look at the pods in the namespace aks-command.",
+    ),
+    "invoke_deadline": (
+        Status.ERROR,
+        "no result of the command on {what} arrived before our deadline ({message}).",
+        "Run again; look at the pods in the namespace aks-command.",
+    ),
     # No permission.
     "forbidden": (
         Status.ERROR,

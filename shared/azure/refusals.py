@@ -45,6 +45,8 @@ CODES = {
     "vmextensionprovisioningerror": "command_failed",
     "vmextensionprovisioningtimeout": "command_failed",
     "vmextensionhandlernontransienterror": "command_failed",
+    "missingaadclustertoken": "no_cluster_token",
+    "kubernetesperformanceerror": "no_capacity",
 }
 """Azure's error codes in lower case, where the code alone says it."""
 
@@ -52,6 +54,9 @@ _SET = r"(?:virtual machine|vm) ?scale ?set"
 SENTENCES = tuple(
     (re.compile(pattern, re.IGNORECASE), word)
     for pattern, word in (
+        # A command invoked in a cluster.
+        (r"container \S+ in aks-command namespace did not start within", "no_capacity"),
+        (r"admission webhook \"?[^\" ]+\"? denied the request", "invoke_denied"),
         # Another run command.
         (r"run command extension execution is in progress", "busy"),
         (r"failed due to conflict with a concurrent request", "busy"),

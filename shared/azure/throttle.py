@@ -165,6 +165,7 @@ class Call:
 
 _GUID = r"(?P<subscription>[0-9a-f-]{36})"
 _SCALE_SETS = rf"/subscriptions/{_GUID}/resourcegroups/[^/]+/providers/microsoft\.compute/virtualmachinescalesets"
+_CLUSTERS = rf"/subscriptions/{_GUID}/resourcegroups/[^/]+/providers/microsoft\.containerservice/managedclusters"
 _KINDS: tuple[tuple[str, str, re.Pattern[str]], ...] = (
     ("GET", "subscriptions", re.compile(r"/subscriptions")),
     (
@@ -175,10 +176,10 @@ _KINDS: tuple[tuple[str, str, re.Pattern[str]], ...] = (
     (
         "GET",
         "cluster",
-        re.compile(
-            rf"/subscriptions/{_GUID}/resourcegroups/[^/]+/providers/microsoft\.containerservice/managedclusters/[^/]+"
-        ),
+        re.compile(rf"{_CLUSTERS}/[^/]+"),
     ),
+    ("POST", "invoke", re.compile(rf"{_CLUSTERS}/[^/]+/runcommand")),
+    ("GET", "invoke_poll", re.compile(rf"{_CLUSTERS}/[^/]+/commandresults/[^/]+")),
     ("POST", "graph", re.compile(r"/providers/microsoft\.resourcegraph/resources")),
     ("GET", "descendants", re.compile(r"/providers/microsoft\.management/managementgroups/[^/]+/descendants")),
     ("GET", "scale_sets", re.compile(_SCALE_SETS)),

@@ -262,9 +262,17 @@ class RealNodes:
 
 
 @contextmanager
-def real_node(binary: Path) -> Iterator[RealNode]:
-    """Boot a node of its own with this kubelet and a running containerd."""
-    with boot(binds={binary: KUBELET_PATH}, options=_NSPAWN_OPTIONS, environment=_NSPAWN_ENVIRONMENT) as machine:
+def real_node(
+    binary: Path, *, hostname: str = "aks-nodepool1-12345678-vmss000000", network: Path | None = None
+) -> Iterator[RealNode]:
+    """Boot a node of its own with this kubelet and a running containerd; `network` as of `boot`."""
+    with boot(
+        hostname=hostname,
+        binds={binary: KUBELET_PATH},
+        options=_NSPAWN_OPTIONS,
+        environment=_NSPAWN_ENVIRONMENT,
+        network=network,
+    ) as machine:
         for path, value in _KERNEL.items():
             shown = f"/run/kernel/{path}"
             machine.check(

@@ -129,11 +129,12 @@ def boot(
     binds: Mapping[Path, str] | None = None,
     options: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
+    network: Path | None = None,
 ) -> Iterator[Machine]:
     """Boot a fresh machine and stop it afterwards.
 
     `binds`: paths of this machine to show in it, read-only. `options` and `environment` are further ones for
-    systemd-nspawn itself.
+    systemd-nspawn itself. `network` is a network namespace to live in, in the place of a private one.
     """
     require_nspawn()
     root = root_filesystem()
@@ -150,7 +151,8 @@ def boot(
             [
                 # Should this process die, the machine gets a SIGTERM and ends too.
                 *("setpriv", "--pdeathsig=TERM", "--", "/bin/sh", "-c", f'{join}exec "$@"', "sh"),
-                *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--private-network", "--boot"),
+                *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot"),
+                "--private-network" if network is None else f"--network-namespace-path={network}",
                 *options,
                 *("--volatile=overlay", f"--directory={root}", f"--machine={name}", f"--hostname={hostname}"),
                 *(f"--bind-ro={here}:{there}" for here, there in (binds or {}).items()),
