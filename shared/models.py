@@ -178,7 +178,8 @@ class History:
     status began (None: not known). `last_right` is when it was last written down as right: of a failing one, the begin
     of its last right time or a later look in it. `node_image_version` and `created` are those of then. `proof` is the
     fingerprint of what the kubelet's process was last proved to have read (`Verdict.proof`). `last_rolled_back` is set
-    from a fix that was rolled back until the control is right.
+    from a fix that was rolled back until the control is right. `looked` is when the node itself was last looked at by a
+    run that asks for nodes only now and then (None: never).
     """
 
     node_key: str
@@ -192,6 +193,7 @@ class History:
     proof: str = ""
     last_rolled_back: datetime | None = None
     since: datetime | None = None
+    looked: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -420,6 +422,25 @@ class Evidence:
     def texts(self) -> dict[str, str]:
         """Path → text of every file that was read."""
         return {path: file.text for path, file in self.files.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a node's kubelet told its cluster of itself (configz), or why it was not heard (`trouble`).
+
+    `resource_id` is the machine's, in lower case. `asked` is when it was asked at the earliest. `values` are the
+    settings that were asked for, each as JSON text; one that is absent has Go's zero value. `version` is the kubelet's,
+    `boot_id` that of the kernel under it, `ready` the node's condition (None: not known).
+    """
+
+    resource_id: str
+    name: str
+    asked: datetime
+    version: str = ""
+    boot_id: str = ""
+    ready: bool | None = None
+    values: Mapping[str, str] = field(default_factory=dict)
+    trouble: Problem | None = None
 
 
 class RunKind(StrEnum):

@@ -120,6 +120,18 @@ def _mode(text: str) -> str:
     return text
 
 
+def _witness(text: str) -> str:
+    if text not in {"node", "configz", "both", "smart"}:
+        raise ValueError
+    return text
+
+
+def _way(text: str) -> str:
+    if text not in {"direct", "proxy"}:
+        raise ValueError
+    return text
+
+
 def _schedule(text: str) -> str:
     schedule.parse(text)
     return " ".join(text.split())
@@ -239,6 +251,32 @@ class Settings(BaseModel):
             "–",
         ),
     ] = ""
+    witness: Annotated[
+        Literal["node", "configz", "both", "smart"],
+        Setting(
+            "GUARD_WITNESS",
+            "node, configz, both or smart",
+            "who is asked: every `node` by run command; each cluster for the `configz` of its nodes; `both`; or"
+            " `smart`: configz, and by run command the nodes that fail, are unclear, new, or not looked at for long",
+            _witness,
+        ),
+    ] = "node"
+    sweep_way: Annotated[
+        Literal["direct", "proxy"],
+        Setting(
+            "GUARD_SWEEP_WAY",
+            "direct or proxy",
+            "how a cluster is asked for configz: its kubelets `direct`ly (Kubernetes 1.33 and later), or by the API"
+            " server's `proxy`, a right that can run commands on nodes (docs/cluster-witness.md)",
+            _way,
+        ),
+    ] = "direct"
+    full_every_days: Annotated[
+        float,
+        _number(
+            "GUARD_FULL_EVERY", 0, 365, "days", "how often `smart` looks at each node itself, also where all is well"
+        ),
+    ] = 7.0
     # The storage that Durable Functions keeps its timers in takes none of more than six days.
     approval_hours: Annotated[
         float, _number("GUARD_APPROVAL_HOURS", 0.001, 120, "hours", "how long a fix waits for its approval")

@@ -12,12 +12,14 @@ from shared.controls.catalogue import (
     read,
 )
 from shared.controls.codes import Code
+from shared.controls.hearsay import CONFIGZ, judge_told, of_process
 from shared.controls.judge import judge, judge_all
 from shared.controls.paths import absolute
 from shared.controls.restart import OnDisk, next_start, on_disk
 from shared.controls.verdict import Trouble, Verdict
 
 __all__ = [
+    "CONFIGZ",
     "Benchmark",
     "Catalogue",
     "Code",
@@ -33,7 +35,9 @@ __all__ = [
     "install",
     "judge",
     "judge_all",
+    "judge_told",
     "next_start",
+    "of_process",
     "on_disk",
     "read",
 ]

@@ -7,7 +7,7 @@ not known what a restart would run, the verdict is the running value's and says 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from shared.controls.catalogue import Control
@@ -18,7 +18,7 @@ from shared.controls.inputs import placed, runs_kubelet
 from shared.controls.paths import absolute
 from shared.controls.restart import OnDisk, next_start, started_by
 from shared.controls.rules import Present, show
-from shared.controls.running import Look, Running, look, running
+from shared.controls.running import Look, Running, look, running, words
 from shared.controls.verdict import Trouble, Verdict
 from shared.kubelet import Source
 from shared.models import Evidence, Process, Status
@@ -30,17 +30,22 @@ def judge(control: Control, evidence: Evidence, version: str | None = None, proo
 
 
 def judge_all(
-    controls: Sequence[Control], evidence: Evidence, version: str | None = None, proofs: Collection[str] = ()
+    controls: Sequence[Control],
+    evidence: Evidence,
+    version: str | None = None,
+    proofs: Collection[str] = (),
+    configz: Mapping[str, str] | None = None,
 ) -> dict[str, Verdict]:
     """The verdicts on several controls, by their ids.
 
     `version` is the node's Kubernetes version, which counts where the process does not tell its own; `proofs` are those
-    of the last verdicts on this node that had one.
+    of the last verdicts on this node that had one; `configz` is what the very process told its cluster (setting →
+    JSON), None where nobody asked or it may have been another process.
     """
     if trouble := _unusable(evidence):
         return {control.id: trouble.verdict for control in controls}
     settings = [control for control in controls if control.file is None]
-    verdicts = _of_settings(settings, evidence, version, proofs) if settings else {}
+    verdicts = _of_settings(settings, evidence, version, proofs, configz) if settings else {}
     return {
         control.id: verdicts[control.id] if control.file is None else judge_file(control, evidence)
         for control in controls
@@ -48,7 +53,11 @@ def judge_all(
 
 
 def _of_settings(
-    controls: Sequence[Control], evidence: Evidence, version: str | None, proofs: Collection[str]
+    controls: Sequence[Control],
+    evidence: Evidence,
+    version: str | None,
+    proofs: Collection[str],
+    configz: Mapping[str, str] | None,
 ) -> dict[str, Verdict]:
     process = evidence.process
     if process is None:
@@ -60,16 +69,21 @@ def _of_settings(
     seen = look(evidence, process, version, proofs, started_by(evidence))
     after = next_start(evidence, version)
     silent = not_answering(evidence, seen)
+    said = words(evidence, configz)
+    witness = "node" if configz is None else "node+configz"
     return {
-        control.id: replace(_of_setting(control, evidence, seen, after, silent), proof=seen.proof)
+        control.id: replace(
+            _of_setting(control, evidence, seen, after, silent or running(control, seen, said)),
+            proof=seen.proof,
+            witness=witness,
+        )
         for control in controls
     }
 
 
 def _of_setting(
-    control: Control, evidence: Evidence, seen: Look, after: OnDisk | Trouble, silent: Trouble | None
+    control: Control, evidence: Evidence, seen: Look, after: OnDisk | Trouble, found: Running | Trouble
 ) -> Verdict:
-    found = silent or running(control, evidence, seen)
     if isinstance(found, Trouble):
         return found.verdict
     if is_off(seen):
@@ -78,9 +92,8 @@ def _of_setting(
         path = absolute(str(found.value), seen.process.directory)
         there = evidence.exists.get(path)
         if there is None:
-            return Trouble(
-                Code.UNPROVED, f"whether {path}, which {control.setting} names, is there is not known"
-            ).verdict
+            unknown = f"whether {path}, which {control.setting} names, is there is not known"
+            return Trouble(Code.UNPROVED, unknown).verdict
         if not there:
             reason = f"{control.setting} is {path} ({found.source}), which is not there"
             return Verdict(Status.FAIL, Code.FILE_MISSING, path, found.source, reason, control.by_hand or control.fix)

@@ -1,12 +1,12 @@
 """What the running kubelet has in effect for one setting, and by which witness (pure).
 
-The witnesses in their order: the kubelet's own log of what it runs with; its arguments, which beat every file; the
-files, where they are proved to be what it read (proof.py).
+The witnesses in their order: the kubelet's own word for what it runs with (by configz, where its cluster was asked, and
+in its log); its arguments, which beat every file; the files, where they are proved to be what it read (proof.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from shared.controls.catalogue import Control
@@ -24,7 +24,6 @@ _UNPROVED = (
     " cluster's configz, or from Kubernetes 1.37 on the kubelet's own log."
 )
 _OTHER_VERSION = "Use a version of this tool that knows the kubelet's version."
-_LOG = "the kubelet's own log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +76,24 @@ def look(
     return Look(process, version, alone, whole, why, "" if why else print_now)
 
 
-def running(control: Control, evidence: Evidence, seen: Look) -> Running | Trouble:
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What the running kubelet itself says: who brought it (for a person), and the settings that it tells."""
+
+    witness: str
+    values: Mapping[str, str]
+
+
+def words(evidence: Evidence, configz: Mapping[str, str] | None) -> list[Word]:
+    """What the running kubelet says of itself: by configz, where that is of this process, and in its log."""
+    found = [] if configz is None else [Word("configz", configz)]
+    return found if evidence.log is None else [*found, Word("the kubelet's own log", evidence.log)]
+
+
+def running(control: Control, seen: Look, said: Sequence[Word]) -> Running | Trouble:
     """The value that the running kubelet has for this control's setting."""
-    if evidence.log is not None:
-        return _by_log(control, evidence.log, seen)
+    if said:
+        return _by_word(control, said, seen)
     for resolution in (seen.alone, seen.whole):
         if isinstance(resolution, Resolution) and resolution.accepted:
             source = resolution.decided_by(control.setting)
@@ -136,29 +149,43 @@ def _refused(seen: Look, resolution: Resolution) -> Trouble:
     )
 
 
-def _by_log(control: Control, log: Mapping[str, str], seen: Look) -> Running | Trouble:
-    """The value in the kubelet's own log. A field that is left out there has Go's zero value, and no default."""
-    try:
-        value = told(control.setting, log, seen.version)
-    except NotTold as error:
+def _by_word(control: Control, said: Sequence[Word], seen: Look) -> Running | Trouble:
+    """The value that the kubelet says it has, where all that it says is the same."""
+    values = [value_told(control, word, seen.version) for word in said]
+    for value in values:
+        if isinstance(value, Trouble):
+            return value
+    value, who = values[0], " and ".join(word.witness for word in said)
+    if any(other != value for other in values[1:]):
+        each = ", ".join(f"{show(told)} ({word.witness})" for told, word in zip(values, said, strict=True))
         return Trouble(
-            Code.NOT_UNDERSTOOD,
-            f"the kubelet's own log says {error}",
-            "Report this case, with the kubelet's version.",
+            Code.WITNESSES_DISAGREE,
+            f"of one process {control.setting} is said to be {each}",
+            "Look at the kubelet on the node; where it is well, report this case with the kubelet's version.",
         )
-    if control.setting.startswith(GATES) and control.setting not in log and not modelled(seen.version):
-        return Trouble(Code.VERSION_UNKNOWN, unknown_version(seen.version), _OTHER_VERSION)
     if not isinstance(seen.whole, Resolution):
-        return Running(value, _LOG, "", ())
+        return Running(value, who, "", ())
     written = _written(control, seen.whole, seen)
     if not seen.whole.accepted:
-        return Running(value, _LOG, "", written)
+        return Running(value, who, "", written)
     source = str(placed(seen.whole.decided_by(control.setting), seen.process.directory))
     by_files = seen.whole.effective(control.setting)
     if by_files == value:
-        return Running(value, f"{source}; {_LOG} agrees", "", written)
+        return Running(value, f"{source}; {who} {'agrees' if len(said) == 1 else 'agree'}", "", written)
     note = f"its arguments and files, as they are now, come to {show(by_files)} ({source})"
-    return Running(value, _LOG, note, written)
+    return Running(value, who, note, written)
+
+
+def value_told(control: Control, word: Word, version: str | None) -> object | Trouble:
+    """The value that the kubelet tells. A field that it leaves out has Go's zero value, and no default."""
+    try:
+        value = told(control.setting, word.values, version)
+    except NotTold as error:
+        hint = "Report this case, with the kubelet's version."
+        return Trouble(Code.NOT_UNDERSTOOD, f"{word.witness} says {error}", hint)
+    if control.setting.startswith(GATES) and control.setting not in word.values and not modelled(version):
+        return Trouble(Code.VERSION_UNKNOWN, unknown_version(version), _OTHER_VERSION)
+    return value
 
 
 def unknown_version(version: str | None) -> str:

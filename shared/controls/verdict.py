@@ -14,7 +14,8 @@ class Verdict:
 
     `actual` is the running kubelet's value, None where it cannot be known; `source` says where that value comes from;
     `reason` is a sentence for a person, `hint` what to do, `code` a short word for machines. `proof` is the fingerprint
-    of what the process is proved to have read (proof.py), empty where that is not proved.
+    of what the process is proved to have read (proof.py), empty where that is not proved. `witness` says who was asked:
+    `node`, `configz`, or `node+configz`.
     """
 
     status: Status
@@ -25,6 +26,7 @@ class Verdict:
     hint: str
     restart_pending: bool = False
     proof: str = ""
+    witness: str = "node"
 
 
 @dataclass(frozen=True, slots=True)

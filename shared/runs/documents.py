@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from shared.errors import StoreError
-from shared.models import Cluster
+from shared.models import Cluster, Told
 from shared.runs.model.messages import Found, Gathered, PlanIndex
 from shared.runs.model.plans import NodePlan
+from shared.runs.model.sweeps import SweptPage
 from shared.store import Store
 
 T = TypeVar("T")
@@ -20,6 +21,8 @@ FOUND: TypeAdapter[Found] = TypeAdapter(Found)
 PLANS: TypeAdapter[list[NodePlan]] = TypeAdapter(list[NodePlan])
 INDEX: TypeAdapter[PlanIndex] = TypeAdapter(PlanIndex)
 GATHERED: TypeAdapter[Gathered] = TypeAdapter(Gathered)
+SWEPT: TypeAdapter[SweptPage] = TypeAdapter(SweptPage)
+TOLD: TypeAdapter[dict[str, Told]] = TypeAdapter(dict[str, Told])
 KEYS: TypeAdapter[list[str]] = TypeAdapter(list[str])
 
 

@@ -40,7 +40,7 @@ async def found(services: Services, run: Run) -> tuple[str, ...]:
 
 async def gathered(services: Services, run: Run, plans: Sequence[NodePlan]) -> None:
     """Give a fix its plans."""
-    await fix_plan.put_plans(services, run.id, plans, digest(plans), retry=False)
+    await fix_plan.put_plans(services, run.id, plans, digest(plans), FixRequest.model_validate(run.request))
 
 
 async def opened(services: Services, run: Run, first: int, count: int, pool: int = 0) -> tuple[str, ...]:

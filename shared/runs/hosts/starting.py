@@ -106,7 +106,7 @@ async def start(
         if held is not None:
             raise HeldError(held_words(held))
     now = datetime.now(UTC)
-    request = settled(kind, request, services.settings.fix_controls)
+    request = settled(kind, request, services.settings)
     run = Run(
         new_run_id(now), kind, RunState.RUNNING, now, request=request.model_dump(mode="json"), by=by, engine=ENGINE
     )

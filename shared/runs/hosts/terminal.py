@@ -44,7 +44,7 @@ async def survey_here(services: Services, kind: RunKind, request: RunRequest, on
     Raises UsageError where the request names what is not there, and GuardError where the run failed; both are recorded.
     """
     services = _patient(services)
-    run = _new(kind, settled(kind, request, services.settings.fix_controls))
+    run = _new(kind, settled(kind, request, services.settings))
     await services.store.save_run(run)
     return await _driven(services, run, on_begun)
 

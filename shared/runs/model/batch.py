@@ -41,7 +41,8 @@ class OpenNode:
     `command` is None where the next one is yet to be sent. `sending` is set while it is being sent: whoever finds it
     set long ago knows that the sender died, and not whether Azure took the command; `doubts` counts how often, and the
     next answer is `doubtful`.
-    `plan` is the number of the node in its pool, in a fix.
+    `plan` is the number of the node in its pool, in a fix. Without `look` the node is judged by what its kubelet told
+    its cluster, and no command is sent.
     """
 
     node: Node
@@ -50,6 +51,7 @@ class OpenNode:
     sending: datetime | None = None
     doubts: int = 0
     plan: int = -1
+    look: bool = True
 
     @property
     def begun(self) -> bool:

@@ -36,6 +36,7 @@ def from_verdict(run_id: str, observed: datetime, node: Node, control_id: str, v
         reason=verdict.reason,
         hint=verdict.hint,
         code=str(verdict.code),
+        witness=verdict.witness,
         restart_pending=verdict.restart_pending,
         node_image_version=node.node_image_version,
         node_created=node.created,
@@ -75,7 +76,7 @@ def from_problem(
     unfit: Mapping[str, Verdict] | None = None,
 ) -> list[Finding]:
     """One finding a control for a node that could not be looked at; `unfit` has those that do not apply to it."""
-    verdict = Verdict(problem.status, problem.code, None, "", problem.reason, problem.hint)
+    verdict = Verdict(problem.status, problem.code, None, "", problem.reason, problem.hint, witness="")
     known = unfit or {}
     return [from_verdict(run_id, observed, node, name, known.get(name, verdict)) for name in control_ids]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from shared.models import Finding, History, Outcome, Status
 
@@ -30,12 +30,27 @@ def with_history(finding: Finding, before: History | None) -> Finding:
     )
 
 
-def after(finding: Finding, node_key: str, before: History | None, proof: str = "") -> History | None:
+LOOKED_AGAIN = timedelta(days=1)
+"""How long the time of a look stands without being written again."""
+
+
+def _looked(finding: Finding, known: History, now: History, *, looks: bool) -> datetime | None:
+    """When the node itself was last looked at, as far as that still says something of it."""
+    if finding.witness.startswith("node"):
+        due = known.looked is None or finding.observed - known.looked >= LOOKED_AGAIN
+        return finding.observed if looks and due else known.looked
+    parts = ((entry.status, entry.node_image_version, entry.created) for entry in (known, now))
+    return known.looked if len(set(parts)) == 1 else None
+
+
+def after(
+    finding: Finding, node_key: str, before: History | None, proof: str = "", *, looks: bool = False
+) -> History | None:
     """What to remember after this finding; None where that is what is remembered already, or it tells nothing.
 
     It tells nothing where no verdict could be had and no fix was rolled back, which is remembered until the node is
     right. `proof` is the verdict's. Where it had none the last one stays: it names its process, and says nothing of
-    another.
+    another. `looks` says that the times of looks at the node itself are remembered.
     """
     rolled_back = finding.outcome is Outcome.ROLLED_BACK
     if finding.status not in (Status.PASS, Status.FAIL) and not rolled_back:
@@ -57,6 +72,7 @@ def after(finding: Finding, node_key: str, before: History | None, proof: str = 
         proof=proof or known.proof,
         last_rolled_back=finding.observed if rolled_back else None if right else known.last_rolled_back,
     )
+    now = replace(now, looked=_looked(finding, known, now, looks=looks))
     if before is None or finding.observed - before.seen >= SEEN_AGAIN:
         return now
     unchanged = replace(now, seen=before.seen, last_right=before.last_right) == before

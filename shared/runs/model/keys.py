@@ -66,6 +66,21 @@ def chunk(subscription: str, number: int) -> str:
     return f"chunk/{subscription}/{number}"
 
 
+def sweep(subscription: str, number: int) -> str:
+    """A work row: how far the clusters of a chunk were asked for configz."""
+    return f"sweep/{subscription}/{number:05d}"
+
+
+def swept(subscription: str, number: int, cluster: int, page: int) -> str:
+    """A document: what a cluster of a chunk told of some of its nodes."""
+    return f"swept/{subscription}/{number}/{cluster}/{page}"
+
+
+def told(batch: str) -> str:
+    """A document: what the nodes of a batch told their clusters."""
+    return f"told/{batch}"
+
+
 def plans(batch: str, number: int) -> str:
     """A document: plans for nodes of a batch."""
     return f"plans/{batch}/{number}"

@@ -94,12 +94,14 @@ class Lane(Message):
 
 
 class LaneJob(Ref):
-    """What a lane begins with. `lane` and what follows it: where it goes on with a history of its own.
+    """What a lane begins with. `sweeps`: each chunk's clusters are asked for configz before their nodes are listed.
+    `lane` and what follows it: where it goes on with a history of its own.
 
     `first_look` is when most commands have ended, in seconds after their start.
     """
 
     subscription: str
+    sweeps: bool = False
     share: float
     first_look: float
     first_look_least: float
@@ -124,6 +126,21 @@ class FindNodes(Ref):
     subscription: str
     chunk: int
     last: bool = False
+
+
+class SweepChunk(Ref):
+    """Ask the clusters of a chunk for the configz of their nodes: begin, or go on with what is due."""
+
+    subscription: str
+    chunk: int
+
+
+class Swept(Message):
+    """How far that is: when to come again (`due`; None: all were asked)."""
+
+    over: bool = False
+    cancelled: bool = False
+    due: datetime | None = None
 
 
 class Found(Message):
@@ -273,6 +290,7 @@ class Begun(Message):
 
     over: bool = False
     patient: bool = False
+    sweeps: bool = False
     share: float = 1.0
     first_look: float = 0.0
     first_look_least: float = 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -13,7 +13,7 @@ from shared.models import Run, RunKind
 from shared.node.edits import Method
 from shared.plain import plain
 from shared.runs.model.names import there_is
-from shared.settings import subscription_id
+from shared.settings import Settings, subscription_id
 from shared.validation import said
 
 MOST_NAMES = 1_000
@@ -102,7 +102,8 @@ class RunRequest(BaseModel):
     Names are compared without regard to case, as Azure does. An empty `subscriptions` means all below the
     `management_group`, else those of the settings, or all that the identity can see. Where both are named, each of the
     subscriptions must be below the group. `benchmark` is the version by which the run reports (the catalogue's default
-    where it is empty), and whose controls it judges where none is named.
+    where it is empty), and whose controls it judges where none is named. `witness` is who is asked (empty: the
+    deployment's choice); what files and their modes are only the node itself can tell.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -113,11 +114,17 @@ class RunRequest(BaseModel):
     node_pools: Names[PoolName] = ()
     controls: Names[ControlId] = ()
     benchmark: BenchmarkVersion = ""
+    witness: Literal["", "node", "configz", "both", "smart"] = ""
 
     @property
     def control_ids(self) -> tuple[str, ...]:
-        """The controls to judge: those asked for, or all of the benchmark."""
-        return self.controls or self.of_benchmark
+        """The controls to judge: those asked for, or all of the benchmark that the witness can tell of."""
+        return self.controls or (self.of_benchmark if self.witness != "configz" else _without_files(self.of_benchmark))
+
+    @property
+    def sweeps(self) -> bool:
+        """Whether clusters are asked for the configz of their nodes."""
+        return self.witness not in ("", "node")
 
     @property
     def of_benchmark(self) -> tuple[str, ...]:
@@ -145,14 +152,28 @@ class FixRequest(RunRequest):
 Request = TypeVar("Request", bound=RunRequest)
 
 
-def settled(kind: RunKind, request: Request, fix_controls: tuple[str, ...]) -> Request:
-    """The request with its controls named, where it is one to plan or fix: those that this deployment fixes
-    (`fix_controls`, GUARD_FIX_CONTROLS), if it names none.
+def _without_files(control_ids: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in control_ids if catalogue().controls[name].file is None)
 
-    Raises UsageError for a fix of others.
+
+def settled(kind: RunKind, request: Request, settings: Settings) -> Request:
+    """The request with its witness named, and for one to plan or fix its controls: those of GUARD_FIX_CONTROLS, if it
+    names none.
+
+    Raises UsageError for a fix of others, and for what the witness cannot tell.
     """
+    if not request.witness:
+        able = kind is RunKind.AUDIT or settings.witness != "configz"
+        request = request.model_copy(update={"witness": settings.witness if able else "node"})
+    if request.witness == "configz":
+        files = [name for name in request.controls if name not in _without_files(request.controls)]
+        if kind is not RunKind.AUDIT:
+            raise UsageError("a plan is made of what is on the node, which the witness configz does not see; use both")
+        if files:
+            raise UsageError(f"{', '.join(files)}: only the node shows its files; use the witness node, both or smart")
     if kind is RunKind.AUDIT:
         return request
+    fix_controls = settings.fix_controls
     others = [name for name in request.controls if name not in fix_controls]
     if kind is RunKind.FIX and others:
         raise UsageError(

@@ -6,18 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from shared.controls import Code, Verdict, control, judge_all
-from shared.models import Evidence, Finding, Node, Problem, Status
+from shared.controls import Code, Verdict, control, judge_all, of_process
+from shared.models import Evidence, Finding, Node, Problem, Status, Told
 from shared.runs.model import findings
 from shared.runs.model.history import Past
 
 
-def judged(node: Node, control_ids: tuple[str, ...], seen: Evidence, known: Past) -> dict[str, Verdict]:
-    """The verdicts on what was seen of a node, by control (pure)."""
+def judged(
+    node: Node, control_ids: tuple[str, ...], seen: Evidence, known: Past, told: Told | None = None
+) -> dict[str, Verdict]:
+    """The verdicts on what was seen of a node, by control; `told` is what its kubelet told its cluster before."""
     proofs = {before.proof for (key, _), before in known.items() if key == node.key and before.proof}
     unfit = inapplicable(node, control_ids)
     asked = [control(name) for name in control_ids if name not in unfit]
-    made = judge_all(asked, seen, node.kubernetes_version, proofs) if asked else {}
+    same = told is not None and of_process(told, seen, datetime.now(UTC))
+    configz = told.values if told is not None and same else None
+    made = judge_all(asked, seen, node.kubernetes_version, proofs, configz) if asked else {}
     return {name: unfit[name] if name in unfit else made[name] for name in control_ids}
 
 

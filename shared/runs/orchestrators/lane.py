@@ -22,6 +22,8 @@ from shared.runs.model.messages import (
     Left,
     OpenBatch,
     OpenLane,
+    SweepChunk,
+    Swept,
 )
 from shared.runs.model.pace import Pace
 from shared.runs.orchestrators.context import Context, Orchestrator, Task
@@ -34,7 +36,7 @@ held."""
 _TOGETHER = 100
 """Open nodes of batches that are looked at by one call."""
 
-_FIND = "find"
+_FIND, _SWEEP = "find", "sweep"
 
 
 def lane(context: Context) -> Orchestrator:
@@ -80,6 +82,8 @@ class _Walk:
         self._cancelled = job.cancelled
         self._lost = job.lost
         self._missed = self._lane.missed
+        self._swept = not job.sweeps
+        self._sweep_due: datetime | None = None
         self._in_hand: dict[str, tuple[str, ...]] = {}
         self._calls = 0
 
@@ -127,13 +131,27 @@ class _Walk:
 
     def begin(self, now: datetime) -> datetime | None:
         """Begin what may begin now; gives the time at which more may, None where nothing waits for one."""
+        times: list[datetime | None] = []
         if self._cancelled:
             self._leave_rest()
-        elif self._next_chunk < self._lane.chunks and _FIND not in self.hand and self._ahead() < _AHEAD:
-            chunk = self.message(FindNodes, chunk=self._next_chunk)
-            self.hand.begin(_FIND, Call("find_nodes", chunk, Found, last=chunk.model_copy(update={"last": True})))
-        times = [self._begin_starts(now), self._begin_looks(now)]
+        elif self._next_chunk < self._lane.chunks and not self._finding() and self._ahead() < _AHEAD:
+            times.append(self._begin_chunk(now))
+        times += [self._begin_starts(now), self._begin_looks(now)]
         return min((time for time in times if time is not None), default=None)
+
+    def _finding(self) -> bool:
+        return _FIND in self.hand or _SWEEP in self.hand
+
+    def _begin_chunk(self, now: datetime) -> datetime | None:
+        """Ask the next chunk's clusters for configz, and then list its nodes."""
+        if not self._swept:
+            if self._sweep_due is not None and self._sweep_due > now:
+                return self._sweep_due
+            self.hand.begin(_SWEEP, Call("sweep", self.message(SweepChunk, chunk=self._next_chunk), Swept))
+            return None
+        chunk = self.message(FindNodes, chunk=self._next_chunk)
+        self.hand.begin(_FIND, Call("find_nodes", chunk, Found, last=chunk.model_copy(update={"last": True})))
+        return None
 
     def _ahead(self) -> int:
         return sum(batch.nodes for batch in self._waiting)
@@ -141,7 +159,7 @@ class _Walk:
     def _leave_rest(self) -> None:
         if not self._waiting and self._next_chunk >= self._lane.chunks:
             return
-        if _FIND in self.hand:  # what it finds is left with the rest
+        if self._finding():  # what it finds is left with the rest
             return
         names = tuple(batch.name for batch in self._waiting)
         leave = self.message(Leave, batches=names, chunks_from=self._next_chunk, cancelled=True)
@@ -201,8 +219,12 @@ class _Walk:
         """Take note of a call that is over."""
         names = self._in_hand.pop(ended.key, ())
         match ended.answer:
+            case Swept() as swept:
+                self.over = self.over or swept.over
+                self._cancelled = self._cancelled or swept.cancelled
+                self._swept, self._sweep_due = swept.due is None, swept.due
             case Found() as found:
-                self._next_chunk += 1
+                self._end_chunk()
                 self._waiting += found.batches
                 self._closed.append(found.tally)
                 self._missed = self._missed or found.missed
@@ -215,6 +237,10 @@ class _Walk:
                 self._closed.append(left.tally)
             case Failed() as failed:
                 self._heed_failed(ended.key, names, failed)
+
+    def _end_chunk(self) -> None:
+        self._next_chunk += 1
+        self._swept, self._sweep_due = not self._job.sweeps, None
 
     def _heed_advanced(self, advanced: Advanced, now: datetime) -> None:
         self.over = self.over or advanced.over
@@ -244,8 +270,11 @@ class _Walk:
             self._lost = self._lost or failed.failed
             for name in names:
                 self._open.pop(name, None)
+        elif key == _SWEEP:  # the nodes say so that were to be judged by it
+            self._swept, self._missed = True, self._missed or failed.failed
         elif key == _FIND:
-            chunk, self._next_chunk = self._next_chunk, self._next_chunk + 1
+            chunk = self._next_chunk
+            self._end_chunk()
             self._missed = self._missed or failed.failed
             leave = self.message(Leave, chunks_from=chunk, chunks_to=chunk + 1, reason=failed.failed)
             self._begin((), Call("leave", leave, Left))

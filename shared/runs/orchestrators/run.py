@@ -83,6 +83,7 @@ def _survey(hand: Hand, ref: Ref, begun: Begun, prefix: str) -> Generator[Task, 
         job = LaneJob(
             **ref.model_dump(),
             subscription=subscription,
+            sweeps=begun.sweeps,
             share=begun.share,
             first_look=begun.first_look,
             first_look_least=begun.first_look_least,

@@ -12,7 +12,7 @@ from typing import Any
 
 from shared.runs.model import messages
 from shared.runs.services import Services
-from shared.runs.steps import advancing, discovering, fix_plan, fix_waves, left_undone, run_record, scope
+from shared.runs.steps import advancing, discovering, fix_plan, fix_waves, left_undone, run_record, scope, sweeping
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ STEPS: dict[str, Step] = {
     "begin": Step(messages.Ref, run_record.begin),
     "scope": Step(messages.Ref, scope.scope),
     "open_lane": Step(messages.OpenLane, scope.open_lane),
+    "sweep": Step(messages.SweepChunk, sweeping.sweep),
     "find_nodes": Step(messages.FindNodes, discovering.find_nodes),
     "advance": Step(messages.Advance, advancing.advance),
     "leave": Step(messages.Leave, left_undone.leave),

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from shared.azure import MOST_WAIT, CommandResult, Pending, precheck
-from shared.models import Evidence, Node, Problem, RunKind, Status
+from shared.controls import Verdict
+from shared.models import Evidence, Node, Problem, RunKind, Status, Told
 from shared.node.edits import Method
 from shared.runs import documents
 from shared.runs.model import batch as batches
@@ -23,6 +24,7 @@ from shared.runs.model.batch import Answer, Batch, OpenNode
 from shared.runs.model.history import Past
 from shared.runs.model.messages import Advance, Advanced, BatchNow, Ref
 from shared.runs.model.plans import NodePlan, entry_digest, held_back, plan_node
+from shared.runs.nodes.hearing import heard
 from shared.runs.nodes.looking import collect
 from shared.runs.nodes.program import Done, Send, resume
 from shared.runs.nodes.repairing import RestartLimits, lost, repair
@@ -86,7 +88,7 @@ class _Ready:
     """A node that is done: what is recorded of it, and the plan that was made."""
 
     at: OpenNode
-    seen: Evidence | Problem | Judged
+    seen: Evidence | Problem | Judged | Told
 
 
 @dataclass
@@ -111,6 +113,7 @@ class _Turn:
     written: Batch | None = None
     tried: set[str] = field(default_factory=set)
     fresh: dict[str, Answer] = field(default_factory=dict)
+    told: dict[str, Told] = field(default_factory=dict)
 
     async def take(self) -> BatchNow:
         """Advance the batch. Raises OvertakenError where another one did."""
@@ -196,6 +199,7 @@ class _Turn:
         sends: list[tuple[OpenNode, Send]] = []
         nodes = [node for node in self.batch.nodes if self._to_do(node, now)]
         plans = await self._plans(nodes)
+        await self._load_told()
         said = await asyncio.gather(*(self._answers(node) for node in nodes))
         for node, answered in zip(nodes, said, strict=True):
             try:
@@ -230,6 +234,12 @@ class _Turn:
         pool = keys.pool_of(self.name)
         return await plan_pages.load(self.services.store, self.standing.run.id, pool, wanted)
 
+    async def _load_told(self) -> None:
+        """What the batch's nodes told their clusters, where these were asked."""
+        if self.standing.run.kind is not RunKind.FIX and self.standing.request.sweeps and not self.told:
+            store, run_id = self.services.store, self.standing.run.id
+            self.told = await documents.load(store, run_id, keys.told(self.name), documents.TOLD)
+
     async def _answers(self, node: OpenNode) -> list[Answer]:
         """All that a node has answered."""
         kept = await answers.kept(self.services.store, self.standing.run.id, self.name, node.answers)
@@ -238,7 +248,7 @@ class _Turn:
 
     def _resumed(
         self, node: OpenNode, plan: NodePlan | None, answered: Sequence[Answer]
-    ) -> Send | Done[Evidence | Problem | Judged]:
+    ) -> Send | Done[Evidence | Problem | Judged | Told]:
         run_id = self.standing.run.id
         if plan is not None:
             if self.standing.cancelled and not node.begun:
@@ -257,6 +267,8 @@ class _Turn:
             problem = precheck(node.node) or (left_undone.CANCELLED if self.standing.cancelled else None)
             if problem is not None:
                 return Done(problem)
+            if not node.look:
+                return Done(self.told[node.node.key])
         return resume(collect(run_id, node.node.key), answered)
 
     def _failed(self, error: Exception, plan: NodePlan | None) -> Problem | Judged:
@@ -316,7 +328,7 @@ class _Turn:
             made.append(done)
             plans += [plan] if plan is not None else []
         mend = as_internal(run.id) if run.kind is not RunKind.FIX else left_undone.unrecorded(run.id)
-        made = await record(self.services, made, known, mend, request.benchmark)
+        made = await record(self.services, made, known, mend, request)
         if plans:
             place = keys.plans(self.name, len(self.batch.plans))
             await documents.save(self.services.store, run.id, place, documents.PLANS, plans)
@@ -333,20 +345,33 @@ class _Turn:
         run, node = self.standing.run, one.at.node
         if isinstance(one.seen, Judged):
             return one.seen, None
-        if isinstance(one.seen, Problem):
-            return from_problem(run.id, node, controls, one.seen), None
+        told = self.told.get(node.key)
         try:
+            if isinstance(one.seen, Told) and one.seen.trouble is not None:
+                return from_problem(run.id, node, controls, one.seen.trouble), None
+            if isinstance(one.seen, Told):
+                return self._from_word(node, heard(node, controls, one.seen, known)), None
+            if isinstance(one.seen, Problem):
+                # Who may not look at a node, or could not, has its kubelet's word still.
+                if one.seen.status is Status.ERROR and told is not None and told.trouble is None:
+                    return self._from_word(node, heard(node, controls, told, known, one.seen)), None
+                return from_problem(run.id, node, controls, one.seen), None
             return self._verdicts(node, one.seen, controls, method, known, retry)
         except Exception as error:
             log.exception("judging %s failed", node.id)
             return from_problem(run.id, node, controls, internal(error)), None
+
+    def _from_word(self, node: Node, verdicts: Mapping[str, Verdict]) -> Judged:
+        now = datetime.now(UTC)
+        made = [findings.from_verdict(self.standing.run.id, now, node, name, item) for name, item in verdicts.items()]
+        return Judged(node, made)
 
     def _verdicts(
         self, node: Node, seen: Evidence, controls: tuple[str, ...], method: Method, known: Past, retry: bool
     ) -> tuple[Judged, NodePlan | None]:
         run = self.standing.run
         also = self.standing.request.of_benchmark if run.kind is RunKind.PLAN else ()
-        verdicts = judged(node, tuple(dict.fromkeys((*controls, *also))), seen, known)
+        verdicts = judged(node, tuple(dict.fromkeys((*controls, *also))), seen, known, self.told.get(node.key))
         now = datetime.now(UTC)
         made = [findings.from_verdict(run.id, now, node, name, verdicts[name]) for name in controls]
         proofs = {name: verdict.proof for name, verdict in verdicts.items()}

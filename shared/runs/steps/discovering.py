@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from shared.azure import precheck
 from shared.errors import EndpointError
-from shared.models import Cluster, Node, ScopeProblem
+from shared.models import Cluster, Node, ScopeProblem, Told
 from shared.runs import documents
 from shared.runs.model import batch as batches
 from shared.runs.model import keys, pace
 from shared.runs.model.batch import BATCH, Batch, OpenNode
 from shared.runs.model.messages import BatchRef, FindNodes, Found
+from shared.runs.nodes.hearing import needs_look
 from shared.runs.services import Services
 from shared.runs.steps.left_undone import record_places
+from shared.runs.steps.node_record import past
 from shared.runs.steps.progress_rows import save_found
-from shared.runs.steps.standing import stand
+from shared.runs.steps.standing import Standing, stand
+from shared.runs.steps.sweeping import Hearsay, hearsay
 
 
 async def find_nodes(services: Services, message: FindNodes) -> Found:
@@ -38,7 +42,8 @@ async def find_nodes(services: Services, message: FindNodes) -> Found:
         return known
     chunked = await documents.load(store, run_id, keys.clusters(subscription), documents.CHUNKS)
     pools = standing.request.node_pools or None
-    gathering = _Gathering(services, run_id, subscription, message.chunk, last=message.last)
+    told = await hearsay(services, run_id, message, chunked[message.chunk]) if standing.request.sweeps else None
+    gathering = _Gathering(services, standing, subscription, message.chunk, told, last=message.last)
     listing = (gathering.list_nodes(cluster, pools) for cluster in chunked[message.chunk])
     for error in await asyncio.gather(*listing, return_exceptions=True):
         if error is not None:
@@ -61,9 +66,10 @@ class _Gathering:
     """The nodes of a chunk on their way into batches; no more of them are held than fill a batch a region."""
 
     services: Services
-    run_id: str
+    standing: Standing
     subscription: str
     chunk: int
+    told: Hearsay | None
     last: bool
     missed: str = ""
     problems: list[ScopeProblem] = field(default_factory=list)
@@ -99,9 +105,28 @@ class _Gathering:
     async def _put(self, nodes: list[Node]) -> None:
         number = len(self.batches)
         name = keys.audit_batch(self.subscription, self.chunk, self._token, number)
-        asked = sum(precheck(node) is None for node in nodes)
+        run_id, store = self.standing.run.id, self.services.store
+        members = tuple(OpenNode(node) for node in nodes)
+        if self.told is not None:
+            told = {node.key: self.told.of(node) for node in nodes}
+            await documents.save(store, run_id, keys.told(name), documents.TOLD, told)
+            members = await self._chosen(nodes, told)
+        asked = sum(member.look and precheck(member.node) is None for member in members)
         self.batches.append(BatchRef(name=name, region=nodes[0].location, nodes=asked))
         self.regions[nodes[0].location] += asked
         self.found += len(nodes)
-        batch = Batch(nodes[0].location, len(nodes), tuple(OpenNode(node) for node in nodes))
-        await self.services.store.put_work(self.run_id, name, batches.to_text(batch), None)
+        batch = Batch(nodes[0].location, len(nodes), members)
+        await store.put_work(run_id, name, batches.to_text(batch), None)
+
+    async def _chosen(self, nodes: list[Node], told: Mapping[str, Told]) -> tuple[OpenNode, ...]:
+        """The nodes, and which of them are looked at themselves."""
+        request = self.standing.request
+        if request.witness != "smart":
+            return tuple(OpenNode(node, look=request.witness != "configz") for node in nodes)
+        known = await past(self.services, nodes)
+        every = timedelta(days=self.services.settings.full_every_days)
+        now = datetime.now(UTC)
+        return tuple(
+            OpenNode(node, look=needs_look(node, request.control_ids, told[node.key], known, now - every))
+            for node in nodes
+        )

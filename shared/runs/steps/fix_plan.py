@@ -158,7 +158,7 @@ class _Taking:
                 await self._add(plan)
         refused = [left_undone.left_alone(self.run_id, plan, "no_plan", plan.refused) for plan in plans if plan.refused]
         mend = left_undone.unrecorded(self.run_id)
-        for one in await record(self.services, refused, known, mend, self.request.benchmark):
+        for one in await record(self.services, refused, known, mend, self.request):
             self._left = self._left.counted(one.findings)
 
     async def _add(self, plan: NodePlan) -> None:

@@ -77,7 +77,7 @@ async def open_wave(services: Services, message: OpenWave) -> WaveOpened:
     for at in range(0, len(wave), BATCH):
         name = keys.fix_batch(message.pool, message.first + at)
         some = {message.first + at + n: plan for n, plan in enumerate(wave[at : at + BATCH])}
-        await _open_batch(services, run_id, name, some, now, recorded, standing.request.benchmark)
+        await _open_batch(services, run_id, name, some, now, recorded, standing.request)
         names.append(name)
     await _expect(services, standing.request, message)
     return WaveOpened(batches=tuple(names))
@@ -107,7 +107,7 @@ async def _open_batch(
     plans: Mapping[int, NodePlan],
     now: Mapping[str, Node | Problem],
     recorded: set[str],
-    benchmark: str,
+    request: FixRequest,
 ) -> None:
     if await services.store.work(run_id, name) is not None:
         return
@@ -123,7 +123,7 @@ async def _open_batch(
             alone.append(Judged(plan.node, left.findings, left.proofs))
     known = await past(services, [one.node for one in alone])
     batch = Batch(next(iter(plans.values())).node.location, len(plans), tuple(nodes))
-    for one in await record(services, alone, known, left_undone.unrecorded(run_id), benchmark):
+    for one in await record(services, alone, known, left_undone.unrecorded(run_id), request):
         batch = batch.counted(one.findings)
     await services.store.put_work(run_id, name, batches.to_text(batch), None)
     if alone:

@@ -69,9 +69,7 @@ async def leave_batch(services: Services, standing: Standing, name: str, problem
         left = [from_problem(run_id, node.node, standing.request.control_ids, problem) for node in batch.nodes]
         fresh, before = await _unrecorded(services, run_id, left)
         known = await past(services, [one.node for one in fresh])
-        closed = _closed(
-            batch, [*before, *await record(services, fresh, known, as_internal(run_id), standing.request.benchmark)]
-        )
+        closed = _closed(batch, [*before, *await record(services, fresh, known, as_internal(run_id), standing.request)])
         if await store.put_work(run_id, name, batches.to_text(closed), work.etag) is not None:
             await save_progress(services, run_id, name, closed)
             return closed.tally
@@ -210,9 +208,7 @@ async def _close(services: Services, standing: Standing, row: _Row, left: Sequen
     run_id = standing.run.id
     fresh, before = await _unrecorded(services, run_id, left)
     known = await past(services, [one.node for one in fresh])
-    closed = _closed(
-        row.batch, [*before, *await record(services, fresh, known, unrecorded(run_id), standing.request.benchmark)]
-    )
+    closed = _closed(row.batch, [*before, *await record(services, fresh, known, unrecorded(run_id), standing.request)])
     if await services.store.put_work(run_id, row.name, batches.to_text(closed), row.etag) is None:
         return None
     await save_progress(services, run_id, row.name, closed)

@@ -11,6 +11,7 @@ from shared.errors import NotStorable
 from shared.models import Finding, Node, Problem, Status
 from shared.runs.model import findings, history
 from shared.runs.model.history import Past
+from shared.runs.model.request import RunRequest
 from shared.runs.nodes.verdicts import inapplicable, internal
 from shared.runs.services import Services
 
@@ -36,33 +37,34 @@ async def record(
     judged: Sequence[Judged],
     known: Past,
     mend: Callable[[Judged, Exception], Judged],
-    benchmark: str,
+    request: RunRequest,
 ) -> list[Judged]:
-    """Save what was found of nodes and what it teaches; gives them as saved, as this version of the benchmark has them.
+    """Save what was found of nodes and what it teaches; gives them as saved, as the version of the
+    benchmark has them that `request` reports by.
 
     A node whose findings cannot be stored gets those that `mend` makes of it, and keeps no other from being recorded.
     """
     if not judged:
         return []
-    marked = [_marked(one, known, benchmark) for one in judged]
+    marked = [_marked(one, known, request.benchmark) for one in judged]
     try:
-        await _save(services, marked, known)
+        await _save(services, marked, known, looks=request.witness == "smart")
     except NotStorable:
-        marked = [await _save_alone(services, one, known, mend, benchmark) for one in marked]
+        marked = [await _save_alone(services, one, known, mend, request) for one in marked]
     services.tell_findings([finding for one in marked for finding in one.findings])
     return marked
 
 
 async def _save_alone(
-    services: Services, judged: Judged, known: Past, mend: Callable[[Judged, Exception], Judged], benchmark: str
+    services: Services, judged: Judged, known: Past, mend: Callable[[Judged, Exception], Judged], request: RunRequest
 ) -> Judged:
     try:
-        await _save(services, [judged], known)
+        await _save(services, [judged], known, looks=request.witness == "smart")
         return judged
     except NotStorable as error:
         log.exception("recording %s failed", judged.node.id)
-        mended = _marked(mend(judged, error), known, benchmark)
-        await _save(services, [mended], known)
+        mended = _marked(mend(judged, error), known, request.benchmark)
+        await _save(services, [mended], known, looks=False)
         return mended
 
 
@@ -74,7 +76,7 @@ def _marked(judged: Judged, known: Past, benchmark: str) -> Judged:
     return Judged(judged.node, made, judged.proofs)
 
 
-async def _save(services: Services, marked: Sequence[Judged], known: Past) -> None:
+async def _save(services: Services, marked: Sequence[Judged], known: Past, *, looks: bool) -> None:
     lessons = [
         lesson
         for one in marked
@@ -85,6 +87,7 @@ async def _save(services: Services, marked: Sequence[Judged], known: Past) -> No
                 one.node.key,
                 known.get((one.node.key, finding.control)),
                 one.proofs.get(finding.control, ""),
+                looks=looks,
             )
         )
         is not None

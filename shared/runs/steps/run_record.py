@@ -49,6 +49,7 @@ async def begin(services: Services, ref: Ref) -> Begun:
         )
     return Begun(
         patient=run.by is not Starter.TERMINAL,
+        sweeps=request.sweeps,
         share=settings.budget_percent / 100,
         first_look=settings.command_seconds,
         # A command takes about 20 s at least (FACTS, section 3).
