@@ -7,6 +7,12 @@ targetScope = 'subscription'
 @maxLength(36)
 param principalId string
 
+@description('Whether the app gets the role that runs commands on nodes, as root: the one for auditing and fixing them.')
+param nodes bool = true
+
+@description('Whether the app gets the role that invokes commands in clusters, for asking kubelets through them.')
+param sweep bool = false
+
 @description('Ids of the subscriptions, each once. Default: the one that this is deployed to.')
 @minLength(1)
 param subscriptions string[] = [
@@ -19,6 +25,8 @@ module access 'modules/access.bicep' = [
     scope: subscription(id)
     params: {
       principalId: principalId
+      nodes: nodes
+      sweep: sweep
     }
   }
 ]

@@ -84,6 +84,12 @@ param settings {
 @description('Ids of subscriptions in which this deployment also creates the custom role and gives it to the app. It takes Owner or User Access Administrator there. Empty: use access-subscription.bicep or access-management-group.bicep afterwards.')
 param grantAccessTo string[] = []
 
+@description('Whether that gives the app the role that runs commands on nodes, as root: the one for auditing and fixing them.')
+param grantNodes bool = true
+
+@description('Whether that gives the app the second role too, which invokes commands in clusters (docs/cluster-witness.md).')
+param grantSweep bool = false
+
 @description('Network: public has none of its own; private-storage reaches the storage through private endpoints only; private also takes the app itself off the internet (deploy and call it from inside the network).')
 @allowed([
   'public'
@@ -267,6 +273,8 @@ module access 'modules/access.bicep' = [
     scope: subscription(id)
     params: {
       principalId: identity.outputs.principalId
+      nodes: grantNodes
+      sweep: grantSweep
     }
   }
 ]

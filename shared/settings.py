@@ -399,7 +399,13 @@ TABLE: Mapping[str, Setting] = _table()
 NAMES: tuple[str, ...] = tuple(row.name for row in TABLE.values())
 """Every environment variable that is a setting."""
 
-DEPLOYMENT_NAMES = ("GUARD_ALERT_EMAILS", "GUARD_GRANT_ACCESS_TO", "GUARD_NETWORK", "GUARD_SETTINGS")
+DEPLOYMENT_NAMES = (
+    "GUARD_ALERT_EMAILS",
+    "GUARD_GRANT_ACCESS_TO",
+    "GUARD_GRANT_SWEEP",
+    "GUARD_NETWORK",
+    "GUARD_SETTINGS",
+)
 """Variables that infra/main.bicepparam reads besides: on a deployer's machine they may stand beside the settings."""
 
 

@@ -5,10 +5,23 @@ targetScope = 'subscription'
 @description('Object id of the app\'s identity: the output IDENTITY_PRINCIPAL_ID of main.bicep.')
 param principalId string
 
+@description('Whether the app gets the role that runs commands on nodes, as root: the one for auditing and fixing them.')
+param nodes bool = true
+
+@description('Whether the app gets the role that invokes commands in clusters, for asking kubelets through them.')
+param sweep bool = false
+
 // actions.json says which call of the app needs which action.
 var actions = objectKeys(loadJsonContent('../actions.json'))
 
-resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
+// The second role asks clusters for the configuration of their kubelets, and cannot run anything on a node. What it finds
+// nodes by is what the first one does.
+var sweepActions = union(
+  filter(actions, action => endsWith(action, '/read') && action != 'Microsoft.Compute/locations/operations/read'),
+  objectKeys(loadJsonContent('../actions-sweep.json'))
+)
+
+resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (nodes) {
   name: guid(subscription().id, 'aks-kubelet-guard')
   properties: {
     // A role's name is unique in its tenant.
@@ -27,11 +40,38 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
   }
 }
 
-resource assignment 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+resource assignment 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (nodes) {
   name: guid(subscription().id, principalId, role.id)
   properties: {
     principalId: principalId
     principalType: 'ServicePrincipal'
     roleDefinitionId: role.id
+  }
+}
+
+resource sweepRole 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (sweep) {
+  name: guid(subscription().id, 'aks-kubelet-guard-sweep')
+  properties: {
+    roleName: 'AKS Kubelet Guard sweep (${subscription().subscriptionId})'
+    description: 'Finds AKS clusters and their nodes, and invokes commands in the clusters.'
+    type: 'CustomRole'
+    permissions: [
+      {
+        actions: sweepActions
+        notActions: []
+      }
+    ]
+    assignableScopes: [
+      subscription().id
+    ]
+  }
+}
+
+resource sweepAssignment 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (sweep) {
+  name: guid(subscription().id, principalId, sweepRole.id)
+  properties: {
+    principalId: principalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: sweepRole.id
   }
 }

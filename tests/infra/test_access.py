@@ -1,4 +1,4 @@
-"""The custom role has exactly the actions that the code's calls need: those of the SDK's clients are found in the code,
+"""The custom roles have exactly the actions that the code's calls need: those of the SDK's clients are found in the code,
 those by hand in its table of operations; actions are what Azure Resource Manager derives from method and address."""
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from shared.azure import operations
-from shared.azure.operations import POLL_ACTION, Operation
+from shared.azure.operations import INVOKE, INVOKE_RESULT, POLL_ACTION, Operation
 from tests.support.bicep import INFRA, at, keys, objects, read, text_of
 
 ROOT = INFRA.parent
@@ -40,10 +40,24 @@ def sources() -> list[Path]:
     return [path for path in [*sorted((ROOT / "shared").rglob("*.py")), ROOT / "function_app.py"] if path.exists()]
 
 
-def granted() -> set[str]:
-    actions: dict[str, str] = json.loads((INFRA / "actions.json").read_text())
+def _actions(name: str) -> set[str]:
+    actions: dict[str, str] = json.loads((INFRA / name).read_text())
     assert all(actions.values()), "every action says what it is for"
     return set(actions)
+
+
+def nodes_role() -> set[str]:
+    return _actions("actions.json")
+
+
+def sweep_role() -> set[str]:
+    """As the templates put it together: what finds nodes, and what the sweep alone needs."""
+    found = {action for action in nodes_role() if action.endswith("/read") and action != POLL_ACTION}
+    return found | _actions("actions-sweep.json")
+
+
+def granted() -> set[str]:
+    return nodes_role() | sweep_role()
 
 
 # --- calls in the code ------------------------------------------------------------------------------------------------
@@ -196,7 +210,8 @@ def action_of(method: str, url: str) -> str:
 
 def actions_of(call: Call) -> set[str]:
     """The actions that a call needs, its polling included."""
-    polled = {POLL_ACTION} if call.method.startswith("begin_") and call.package == COMPUTE else set()
+    polls = {COMPUTE: POLL_ACTION, CONTAINERS: INVOKE_RESULT}
+    polled = {polls[call.package]} if call.method.startswith("begin_") else set()
     return {action_of(*request_of(call))} | polled
 
 
@@ -212,6 +227,7 @@ def test_the_clients_of_the_sdk_are_what_the_code_calls_azure_with() -> None:
     assert all_calls() == {
         Call(CONTAINERS, "managed_clusters", "list"),
         Call(CONTAINERS, "managed_clusters", "get"),
+        Call(CONTAINERS, "managed_clusters", "begin_run_command"),
         Call(COMPUTE, "virtual_machine_scale_set_vms", "get"),
         Call(COMPUTE, "virtual_machine_scale_set_vms", "begin_run_command"),
     }
@@ -225,8 +241,19 @@ def test_the_role_has_exactly_the_actions_that_the_calls_need() -> None:
     assert have - needed == set(), "the role allows what the code does not call"
 
 
+def test_each_role_has_what_the_other_one_is_not_for() -> None:
+    assert {INVOKE, INVOKE_RESULT} <= sweep_role() - nodes_role()
+    assert {operations.RUN_COMMAND, POLL_ACTION} <= nodes_role() - sweep_role()
+    assert not [action for action in sweep_role() if "Microsoft.Compute" in action and not action.endswith("/read")]
+
+
+def test_the_result_of_a_command_is_read_with_the_action_that_the_sdk_needs_for_it() -> None:
+    assert action_of(*request_of(Call(CONTAINERS, "managed_clusters", "get_command_result"))) == INVOKE_RESULT
+
+
 def test_a_missing_role_is_named_by_what_the_calls_need() -> None:
     named = {operations.READ_CLUSTER, operations.READ_INSTANCE, operations.RUN_COMMAND, POLL_ACTION}
+    named |= {INVOKE, INVOKE_RESULT}
     assert named == {action for call in all_calls() for action in actions_of(call)}
 
 
@@ -289,16 +316,26 @@ def test_no_wildcards_and_no_data_actions() -> None:
 
 
 @pytest.mark.parametrize("path", [INFRA / "modules" / "access.bicep", INFRA / "access-management-group.bicep"])
-def test_both_ways_give_the_same_role(path: Path) -> None:
+@pytest.mark.parametrize(
+    ("role", "assignment", "actions"),
+    [("role", "assignment", "actions"), ("sweepRole", "sweepAssignment", "sweepActions")],
+)
+def test_both_ways_give_the_same_roles(path: Path, role: str, assignment: str, actions: str) -> None:
     file = read(path)
     text = path.read_text()
     assert re.search(r"var actions = objectKeys\(loadJsonContent\('(\.\./)?actions\.json'\)\)", text)
-    (permission,) = objects(at(file.resource("role").body, "properties.permissions"))
+    assert re.search(
+        r"var sweepActions = union\(\s*filter\(actions, action => endsWith\(action, '/read'\) && "
+        rf"action != '{re.escape(POLL_ACTION)}'\),\s*"
+        r"objectKeys\(loadJsonContent\('(\.\./)?actions-sweep\.json'\)\)\s*\)",
+        text,
+    )
+    (permission,) = objects(at(file.resource(role).body, "properties.permissions"))
     assert {name: text_of(value) for name, value in keys(permission).items()} == {
-        "actions": "actions",
+        "actions": actions,
         "notActions": "[]",
     }
-    scopes = text_of(at(file.resource("role").body, "properties.assignableScopes"))
+    scopes = text_of(at(file.resource(role).body, "properties.assignableScopes"))
     assert scopes.strip("[]").split() == [f"{file.scope}().id"]
-    assert text_of(at(file.resource("assignment").body, "properties.roleDefinitionId")) == "role.id"
-    assert file.scope in text_of(at(file.resource("role").body, "properties.roleName")), "a role's name is unique"
+    assert text_of(at(file.resource(assignment).body, "properties.roleDefinitionId")) == f"{role}.id"
+    assert file.scope in text_of(at(file.resource(role).body, "properties.roleName")), "a role's name is unique"

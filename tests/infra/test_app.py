@@ -143,8 +143,8 @@ def test_the_identity_gets_exactly_the_data_roles() -> None:
         if block.target.startswith("Microsoft.Authorization/roleAssignments")
     ]
     assert sorted(name for name, _ in assignments) == [
-        "access-management-group.bicep",
-        "access.bicep",
+        *["access-management-group.bicep"] * 2,
+        *["access.bicep"] * 2,
         "monitoring.bicep",
         "storage.bicep",
     ]
