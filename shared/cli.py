@@ -141,6 +141,12 @@ def _scope_options(parser: argparse.ArgumentParser) -> None:
     scope.add_argument("--node-pool", metavar="NAME", dest="node_pools", action="append")
     scope.add_argument("--control", metavar="ID", dest="controls", action="append")
     scope.add_argument(
+        "--witness",
+        choices=["node", "configz", "both", "smart"],
+        help="who is asked: the nodes by run command, the clusters for configz, both, or smart: configz, and the nodes"
+        " that fail, are unclear, new or due (default: $GUARD_WITNESS, else node)",
+    )
+    scope.add_argument(
         "--management-group", metavar="ID", help="the subscriptions below it, or those of them that are named"
     )
 

@@ -17,7 +17,7 @@ from shared.models import Approval, Run, RunKind, RunState, Starter
 from shared.runs.hosts import leases
 from shared.runs.model import ENGINE
 from shared.runs.model.messages import End, Ref
-from shared.runs.model.request import RunRequest, named, settled
+from shared.runs.model.request import SCOPE, RunRequest, named, settled
 from shared.runs.services import Services
 from shared.runs.steps.run_record import finish
 from shared.store import Hold, Store, new_run_id
@@ -207,7 +207,7 @@ def same_scope(run: Run, other: Run, default: tuple[str, ...]) -> bool:
     if run.kind is RunKind.FIX:
         mine, theirs = (_subscriptions(item, default) for item in (run, other))
         return not mine or not theirs or not mine.isdisjoint(theirs)
-    return not other.fix_run and all(named(run, name) == named(other, name) for name in RunRequest.model_fields)
+    return not other.fix_run and all(named(run, name) == named(other, name) for name in SCOPE)
 
 
 def _subscriptions(run: Run, default: tuple[str, ...]) -> frozenset[str]:

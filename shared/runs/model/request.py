@@ -132,6 +132,10 @@ class RunRequest(BaseModel):
         return catalogue().of(self.benchmark)
 
 
+SCOPE = ("management_group", "subscriptions", "clusters", "node_pools", "controls")
+"""The fields of a request that say what a run is of; the others say how it goes about it."""
+
+
 class FixRequest(RunRequest):
     """The scope of a run that plans or fixes, and how it goes about it.
 
@@ -207,7 +211,7 @@ def named(run: Run, field: str) -> frozenset[str]:
 
 def scope_of(run: Run) -> dict[str, str | list[str]]:
     """What a run was narrowed down to, by the fields of RunRequest; an empty list or text: no restriction."""
-    values = {name: run.request.get(name) or field.default for name, field in RunRequest.model_fields.items()}
+    values = {name: run.request.get(name) or RunRequest.model_fields[name].default for name in SCOPE}
     return {
         name: [str(item) for item in value] if isinstance(value, list | tuple) else str(value)
         for name, value in values.items()

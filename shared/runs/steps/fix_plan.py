@@ -14,7 +14,7 @@ from shared.runs.model.batch import Batch
 from shared.runs.model.messages import Gathered, PlanIndex, Ref
 from shared.runs.model.plans import NodePlan, held_back, index_digest
 from shared.runs.model.progress import Progress
-from shared.runs.model.request import FixRequest, RunRequest, named
+from shared.runs.model.request import SCOPE, FixRequest, named
 from shared.runs.services import Services
 from shared.runs.steps import left_undone, plan_pages
 from shared.runs.steps.node_record import past, record
@@ -80,7 +80,7 @@ async def _last_fix(store: Store, run_id: str) -> datetime | None:
 
 def _covers(fix: Run, plan: Run) -> bool:
     """Whether a fix was of all that a plan is of, as their requests say (pure)."""
-    for name in RunRequest.model_fields:
+    for name in SCOPE:
         wide, narrow = named(fix, name), named(plan, name)
         if wide and not (narrow and narrow <= wide):
             return False

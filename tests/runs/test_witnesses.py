@@ -1,0 +1,133 @@
+"""Two witnesses: what clusters tell of their nodes, alone and beside the nodes, against the sandbox."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from shared.errors import UsageError
+from shared.models import Finding, RunKind, Status
+from shared.runs.hosts import terminal as runs
+from shared.runs.model.request import FixRequest, RunRequest
+from tests.support.bench import Bench, BenchFactory
+from tests.support.require import require
+
+FLEET = """
+timing: {latency: [0, 0]}
+subscriptions:
+- id: 11111111-2222-4333-8444-555555555555
+  name: One
+  clusters:
+  - name: aks-one
+    resource_group: rg-one
+    location: westeurope
+    version: 1.33.5
+    %s
+    pools:
+    - name: pool1
+      nodes: [%s]
+"""
+IPTABLES = "3.2.6"
+
+
+@pytest.fixture(autouse=True)
+def _jq() -> None:
+    """AKS's command invoke has it."""
+    require(shutil.which("jq") is not None, "jq is not installed")
+
+
+def fleet(*states: str, cluster: str = "") -> str:
+    return FLEET % (cluster, ", ".join(f"{{state: {state}}}" for state in states))
+
+
+async def audit(b: Bench, witness: str, controls: Sequence[str] = (IPTABLES,)) -> list[Finding]:
+    request = RunRequest.model_validate({"witness": witness, "controls": controls})
+    run = await runs.survey_here(b.services, RunKind.AUDIT, request)
+    return sorted(await b.findings(run.id), key=lambda finding: (finding.node, finding.control))
+
+
+def commands(b: Bench) -> int:
+    """How many run commands the nodes were sent so far."""
+    return sum(b.box.stats()["commands"].values())
+
+
+async def test_configz_alone_judges_without_a_run_command(bench: BenchFactory) -> None:
+    async with bench(fleet("compliant_default", "false_file")) as b:
+        right, wrong = await audit(b, "configz")
+        assert commands(b) == 0
+    assert (right.status, right.witness, right.actual) == (Status.PASS, "configz", True)
+    assert (wrong.status, wrong.witness, wrong.actual) == (Status.FAIL, "configz", False)
+    assert "what is on disk" in wrong.reason
+
+
+async def test_configz_leaves_out_what_only_the_node_shows(bench: BenchFactory) -> None:
+    async with bench(fleet("compliant_default")) as b:
+        findings = await audit(b, "configz", ())
+        assert {finding.control for finding in findings} == {f"3.2.{number}" for number in range(1, 10)}
+        with pytest.raises(UsageError, match=r"3\.1\.1: only the node shows its files"):
+            await audit(b, "configz", ("3.1.1", IPTABLES))
+        with pytest.raises(UsageError, match="does not see"):
+            await runs.survey_here(b.services, RunKind.PLAN, FixRequest(witness="configz"))
+
+
+async def test_both_agree_and_prove_what_files_alone_cannot(bench: BenchFactory) -> None:
+    async with bench(fleet("compliant_file", "changed_since_start", "restart_pending_broken")) as b:
+        alone = await audit(b, "node")
+        plain, changed, pending = await audit(b, "both")
+        assert commands(b) == 6
+    assert [finding.status for finding in alone] == [Status.PASS, Status.ERROR, Status.FAIL]
+    assert plain.source.endswith("configz agrees")
+    assert plain.witness == "node+configz"
+    assert (changed.status, changed.code, changed.actual) == (Status.FAIL, "wrong_after_restart", True)
+    assert (pending.status, pending.code) == (Status.FAIL, "wrong_after_restart")
+
+
+async def test_smart_looks_at_what_is_new_fails_or_is_due(bench: BenchFactory) -> None:
+    async with bench(fleet("compliant_default", "false_file", "compliant_file")) as b:
+        first = await audit(b, "smart")
+        assert commands(b) == 3
+        second = await audit(b, "smart")
+        assert commands(b) == 4
+        assert [finding.status for finding in first] == [finding.status for finding in second]
+        assert [finding.witness for finding in second] == ["configz", "node+configz", "configz"]
+        b.services = replace(b.services, settings=b.services.settings.model_copy(update={"full_every_days": 0.0}))
+        await audit(b, "smart")
+        assert commands(b) == 7
+
+
+async def test_smart_repeats_what_only_the_node_shows(bench: BenchFactory) -> None:
+    async with bench(fleet("compliant_default")) as b:
+        await audit(b, "smart", ("3.1.3", IPTABLES))
+        again, _ = await audit(b, "smart", ("3.1.3", IPTABLES))
+    assert again.status is Status.PASS
+    assert "was right when the node was looked at, on" in again.reason
+
+
+async def test_a_locked_cluster_is_judged_by_its_word(bench: BenchFactory) -> None:
+    async with bench(fleet("compliant_default", "false_flag", cluster="lockdown: true")) as b:
+        for witness in ("both", "smart"):
+            right, wrong = await audit(b, witness)
+            assert (right.status, wrong.status) == (Status.PASS, Status.FAIL)
+            assert "what a restart would give, was not looked at: a deny assignment" in right.reason
+        assert commands(b) == 0
+
+
+@pytest.mark.parametrize(("outcome", "code"), [("disabled", "invoke_disabled"), ("forbidden", "AuthorizationFailed")])
+async def test_a_cluster_that_cannot_be_asked(bench: BenchFactory, outcome: str, code: str) -> None:
+    async with bench(fleet("compliant_default", cluster=f"command_invoke: {outcome}")) as b:
+        (alone,) = await audit(b, "configz")
+        (both,) = await audit(b, "both")
+    assert (alone.status, alone.code) == (Status.ERROR, code)
+    assert both.status is Status.PASS
+    assert both.witness == "node"
+
+
+async def test_a_plan_is_made_beside_the_second_witness(bench: BenchFactory) -> None:
+    async with bench(fleet("compliant_default", "false_file")) as b:
+        run = await runs.survey_here(b.services, RunKind.PLAN, FixRequest(witness="smart"))
+        (plan,) = await runs.plans_of(b.services, run)
+    assert plan.controls == (IPTABLES,)
+    assert not plan.refused
