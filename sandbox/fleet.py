@@ -70,6 +70,7 @@ CommandInvoke = Literal[
     "policy",  # an admission webhook denies the pod
     "no_capacity",  # the pod does not start within 30 s
     "not_found",  # the same, in its other form: a bare 404 in the place of the result
+    "worse_later",  # it works, and from the third command on the pods of all nodes are not ready
     "image",  # the pod's image cannot be pulled
     "hang",  # no result ever
     "truncated",  # a part of the logs is missing

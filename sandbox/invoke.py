@@ -160,7 +160,9 @@ class Invocations:
         recorded.mkdir()
         shutil.copy(Path(__file__).with_name("cluster") / "kubectl.sh", commands / "kubectl")
         nodes = [member for member in members(self.fleet) if (member.subscription, member.cluster) == (owner, item)]
-        for name, text in _recorded(item, nodes, self.folders):
+        commands_so_far = sum(made.cluster is item for made in self.found.values())
+        worse = item.command_invoke == "worse_later" and commands_so_far > 2
+        for name, text in _recorded(item, nodes, self.folders, worse=worse):
             (recorded / name).write_text(text, "utf-8")
         return {**common, "PATH": f"{commands}{os.pathsep}{path}", "SANDBOX_CLUSTER": str(recorded)}
 
@@ -182,7 +184,9 @@ def _result(
     return {"id": made.id, "properties": properties}
 
 
-def _recorded(item: Cluster, nodes: list[Member], folders: Mapping[str, Folder]) -> Iterator[tuple[str, str]]:
+def _recorded(
+    item: Cluster, nodes: list[Member], folders: Mapping[str, Folder], *, worse: bool
+) -> Iterator[tuple[str, str]]:
     """The files from which the stand-in answers, by name."""
     if item.command_invoke == "no_rights":
         yield (
@@ -211,6 +215,7 @@ def _recorded(item: Cluster, nodes: list[Member], folders: Mapping[str, Folder])
         items = [_node(node, number, folders) for number, node in enumerate(page, start)]
         listed = {"kind": "NodeList", "metadata": {"continue": following}, "items": items}
         yield f"nodes.{start // _PAGE}.json", json.dumps(listed)
+        yield from ((f"pods.{node.name}.json", json.dumps(_pods(up=not worse and _up(node, folders)))) for node in page)
     for number, node in enumerate(joined):
         kind, text = _kubelet(node, number, folders)
         yield f"node.{node.name}.{kind}", text
@@ -221,13 +226,28 @@ def _address(number: int) -> str:
     return f"10.224.{number // 250}.{number % 250 + 4}"
 
 
+def _pods(*, up: bool) -> Body:
+    """The pods of a node: two that are up, or not, and one that has ended."""
+    running = {"phase": "Running", "conditions": [{"type": "Ready", "status": str(up)}]}
+    ended = {"phase": "Succeeded", "conditions": [{"type": "Ready", "status": "False"}]}
+    items = [{"metadata": {"name": f"pod-{n}", "namespace": "default"}, "status": running} for n in range(2)]
+    return {
+        "kind": "PodList",
+        "items": [*items, {"metadata": {"name": "job", "namespace": "default"}, "status": ended}],
+    }
+
+
+def _up(node: Member, folders: Mapping[str, Folder]) -> bool:
+    folder = folders.get(node.name)
+    return arm.power_state(node) == "running" and (folder is None or service.serving(folder.root) is not None)
+
+
 def _node(node: Member, number: int, folders: Mapping[str, Folder]) -> Body:
     """A node object, as far as anything asks for it. The cloud provider writes the group's name in lower case."""
     machine = f"virtualMachineScaleSets/{node.scale_set}/virtualMachines/{node.instance_id}"
     group = f"/subscriptions/{node.subscription.id}/resourceGroups/{node.cluster.node_group.lower()}"
     folder = folders.get(node.name)
     boot = (folder.root / "proc/sys/kernel/random/boot_id").read_text().strip() if folder else arm.uuid(node.name)
-    up = arm.power_state(node) == "running" and (folder is None or service.serving(folder.root) is not None)
     return {
         "metadata": {
             "name": node.name,
@@ -246,7 +266,7 @@ def _node(node: Member, number: int, folders: Mapping[str, Folder]) -> Body:
             "conditions": [
                 {
                     "type": "Ready",
-                    "status": "True" if up else "Unknown",
+                    "status": "True" if _up(node, folders) else "Unknown",
                     "lastTransitionTime": "2026-01-20T08:15:00Z",
                 }
             ],

@@ -103,12 +103,14 @@ class Sandbox:
         self.faults.add(fault)
 
     def stats(self) -> dict[str, Any]:
-        """Counts so far: calls by kind, answers by status, refusals by limit, accepted commands by node."""
+        """Counts so far: calls by kind, answers by status, refusals by limit, accepted commands by node, and by
+        cluster."""
         return {
             "calls": dict(self.calls),
             "statuses": dict(self.statuses),
             "throttled": dict(self.throttle.refused),
             "commands": dict(self.compute.commands),
+            "invoked": Counter(made.cluster.name for made in self.invocations.found.values()),
             "most_commands_at_once": self.compute.most_at_once,
         }
 

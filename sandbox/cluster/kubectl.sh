@@ -3,6 +3,7 @@
 # asks for, and answers from the folder that the sandbox has recorded (SANDBOX_CLUSTER):
 #     nodes.N.json         page N of the list of nodes, or nodes.error
 #     token.json           the token of the service account, or token.error
+#     pods.NAME.json       the pods of a node, or pods.NAME.error
 #     node.NAME.json       a kubelet's configuration, or node.NAME.error; each is also there as direct.ADDRESS.…
 answer() { # answer NAME: what is recorded under it; an error goes to stderr and fails
     if [ -f "$SANDBOX_CLUSTER/$1.json" ]; then
@@ -33,6 +34,7 @@ case $server$words in
     ;;
 ' get /api/v1/nodes?limit='*'&continue='*) answer "nodes.${words##*continue=}" ;;
 ' get /api/v1/nodes?limit='*) if [ -f "$SANDBOX_CLUSTER/nodes.error" ]; then answer nodes; else answer nodes.0; fi ;;
+' get /api/v1/pods?limit='*'&fieldSelector=spec.nodeName%3D'*) answer "pods.${words##*%3D}" ;;
 ' create /api/v1/namespaces/'*'/serviceaccounts/'*'/token') cat >/dev/null && answer token ;;
 ' get /api/v1/nodes/'*'/proxy/configz')
     name=${words#' get /api/v1/nodes/'}

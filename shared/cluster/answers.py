@@ -31,6 +31,7 @@ _MISSING = re.compile(r"KC1 missing ([0-9a-f]{16})((?: [a-z0-9]{1,20}){1,20})", 
 _WORD = re.compile(r"[a-z_]{0,40}", re.ASCII)
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
 _ANSWER = re.compile(r'\{"answer":"([a-z0-9.-]{1,253})",', re.ASCII)
+_PODS = re.compile(r'\{"pods":"([a-z0-9.-]{1,253})","failing":(-1|\d{1,6})\}', re.ASCII)
 _PART = r"[A-Za-z0-9_.()-]{1,90}"
 _MACHINE = re.compile(
     rf"azure://(/subscriptions/[0-9a-f-]{{36}}/resourceGroups/{_PART}/providers/Microsoft\.Compute"
@@ -48,6 +49,7 @@ class NodeConfig:
     ("v1.33.5"), `boot_id` the running kernel's. `ready` is the node's condition (None: nobody knows) and `since` when
     it became so. `values` holds the settings that were asked for and are there: one that is absent has Go's zero value,
     since a kubelet leaves empty fields out. It is empty where `trouble` says why the kubelet was not heard.
+    `failing` is how many of its pods are not well (None: not asked, or not known).
     """
 
     name: str
@@ -59,6 +61,7 @@ class NodeConfig:
     since: datetime | None = None
     values: Mapping[str, Json] = field(default_factory=dict)
     trouble: Problem | None = None
+    failing: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +160,12 @@ def _read(lines: Sequence[str], settings: Sequence[str], way: Way, seconds: int)
     problem = sweep_problem(word) if word else None
     found: dict[str, NodeConfig] = {}
     answers: dict[str, str] = {}
+    failing: dict[str, int] = {}
     for line in lines[1:]:
         if (answer := _ANSWER.match(line)) is not None:
             answers[answer[1]] = line
+        elif (pods := _PODS.fullmatch(line)) is not None:
+            failing[pods[1]] = int(pods[2])
         else:
             node = _node(_object(line), way, seconds)
             found[node.name] = node
@@ -180,6 +186,9 @@ def _read(lines: Sequence[str], settings: Sequence[str], way: Way, seconds: int)
                 if isinstance(values, str)
                 else replace(node, values=values)
             )
+    for name, count in failing.items():
+        if name in found and count >= 0:
+            found[name] = replace(found[name], failing=count)
     return Sweep(found, listed, left, problem)
 
 

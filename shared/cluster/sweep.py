@@ -42,6 +42,11 @@ _MOST_SETTINGS = 100
 _SECRET = {"staticPodURL", "staticPodURLHeader"}
 
 
+def node_name(text: str) -> bool:
+    """Whether a text can be a node's name in a cluster."""
+    return _NODE.fullmatch(text) is not None
+
+
 def sweep_script(
     settings: Sequence[str],
     way: Way,
@@ -54,12 +59,14 @@ def sweep_script(
     seconds: int = NODE_SECONDS,
     width: int = WIDTH,
     budget: int = BUDGET_SECONDS,
+    pods: bool = False,
 ) -> str:
     """The POSIX script that asks for `settings` (paths such as `authentication.anonymous.enabled`; a whole map too).
 
     It asks the nodes that are named in `nodes` (None: all), of these the first `most` whose names come after `after`;
     each for at most `seconds`, `width` side by side, and starts to ask none later than `budget` seconds. `account` is
-    `NAMESPACE/NAME` and counts for *direct* alone. `nonce` (16 hexadecimal digits) is in the answer.
+    `NAMESPACE/NAME` and counts for *direct* alone. With `pods` those of each node are counted that are not well, which
+    takes the right to list pods. `nonce` (16 hexadecimal digits) is in the answer.
 
     Raises ValueError for what cannot be asked: no path or node's name, too many of them, a setting that holds a secret.
     """
@@ -79,7 +86,7 @@ def sweep_script(
     numbers = {"most": most, "seconds": seconds, "width": width, "budget": budget, "room": ROOM}
     return "".join(
         (
-            f"nonce={nonce}\nway={way}\naccount={account}\nafter='{after}'\n",
+            f"nonce={nonce}\nway={way}\naccount={account}\npods={'yes' if pods else 'no'}\nafter='{after}'\n",
             f"settings='{json.dumps(list(settings))}'\nnames='{named}'\n",
             *(f"{name}={int(number)}\n" for name, number in numbers.items()),
             _source(),
@@ -94,5 +101,10 @@ def _source() -> str:
     def program(name: str, file: str) -> str:
         return f"{name}() {{\ncat <<'PROGRAM'\n{here.joinpath(file).read_text('utf-8')}PROGRAM\n}}\n"
 
-    parts = (("nodes_program", "nodes.jq"), ("answer_program", "answer.jq"), ("ask_program", "ask.sh"))
+    parts = (
+        ("nodes_program", "nodes.jq"),
+        ("answer_program", "answer.jq"),
+        ("ask_program", "ask.sh"),
+        ("pods_program", "pods.sh"),
+    )
     return "".join(program(*part) for part in parts) + here.joinpath("sweep.sh").read_text("utf-8")

@@ -1,6 +1,6 @@
 # What runs in the pod of an AKS command invoke: lists the cluster's nodes, asks the kubelets for their configuration, and
 # prints what was asked for of it. Reads only. Python puts before it: nonce, way, settings, names, after, most, seconds,
-# width, budget, room, account, and the functions nodes_program, ask_program and answer_program.
+# width, budget, room, account, pods, and the functions nodes_program, ask_program, pods_program and answer_program.
 #
 # In what is printed stands nothing that a node or the API server has put into words: facts with a form of their own, the
 # values of the settings, and words of this script for what went wrong. Nothing of a node reaches a shell as anything but
@@ -102,11 +102,18 @@ if [ -z "$trouble" ] && [ -n "$chosen" ]; then
     [ -z "$asked" ] || answers=$(printf '%s\n' "$asked" | xargs -n 2 $beside sh -c "$(ask_program)" ask)
 fi
 
+failing=
+if [ "$pods" = yes ] && [ -z "$trouble" ] && [ -n "$chosen" ]; then
+    # shellcheck disable=SC2086
+    failing=$(printf '%s\n' "$chosen" | jq -r .node | xargs -n 1 $beside sh -c "$(pods_program)" pods)
+fi
+
 # All of it within what the logs keep: what has no room is named, to be asked for again.
 report=$(
     printf '{"sweep":"%s","listed":%d,"left":%d}\n' "$trouble" "$listed" "$left"
     [ -z "$chosen" ] || printf '%s\n' "$chosen"
     [ -z "$answers" ] || printf '%s\n' "$answers"
+    [ -z "$failing" ] || printf '%s\n' "$failing"
 )
 report=$(printf '%s\n' "$report" | awk -v room="$room" '
     { used += length($0) + 1 }

@@ -10,7 +10,7 @@ from shared.errors import StoreError
 from shared.models import Cluster, Told
 from shared.runs.model.messages import Found, Gathered, PlanIndex
 from shared.runs.model.plans import NodePlan
-from shared.runs.model.sweeps import SweptPage
+from shared.runs.model.sweeps import NodeWell, SweptPage
 from shared.store import Store
 
 T = TypeVar("T")
@@ -22,6 +22,7 @@ PLANS: TypeAdapter[list[NodePlan]] = TypeAdapter(list[NodePlan])
 INDEX: TypeAdapter[PlanIndex] = TypeAdapter(PlanIndex)
 GATHERED: TypeAdapter[Gathered] = TypeAdapter(Gathered)
 SWEPT: TypeAdapter[SweptPage] = TypeAdapter(SweptPage)
+WELL: TypeAdapter[dict[str, NodeWell]] = TypeAdapter(dict[str, NodeWell])
 TOLD: TypeAdapter[dict[str, Told]] = TypeAdapter(dict[str, Told])
 KEYS: TypeAdapter[list[str]] = TypeAdapter(list[str])
 

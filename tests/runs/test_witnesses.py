@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from shared.errors import UsageError
-from shared.models import Finding, RunKind, Status
+from shared.models import Finding, Outcome, Run, RunKind, Status
 from shared.runs.hosts import terminal as runs
 from shared.runs.model.request import FixRequest, RunRequest
 from tests.support.bench import Bench, BenchFactory
@@ -131,3 +131,28 @@ async def test_a_plan_is_made_beside_the_second_witness(bench: BenchFactory) -> 
         (plan,) = await runs.plans_of(b.services, run)
     assert plan.controls == (IPTABLES,)
     assert not plan.refused
+
+
+async def fixed(b: Bench, witness: str = "both") -> tuple[list[Finding], Run]:
+    request = FixRequest.model_validate({"witness": witness, "canary": True, "pause_seconds": 0})
+    planned = await runs.survey_here(b.services, RunKind.PLAN, request)
+    run = await runs.fix_here(b.services, request, await runs.plans_of(b.services, planned))
+    return sorted(await b.findings(run.id), key=lambda finding: finding.node), run
+
+
+async def test_a_fix_asks_the_cluster_before_each_wave(bench: BenchFactory) -> None:
+    async with bench(fleet("false_file", "false_flag"), allow_fix=True) as b:
+        before = sum(b.box.stats()["invoked"].values())
+        findings, _ = await fixed(b)
+        # Once for the plan, before the first wave, and before the second.
+        assert sum(b.box.stats()["invoked"].values()) - before == 3
+    assert [finding.outcome for finding in findings] == [Outcome.FIXED, Outcome.FIXED]
+
+
+async def test_a_pool_is_left_where_its_nodes_are_not_ready_after_a_wave(bench: BenchFactory) -> None:
+    pods = "command_invoke: worse_later"
+    async with bench(fleet("false_file", "false_flag", cluster=pods), allow_fix=True) as b:
+        findings, _ = await fixed(b)
+    left, changed = sorted(findings, key=lambda finding: finding.outcome or "", reverse=True)
+    assert (left.outcome, changed.outcome) == (Outcome.NOT_TRIED, Outcome.FIXED)
+    assert f"2 pods of {changed.node} are not well, and before its fix 0 were" in left.reason

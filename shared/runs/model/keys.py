@@ -103,6 +103,16 @@ def pool_running(pool: int) -> str:
     return f"pool/{pool}/running"
 
 
+def pool_asked(pool: int, done: int) -> str:
+    """A work row: how far a pool's cluster was asked for its nodes, of which so many were done."""
+    return f"asked/{pool:05d}/{done:06d}"
+
+
+def pool_well(pool: int, done: int) -> str:
+    """A document: how the nodes of a pool were when so many were done."""
+    return f"well/{pool}/{done}"
+
+
 def pool_until(pool: int) -> str:
     """A row of progress: when a pool of a fix is expected to be done."""
     return f"{pool_batches(pool)}until"

@@ -253,7 +253,10 @@ class Decided(Message):
 
 
 class PoolNow(Message):
-    """How a pool stands in a fix: nodes that are done, and the wave that is in hand, if one is."""
+    """How a pool stands in a fix: nodes that are done, and the wave that is in hand, if one is.
+
+    `asked`: its cluster was asked when so many were done.
+    """
 
     nodes: int
     done: int = 0
@@ -262,12 +265,14 @@ class PoolNow(Message):
     tally: Tally = Tally()
     stop: str = ""
     not_before: datetime | None = None
+    asked: int = -1
 
 
 class FixJob(Ref):
     """What a fix begins with; see `FixRequest`. `pools` and what follows: where it goes on with a history of its own.
 
-    `first_look` is when most fixes have ended, in seconds; a fix that is held ends after `held_hours`.
+    `asks`: before each wave of a pool its cluster is asked how the nodes are. `first_look` is when most fixes have
+    ended, in seconds; a fix that is held ends after `held_hours`.
     """
 
     max_unavailable: str
@@ -276,6 +281,7 @@ class FixJob(Ref):
     pause_seconds: int
     first_look: float
     held_hours: float
+    asks: bool = False
     pools: tuple[PoolNow, ...] | None = None
     held_since: datetime | None = None
     lost: str = ""
@@ -329,6 +335,21 @@ class WaveOpened(Message):
     stop: str = ""
     held: bool = False
     over: bool = False
+
+
+class AskPool(Ref):
+    """Ask a pool's cluster how its nodes are, of which `done` have been fixed: begin, or go on with what is due."""
+
+    pool: int
+    done: int
+
+
+class PoolAsked(Message):
+    """How far that is: when to come again (`due`; None: it was asked), or `stop`: why the pool is left."""
+
+    over: bool = False
+    due: datetime | None = None
+    stop: str = ""
 
 
 class LeavePool(Ref):

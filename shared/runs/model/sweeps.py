@@ -57,6 +57,50 @@ class ChunkSweep:
         return replace(self, clusters=(*self.clusters[:number], cluster, *self.clusters[number + 1 :]))
 
 
+@dataclass(frozen=True, slots=True)
+class NodeWell:
+    """How a cluster says that a node is: whether it is Ready, and how many pods are not well (None: not known)."""
+
+    ready: bool | None
+    failing: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolQuestion:
+    """How far a pool's cluster was asked: the `command` that is under way, and how many tries told nothing good."""
+
+    command: Pending | None = None
+    tries: int = 0
+
+
+def worse(name: str, before: NodeWell | None, now: NodeWell | None) -> str:
+    """In what a node is worse than before its fix, '' where in nothing (pure). What was not known cannot be worse."""
+    if before is None:
+        return ""
+    if before.ready and (now is None or not now.ready):
+        return f"{name} was Ready before its fix and is not now"
+    if before.failing is not None and now is not None and now.failing is not None and now.failing > before.failing:
+        return f"{now.failing} pods of {name} are not well, and before its fix {before.failing} were"
+    return ""
+
+
+_QUESTION: TypeAdapter[PoolQuestion] = TypeAdapter(PoolQuestion)
+
+
+def question_text(question: PoolQuestion) -> str:
+    """A question as it is stored."""
+    return _QUESTION.dump_json(question, exclude_defaults=True).decode()
+
+
+def question_from(text: str, where: str) -> PoolQuestion:
+    """A stored question. Raises StoreError where this version does not know it."""
+    try:
+        return _QUESTION.validate_json(text)
+    except ValidationError as error:
+        why = error.errors()[0]["msg"]
+        raise StoreError(f"the question {where} was not made by this version ({why}): start the run again") from None
+
+
 _SWEEP: TypeAdapter[ChunkSweep] = TypeAdapter(ChunkSweep)
 
 

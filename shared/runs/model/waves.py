@@ -21,7 +21,7 @@ class Pool:
     """A pool in a fix: of `nodes` nodes `done` are over, and `wave` more are in hand now.
 
     `failures` fixes failed or were rolled back; `stop` says why no more may come; the next wave may come at
-    `not_before`.
+    `not_before`, and none while it `waits` for something else.
     """
 
     nodes: int
@@ -30,6 +30,7 @@ class Pool:
     failures: int = 0
     stop: str = ""
     not_before: datetime | None = None
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def decide(pools: Sequence[Pool], limits: Limits, now: datetime) -> Decision:
             leave.append(Leaving(number, pool.done, stop))
         elif pool.not_before is not None and pool.not_before > now:
             again = pool.not_before if again is None else min(again, pool.not_before)
-        else:
+        elif not pool.waits:
             count = 1 if limits.canary and pool.done == 0 else at_once(pool.nodes, limits.max_unavailable)
             begin.append(Wave(number, pool.done, min(count, pool.nodes - pool.done)))
     return Decision(tuple(begin), tuple(leave), again)

@@ -11,6 +11,7 @@ from shared.runs.model.batch import BATCH, failures, total
 from shared.runs.model.messages import (
     Advance,
     Advanced,
+    AskPool,
     Failed,
     FixEnd,
     FixJob,
@@ -18,6 +19,7 @@ from shared.runs.model.messages import (
     Left,
     OpenBatch,
     OpenWave,
+    PoolAsked,
     PoolNow,
     Pools,
     Ref,
@@ -75,7 +77,7 @@ class _Walk:
 
     def begin(self, now: datetime) -> datetime | None:
         """Begin what may begin now; gives the time at which more may, None where nothing waits for one."""
-        times = [self._begin_waves(now), self._begin_looks(now)]
+        times = [self._begin_questions(now), self._begin_waves(now), self._begin_looks(now)]
         until = min((time for time in times if time is not None), default=None)
         if until is None or len(self.hand):
             return until
@@ -86,9 +88,27 @@ class _Walk:
             self._begin(-1, (), Call("listen", self._message(Ref), Word))
         return min(until, listen) if listen > now else until
 
+    def _begin_questions(self, now: datetime) -> datetime | None:
+        """Ask the clusters of pools whose next wave could begin how their nodes are."""
+        again: datetime | None = None
+        for number, pool in enumerate(self._pools):
+            busy = pool.wave or pool.stop or any(at == number for at, _ in self._in_hand.values())
+            if busy or not self._pool(pool).waits or len(self.hand) >= WINDOW:
+                continue
+            if pool.not_before is not None and pool.not_before > now:
+                again = pool.not_before if again is None else min(again, pool.not_before)
+                continue
+            self._begin(number, (), Call("ask_pool", self._message(AskPool, pool=number, done=pool.done), PoolAsked))
+        return again
+
+    def _pool(self, pool: PoolNow) -> waves.Pool:
+        waits = self._job.asks and pool.asked != pool.done and pool.done < pool.nodes
+        known = waves.Pool(pool.nodes, pool.done, pool.wave, stop=pool.stop, not_before=pool.not_before, waits=waits)
+        return replace(known, failures=failures(pool.tally.outcomes))
+
     def _begin_waves(self, now: datetime) -> datetime | None:
         limits = waves.Limits(self._job.max_unavailable, self._job.max_failures, self._job.canary)
-        decision = waves.decide([_pool(pool) for pool in self._pools], limits, now)
+        decision = waves.decide([self._pool(pool) for pool in self._pools], limits, now)
         for leaving in decision.leave:
             pool = self._pools[leaving.pool]
             count = pool.nodes - leaving.first
@@ -134,6 +154,8 @@ class _Walk:
         match ended.answer:
             case Word() as word:
                 self._heed_word(word)
+            case PoolAsked() as asked:
+                self._heed_asked(number, asked)
             case WaveOpened() as opened:
                 self._heed_opened(number, opened, now)
             case Advanced() as advanced:
@@ -150,6 +172,15 @@ class _Walk:
         if word.cancelled:
             for number in range(len(self._pools)):
                 self._stop(number, "the run was cancelled")
+
+    def _heed_asked(self, number: int, asked: PoolAsked) -> None:
+        self.over = self.over or asked.over
+        if asked.stop:
+            self._stop(number, asked.stop)
+        elif asked.due is not None:
+            self._set(number, not_before=asked.due)
+        else:
+            self._set(number, asked=self._pools[number].done)
 
     def _heed_opened(self, number: int, opened: WaveOpened, now: datetime) -> None:
         self.over = self.over or opened.over
@@ -192,7 +223,7 @@ class _Walk:
             return
         reason = f"a wave of this pool failed: {failed.failed}"
         self._stop(number, reason)
-        if key.startswith("open_wave"):
+        if key.startswith(("open_wave", "ask_pool")):
             self._set(number, wave=0)
             return
         # It may have changed nodes, and could not say so.
@@ -223,8 +254,3 @@ class _Walk:
 
     def _set(self, number: int, **changes: Any) -> None:
         self._pools[number] = self._pools[number].model_copy(update=changes)
-
-
-def _pool(pool: PoolNow) -> waves.Pool:
-    known = waves.Pool(pool.nodes, pool.done, pool.wave, stop=pool.stop, not_before=pool.not_before)
-    return replace(known, failures=failures(pool.tally.outcomes))

@@ -12,7 +12,17 @@ from typing import Any
 
 from shared.runs.model import messages
 from shared.runs.services import Services
-from shared.runs.steps import advancing, discovering, fix_plan, fix_waves, left_undone, run_record, scope, sweeping
+from shared.runs.steps import (
+    advancing,
+    asking,
+    discovering,
+    fix_plan,
+    fix_waves,
+    left_undone,
+    run_record,
+    scope,
+    sweeping,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +45,7 @@ STEPS: dict[str, Step] = {
     "ask_approval": Step(messages.Ask, run_record.ask_approval),
     "decision": Step(messages.Ref, run_record.decision),
     "open_fix": Step(messages.Ref, fix_waves.open_fix),
+    "ask_pool": Step(messages.AskPool, asking.ask_pool),
     "open_wave": Step(messages.OpenWave, fix_waves.open_wave),
     "leave_pool": Step(messages.LeavePool, left_undone.leave_pool),
     "listen": Step(messages.Ref, run_record.listen),

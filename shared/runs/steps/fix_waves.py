@@ -27,6 +27,9 @@ from shared.runs.steps.standing import stand
 _LOOKS_AT_ALL = 10
 """How often a pool's nodes are all listed in a fix: at its first wave, and whenever another tenth of them is over."""
 
+_ASKING = 30
+"""About how many seconds it takes to ask a cluster how its nodes are."""
+
 _GONE = Problem(Status.SKIPPED, "vanished", "the node is not there any more", "Run the audit again.")
 
 
@@ -90,6 +93,7 @@ async def _expect(services: Services, request: FixRequest, wave: OpenWave) -> No
     waves = waves_left(gathered.pools[wave.pool], wave.first, limits)
     settings = services.settings
     each = request.pause_seconds + settings.settle_seconds + settings.command_seconds * 1.5
+    each += _ASKING if request.sweeps else 0
     row = Progress(until=datetime.now(UTC) + timedelta(seconds=waves * each))
     await save_counts(services, wave.run_id, keys.pool_until(wave.pool), row)
 

@@ -46,6 +46,7 @@ async def begin(services: Services, ref: Ref) -> Begun:
             pause_seconds=request.pause_seconds,
             first_look=settings.command_seconds + settings.settle_seconds,
             held_hours=settings.approval_hours,
+            asks=request.sweeps,
         )
     return Begun(
         patient=run.by is not Starter.TERMINAL,

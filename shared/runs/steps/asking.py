@@ -1,0 +1,127 @@
+"""Asking a pool's cluster, before each wave of a fix, how the nodes are that the waves before have changed.
+
+Where it could not be asked before the first wave, it is not asked again: the fix then rests on what Azure and the nodes
+themselves say. The commands change nothing, so that one which is sent twice does no harm.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from shared.azure import Invoked, Pending
+from shared.cluster import Sweep, node_name, parse_sweep, sweep_script
+from shared.models import Cluster, Problem
+from shared.node.frames import request_nonce
+from shared.runs import documents
+from shared.runs.model import keys, sweeps
+from shared.runs.model.messages import AskPool, PoolAsked
+from shared.runs.model.plans import NodePlan
+from shared.runs.model.sweeps import NodeWell, PoolQuestion
+from shared.runs.services import Services
+from shared.runs.steps import plan_pages
+from shared.runs.steps.advancing import OvertakenError
+from shared.runs.steps.standing import stand
+
+log = logging.getLogger(__name__)
+
+_FIRST_LOOK = 10.0
+# A node that was restarted a moment ago may be Ready a moment later.
+_TRIES = 3
+_PAUSE = timedelta(seconds=20)
+# The newest of a pool's fixed nodes: what the waves before them did was looked at then.
+_MOST_NODES = 400
+# What every kubelet has: only how the nodes are is wanted.
+_SETTING = "healthzPort"
+
+
+async def ask_pool(services: Services, message: AskPool) -> PoolAsked:
+    """Do what is due; gives when to come again, or why the pool is left. Raises StoreError; then it may be done again.
+
+    A node is as well as before its fix where it is Ready if it was, and no more of its pods are not well.
+    """
+    standing = await stand(services, message)
+    if standing.over or standing.cancelled:
+        return PoolAsked(over=standing.over, stop="the run was cancelled" if standing.cancelled else "")
+    store, run_id = services.store, standing.run.id
+    first = await documents.find(store, run_id, keys.pool_well(message.pool, 0), documents.WELL)
+    if message.done and not first:
+        return PoolAsked()
+    if await documents.find(store, run_id, keys.pool_well(message.pool, message.done), documents.WELL) is not None:
+        return PoolAsked()
+    numbers = await _numbers(services, message)
+    plans = await plan_pages.load(store, run_id, message.pool, numbers)
+    nodes = {plan.node.name.lower(): plan for plan in plans.values() if node_name(plan.node.name.lower())}
+    if not nodes:
+        return PoolAsked()
+    name = keys.pool_asked(message.pool, message.done)
+    work = await store.work(run_id, name)
+    question = PoolQuestion() if work is None else sweeps.question_from(work.text, name)
+    nonce = request_nonce(run_id, name, str(question.tries))
+    outcome = await _outcome(services, nodes, question.command, nonce)
+    now = datetime.now(UTC)
+    if isinstance(outcome, Pending):
+        question = replace(question, command=outcome)
+        trouble = ""
+    else:
+        trouble = _trouble(outcome, nodes, first or {}, message)
+        if not trouble:
+            told = {} if isinstance(outcome, Problem) else _told(outcome)
+            await documents.save(store, run_id, keys.pool_well(message.pool, message.done), documents.WELL, told)
+            return PoolAsked()
+        question = PoolQuestion(tries=question.tries + 1)
+    if trouble and question.tries >= _TRIES:
+        return PoolAsked(stop=f"after the last wave {trouble}")
+    due = outcome.due if isinstance(outcome, Pending) else now + _PAUSE
+    etag = await store.put_work(run_id, name, sweeps.question_text(question), work.etag if work is not None else None)
+    if etag is None:
+        raise OvertakenError(f"the question {name} was gone on with by another one meanwhile")
+    return PoolAsked(due=due)
+
+
+async def _numbers(services: Services, message: AskPool) -> list[int]:
+    """The nodes that are asked for: before the first wave all of the pool, then those that are done."""
+    if message.done:
+        return list(range(max(0, message.done - _MOST_NODES), message.done))
+    gathered = await documents.load(services.store, message.run_id, keys.GATHERED, documents.GATHERED)
+    return list(range(min(gathered.pools[message.pool], _MOST_NODES)))
+
+
+async def _outcome(
+    services: Services, nodes: dict[str, NodePlan], command: Pending | None, nonce: str
+) -> Pending | Sweep | Problem:
+    azure, member = services.azure, next(iter(nodes.values())).node
+    cluster = await azure.cluster(member.subscription, member.resource_group, member.cluster)
+    if not isinstance(cluster, Cluster):
+        return cluster
+    way = services.settings.sweep_way
+    if command is not None and command.url:
+        outcome = await azure.look_in_cluster(cluster, command)
+    else:
+        script = sweep_script((_SETTING,), way, nonce, nodes=sorted(nodes), pods=True)
+        outcome = await azure.start_in_cluster(cluster, script, command, _FIRST_LOOK)
+    if not isinstance(outcome, Invoked):
+        return outcome
+    return parse_sweep(outcome.logs, nonce, (_SETTING,), way, nodes=sorted(nodes))
+
+
+def _told(sweep: Sweep) -> dict[str, NodeWell]:
+    return {name: NodeWell(node.ready, node.failing) for name, node in sweep.nodes.items()}
+
+
+def _trouble(
+    outcome: Sweep | Problem, nodes: dict[str, NodePlan], before: dict[str, NodeWell], message: AskPool
+) -> str:
+    """Why the pool is left, '' where nothing is worse than before (pure)."""
+    if not message.done:
+        if isinstance(outcome, Problem):
+            log.warning("how the nodes of pool %s are cannot be asked: %s", message.pool, outcome.reason)
+        return ""
+    if isinstance(outcome, Problem):
+        return f"the cluster could not be asked how its nodes are: {outcome.reason}"
+    if not outcome.nodes or all(node.ready is None for node in outcome.nodes.values()):
+        why = outcome.problem.reason if outcome.problem is not None else "it told of none"
+        return f"the cluster did not say how its nodes are: {why}"
+    now = _told(outcome)
+    return next((why for name in nodes if (why := sweeps.worse(name, before.get(name), now.get(name)))), "")
