@@ -24,7 +24,7 @@ KG_ANSWER=$(answer_program)
 KG_SETTINGS=$settings
 KG_SECONDS=$seconds
 KG_WAY=$way
-KG_CA= KG_TOKEN=
+KG_CA='' KG_TOKEN=''
 export KG_ANSWER KG_SETTINGS KG_SECONDS KG_WAY KG_CA KG_TOKEN
 
 folder=
@@ -43,7 +43,7 @@ api() {
 word_of() { jq -Rsr --arg name '' --argjson settings '[]' "$KG_ANSWER | .trouble"; }
 
 # The nodes, page by page: one of 1,000 nodes at once would be 20 MB.
-listed=0 lines= next=
+listed=0 lines='' next=''
 while [ "$listed" -le 20000 ]; do
     if ! api get --raw "/api/v1/nodes?limit=200${next:+&continue=$next}"; then
         trouble=list_$trouble
