@@ -188,11 +188,9 @@ def read_answer(status: int, body: bytes) -> Invoked | Fault | None:
     if state.lower() == "succeeded" and isinstance(code, int) and isinstance(logs, str | None):
         return Invoked(logs or "", code)
     # Azure's own sentences come here too, where the pod could not be made.
-    return (
-        Fault(None, "invoke_failed", reason)
-        if isinstance(reason, str) and reason
-        else Fault(None, "invoke_failed", f"it ended as {state}")
-    )
+    fault = Fault(None, "", reason if isinstance(reason, str) and reason else f"it ended as {state}")
+    met = word(fault)
+    return replace(fault, code="invoke_failed" if met == "other" else met)
 
 
 def _target(cluster: Cluster, action: str = INVOKE) -> Target:
