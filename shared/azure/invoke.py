@@ -34,7 +34,7 @@ CLUSTER_SCOPE = "6dae42f8-4368-4678-94ff-3960e28e3630/.default"
 # 512 kB of logs, each byte of which JSON may write as six, in some more JSON; nothing bigger is read.
 _LONGEST_ANSWER = 1 << 22
 _PATIENCE = 3
-# A pod has 60 s to be scheduled, and our longest command takes some 130 after that.
+# A pod has 60 s to be scheduled, and our longest command takes some 160 after that.
 _DEADLINE = timedelta(seconds=300)
 _STEP, _LONGEST_STEP = 3.0, 10.0
 _STATES = {"succeeded", "failed", "canceled"}
@@ -188,11 +188,9 @@ def read_answer(status: int, body: bytes) -> Invoked | Fault | None:
     if state.lower() == "succeeded" and isinstance(code, int) and isinstance(logs, str | None):
         return Invoked(logs or "", code)
     # Azure's own sentences come here too, where the pod could not be made.
-    return (
-        Fault(None, "invoke_failed", reason)
-        if isinstance(reason, str) and reason
-        else Fault(None, "invoke_failed", f"it ended as {state}")
-    )
+    fault = Fault(None, "", reason if isinstance(reason, str) and reason else f"it ended as {state}")
+    met = word(fault)
+    return replace(fault, code="invoke_failed" if met == "other" else met)
 
 
 def _target(cluster: Cluster, action: str = INVOKE) -> Target:

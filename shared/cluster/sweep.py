@@ -28,10 +28,10 @@ ACCOUNT = "kubelet-guard/configz"
 ROOM = 480_000
 # Longer than a kubelet that is well takes (50 ms), and than one that is busy does.
 NODE_SECONDS = 5
-# Side by side: a kubectl takes some 50 MB, and the pod of a command is a small one.
+# Side by side: a kubectl takes some 50 MB, and the pod of a command has 1 GiB and half a processor.
 WIDTH = 8
 # After so many seconds no further node is asked: many frozen ones must not make the command endless.
-BUDGET_SECONDS = 90
+BUDGET_SECONDS = 120
 
 _NONCE = re.compile(r"[0-9a-f]{16}")
 _SETTING = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:\.[A-Za-z][A-Za-z0-9]*)*")

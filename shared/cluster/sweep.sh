@@ -12,7 +12,7 @@ export LC_ALL
 exec 2>/dev/null
 
 missing=
-for tool in kubectl jq xargs awk sha256sum head sort wc date; do
+for tool in kubectl jq xargs awk base64 sha256sum head sort wc date mktemp; do
     command -v "$tool" >/dev/null || missing="$missing $tool"
 done
 if [ -n "$missing" ]; then
@@ -24,12 +24,28 @@ KG_ANSWER=$(answer_program)
 KG_SETTINGS=$settings
 KG_SECONDS=$seconds
 KG_WAY=$way
-KG_CA= KG_TOKEN=
+KG_CA='' KG_TOKEN=''
 export KG_ANSWER KG_SETTINGS KG_SECONDS KG_WAY KG_CA KG_TOKEN
 
-folder=
+folder=$(mktemp -d) || folder=''
 clean() { [ -z "$folder" ] || rm -rf "$folder"; }
 trap clean EXIT
+
+# kubectl takes a pod's service account only where nothing else is said, not even a time limit: so it is said as a file.
+pod=/var/run/secrets/kubernetes.io/serviceaccount
+known=$(kubectl config view --minify --output='jsonpath={.clusters[0].cluster.server}')
+if [ -z "$known" ] && [ -n "$folder" ] && [ -n "${KUBERNETES_SERVICE_HOST:-}" ] && [ -s "$pod/token" ]; then
+    case $KUBERNETES_SERVICE_HOST in *:*) host="[$KUBERNETES_SERVICE_HOST]" ;; *) host=$KUBERNETES_SERVICE_HOST ;; esac
+    KUBECONFIG=$folder/kubeconfig
+    cat >"$KUBECONFIG" <<CONFIG
+{"apiVersion": "v1", "kind": "Config", "current-context": "pod",
+ "contexts": [{"name": "pod", "context": {"cluster": "pod", "user": "pod"}}],
+ "users": [{"name": "pod", "user": {"tokenFile": "$pod/token"}}],
+ "clusters": [{"name": "pod", "cluster": {
+   "server": "https://$host:${KUBERNETES_SERVICE_PORT:-443}", "certificate-authority": "$pod/ca.crt"}}]}
+CONFIG
+    export KUBECONFIG
+fi
 
 # api ARGUMENT...: what kubectl says to stdout, in $said. Where it fails, the word for why is in $trouble.
 trouble=
@@ -43,7 +59,7 @@ api() {
 word_of() { jq -Rsr --arg name '' --argjson settings '[]' "$KG_ANSWER | .trouble"; }
 
 # The nodes, page by page: one of 1,000 nodes at once would be 20 MB.
-listed=0 lines= next=
+listed=0 lines='' next=''
 while [ "$listed" -le 20000 ]; do
     if ! api get --raw "/api/v1/nodes?limit=200${next:+&continue=$next}"; then
         trouble=list_$trouble
@@ -79,13 +95,10 @@ if [ "$way" = direct ] && [ -z "$trouble" ] && [ -n "$chosen" ]; then
     else
         trouble=token_$trouble
     fi
-    # The authority that signed the kubelets' certificates: the kubeconfig's where there is one, else the pod's.
-    KG_CA=/var/run/secrets/kubernetes.io/serviceaccount/ca.crt
-    signed=$(kubectl config view --raw --flatten --minify \
-        --output='jsonpath={.clusters[0].cluster.certificate-authority-data}')
-    if [ -n "$signed" ]; then
-        folder=$(mktemp -d) && KG_CA=$folder/ca.crt && printf '%s' "$signed" | base64 -d >"$KG_CA"
-    fi
+    # The authority that signed the API server's certificate signs the kubelets', too.
+    KG_CA=$folder/ca.crt
+    [ -z "$folder" ] || kubectl config view --raw --flatten --minify \
+        --output='jsonpath={.clusters[0].cluster.certificate-authority-data}' | base64 -d >"$KG_CA"
     [ -n "$trouble" ] || [ -s "$KG_CA" ] || trouble=no_ca
 fi
 

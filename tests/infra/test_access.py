@@ -1,4 +1,4 @@
-"""The custom roles have exactly the actions that the code's calls need: those of the SDK's clients are found in the code,
+"""The custom roles have exactly the actions that the calls need: those of the SDK's clients are found in the code,
 those by hand in its table of operations; actions are what Azure Resource Manager derives from method and address."""
 
 from __future__ import annotations

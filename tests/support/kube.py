@@ -153,7 +153,7 @@ class KubeCluster:
             self.nodes[name] = node
             real.machine.check(["systemctl", "daemon-reload"])
             real.machine.check(["systemctl", "start", "kubelet.service"])
-            self._wait_for(node)
+            self.wait_for(node)
             label = "kubernetes.azure.com/kubelet-serving-ca=" + ("self" if own_certificate else "cluster")
             self.kubectl("label", "node", name, label)
             try:
@@ -197,7 +197,8 @@ class KubeCluster:
             }
         )
 
-    def _wait_for(self, node: KubeNode) -> None:
+    def wait_for(self, node: KubeNode) -> None:
+        """Wait until a node's kubelet answers."""
         deadline = time.monotonic() + _UP_SECONDS
         path = f"/api/v1/nodes/{node.name}/proxy/configz"
         while time.monotonic() < deadline:
