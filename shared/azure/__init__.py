@@ -5,7 +5,7 @@ from shared.azure.discovery import leaves_out, precheck
 from shared.azure.graph import GraphAnswer, ScopeError
 from shared.azure.problems import SubscriptionError
 from shared.azure.runcommand import AWAY_SECONDS, MOST_WAIT, CommandResult, Ended, Pending
-from shared.azure.throttle import Stats
+from shared.azure.throttle import Stats, update_bucket
 
 __all__ = [
     "AWAY_SECONDS",
@@ -20,4 +20,5 @@ __all__ = [
     "SubscriptionError",
     "leaves_out",
     "precheck",
+    "update_bucket",
 ]

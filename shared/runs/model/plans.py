@@ -22,7 +22,7 @@ from shared.runs.model.history import Past
 from shared.runs.model.names import there_is
 from shared.runs.model.request import ControlId
 
-FORMAT = "kubelet-guard plan 3"
+FORMAT = "kubelet-guard plan 4"
 
 
 @dataclass(frozen=True, slots=True)
