@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.azure import Azure, SubscriptionError, precheck
-from shared.azure.discovery import cluster_of, match_pools, moment, node_of, pool_of
+from shared.azure.discovery import cluster_of, match_pools, node_of, pool_of
+from shared.azure.fields import moment
 from shared.errors import CredentialError, EndpointError
 from shared.models import Cluster, Node, NodePool, Problem, ScopeProblem, Status, Subscription
 from shared.plain import plain
