@@ -199,16 +199,18 @@ async def nodes(arm: Arm, cluster: Cluster, pools: Collection[str] | None) -> As
     """
     wanted = None if pools is None else {name.lower() for name in pools}
     ready = _ready(cluster, wanted)
-    held = await _held(arm, cluster, ready)
+    held = await _held(arm, cluster, ready, _Held())
     if _unlike(cluster, wanted, ready, held):
         cluster = await _afresh(arm, cluster)
         ready = _ready(cluster, wanted)
+        # It may have nodes of a kind by now that it did not have.
+        held = await _held(arm, cluster, ready, held)
     for problem in (*ready.problems, *held.problems):
         yield problem
-    if held.scale_sets is not None:
+    if ready.sets and held.scale_sets is not None:
         async for found in _of_scale_sets(arm, cluster, wanted, ready, held.scale_sets):
             yield found
-    if held.vms is not None:
+    if ready.may_have_singles and held.vms is not None:
         async for found in _singles(arm, cluster, wanted, ready, held.vms):
             yield found
 
@@ -216,11 +218,11 @@ async def nodes(arm: Arm, cluster: Cluster, pools: Collection[str] | None) -> As
 @dataclass(frozen=True, slots=True)
 class _Ready:
     """What of a cluster can be looked for: its pools of scale sets and of single VMs (by lower-case name), and whether
-    there may be VMs of node auto-provisioning; and what is to be said of the rest."""
+    there may be single VMs, of those or of node auto-provisioning; and what is to be said of the rest."""
 
     sets: Mapping[str, NodePool]
     singles: Mapping[str, NodePool]
-    auto_provisioned: bool
+    may_have_singles: bool
     problems: tuple[ScopeProblem, ...]
 
 
@@ -248,23 +250,28 @@ def _ready(cluster: Cluster, wanted: Collection[str] | None) -> _Ready:
         problems.append(_scope(cluster, "", _changing(cluster) or NO_POOLS))
     singles = {key: pool for key, pool in ready.items() if holds_singles(pool)}
     sets = {key: pool for key, pool in ready.items() if key not in singles}
-    # Where it is not known, they are looked for: no node is to be lost.
-    return _Ready(sets, singles, cluster.auto_provisioned is not False, tuple(problems))
+    # Where that is not known, they are looked for: no node is to be lost.
+    return _Ready(sets, singles, bool(singles) or cluster.auto_provisioned is not False, tuple(problems))
 
 
-async def _held(arm: Arm, cluster: Cluster, ready: _Ready) -> _Held:
-    """The scale sets and VMs of a cluster's node resource group, as far as there may be nodes among them."""
-    if not ready.sets and not ready.singles and not ready.auto_provisioned:
-        return _Held()
+async def _held(arm: Arm, cluster: Cluster, ready: _Ready, known: _Held) -> _Held:
+    """The scale sets and VMs of a cluster's node resource group, as far as there may be nodes among them.
+
+    What is `known` is not asked for again, and where that has a problem nothing is.
+    """
+    want_sets = bool(ready.sets) and known.scale_sets is None
+    want_vms = ready.may_have_singles and known.vms is None
+    if known.problems or not (want_sets or want_vms):
+        return known
     if _NODE_GROUP.fullmatch(cluster.node_resource_group) is None:
         fault = Fault(None, "malformed", "its node resource group is not known")
         target = Target(f"cluster {cluster.name}", "", cluster.id)
         return _Held(problems=(_scope(cluster, "", _changing(cluster) or judge(fault, target)),))
-    scale_sets = await _listed(arm, cluster, SCALE_SETS) if ready.sets else None
+    scale_sets = await _listed(arm, cluster, SCALE_SETS) if want_sets else known.scale_sets
     if isinstance(scale_sets, ScopeProblem):
         # What keeps one list of a resource group from being read keeps the other as well.
-        return _Held(problems=(scale_sets,))
-    vms = await _listed(arm, cluster, VMS) if ready.singles or ready.auto_provisioned else None
+        return _Held(vms=known.vms, problems=(scale_sets,))
+    vms = await _listed(arm, cluster, VMS) if want_vms else known.vms
     if isinstance(vms, ScopeProblem):
         return _Held(scale_sets, problems=(vms,))
     return _Held(scale_sets, vms)
@@ -279,13 +286,13 @@ async def _listed(arm: Arm, cluster: Cluster, operation: Operation) -> list[Body
 
 def _unlike(cluster: Cluster, wanted: Collection[str] | None, ready: _Ready, held: _Held) -> bool:
     """Whether there is a scale set or a VM of a pool that the cluster does not have, or a pool without its own."""
-    if held.scale_sets is not None and ready.sets:
+    if ready.sets and held.scale_sets is not None:
         matched, strays = match_pools(ready.sets, held.scale_sets)
         if any(key not in matched and _without_scale_set(cluster, pool) for key, pool in ready.sets.items()):
             return True
         if _unknown(cluster, wanted, strays):
             return True
-    if held.vms is not None:
+    if ready.may_have_singles and held.vms is not None:
         found = _matched_vms(cluster, wanted, ready, held.vms)
         return bool(found.strays) or any(_without_vms(cluster, pool, count) for pool, count in found.lacking)
     return False
