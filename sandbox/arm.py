@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-from sandbox.fleet import Cluster, Fleet, Member, Pool, Subscription, scale_set_name
+from sandbox.fleet import AutoPool, Cluster, Fleet, Member, Pool, Subscription, scale_set_name
 from sandbox.identity import CLIENT, PRINCIPAL, TENANT
 from sandbox.states import STATES
 
@@ -81,6 +81,8 @@ def cluster(owner: Subscription, item: Cluster) -> Body:
         properties["aadProfile"] = {"managed": True, "enableAzureRBAC": False, "tenantID": TENANT}
     if item.command_invoke == "disabled":
         properties["apiServerAccessProfile"] = {"disableRunCommand": True}
+    auto = {"mode": "Manual"} if item.auto_pools is None else {"mode": "Auto", "defaultNodePools": "Auto"}
+    properties["nodeProvisioningProfile"] = auto
     if item.lockdown:
         properties["nodeResourceGroupProfile"] = {"restrictionLevel": "ReadOnly"}
     return {
@@ -167,11 +169,33 @@ def scale_set(owner: Subscription, item: Cluster, pool: Pool) -> Body:
 
 def instance(member: Member, view: bool) -> Body:
     """One instance of a scale set, with its instance view where `view` is set."""
-    scope = compute_scope(member.subscription, member.cluster)
-    number = zlib.crc32(member.name.encode())
     properties: Body = {
         "latestModelApplied": True,
         "modelDefinitionApplied": "VirtualMachineScaleSet",
+        **_machine(member),
+    }
+    if view:
+        properties["instanceView"] = instance_view(member)
+    return {
+        "name": f"{member.scale_set}_{member.instance_id}",
+        "id": member_id(member),
+        "type": "Microsoft.Compute/virtualMachineScaleSets/virtualMachines",
+        "location": member.cluster.location,
+        "tags": _tags(member.cluster, member.pool),
+        "instanceId": member.instance_id,
+        "sku": {"name": member.pool.size, "tier": "Standard"},
+        "properties": properties,
+    }
+
+
+def member_id(member: Member) -> str:
+    """A node's resource id."""
+    return f"{compute_scope(member.subscription, member.cluster)}/{member.resource}"
+
+
+def _machine(member: Member) -> Body:
+    """What instances and VMs have in common."""
+    return {
         "vmId": uuid(member.name),
         "hardwareProfile": {"vmSize": member.pool.size},
         "storageProfile": {
@@ -187,18 +211,66 @@ def instance(member: Member, view: bool) -> Body:
             "requireGuestProvisionSignal": True,
         },
         "provisioningState": "Succeeded",
-        "timeCreated": _created(number),
+        "timeCreated": _created(zlib.crc32(member.name.encode())),
     }
+
+
+def vm(member: Member, *, view: bool) -> Body:
+    """A single VM, with its instance view where `view` is set."""
+    properties = _machine(member)
+    if isinstance(member.pool, AutoPool):
+        tags = {
+            "compute.aks.billing": "linux",
+            "karpenter.azure.com_cluster": member.cluster.name,
+            "karpenter.sh_nodepool": member.pool.name,
+        }
+    else:
+        tags = {**_tags(member.cluster, member.pool), "aks-managed-agentpool-type": "VirtualMachines"}
     if view:
         properties["instanceView"] = instance_view(member)
+    return _vm(member.name, member_id(member), member.cluster.location, tags, properties)
+
+
+def other_vm(owner: Subscription, item: Cluster, name: str) -> Body:
+    """A VM that is no node."""
+    disk = {"imageReference": {"publisher": "Debian", "offer": "debian-12"}, "osDisk": {"osType": "Linux"}}
+    properties: Body = {
+        "vmId": uuid(name),
+        "storageProfile": disk,
+        "provisioningState": "Succeeded",
+        "timeCreated": _created(zlib.crc32(name.encode())),
+    }
+    tags = {"owner": "network team"}
+    return _vm(name, f"{compute_scope(owner, item)}/virtualMachines/{name}", item.location, tags, properties)
+
+
+def vm_status(listed: Body, power: str) -> Body:
+    """A VM as the list of a subscription gives it with `statusOnly=true`, which spells resource groups in capitals."""
+    *_, subscription, _, group, _, provider, kind, name = listed["id"].split("/")
+    statuses = [
+        {"code": "ProvisioningState/succeeded", "level": "Info", "displayStatus": "Provisioning succeeded"},
+        {"code": f"PowerState/{power}", "level": "Info", "displayStatus": f"VM {power}"},
+    ]
     return {
-        "name": f"{member.scale_set}_{member.instance_id}",
-        "id": f"{scope}/virtualMachineScaleSets/{member.scale_set}/virtualMachines/{member.instance_id}",
-        "type": "Microsoft.Compute/virtualMachineScaleSets/virtualMachines",
-        "location": member.cluster.location,
-        "tags": _tags(member.cluster, member.pool),
-        "instanceId": member.instance_id,
-        "sku": {"name": member.pool.size, "tier": "Standard"},
+        "name": name,
+        "id": f"/subscriptions/{subscription}/resourceGroups/{group.upper()}/providers/{provider}/{kind}/{name}",
+        "type": listed["type"],
+        "location": listed["location"],
+        "properties": {
+            "vmId": listed["properties"]["vmId"],
+            "provisioningState": listed["properties"]["provisioningState"],
+            "instanceView": {"statuses": statuses},
+        },
+    }
+
+
+def _vm(name: str, resource_id: str, location: str, tags: Body, properties: Body) -> Body:
+    return {
+        "name": name,
+        "id": resource_id,
+        "type": "Microsoft.Compute/virtualMachines",
+        "location": location,
+        "tags": tags,
         "properties": properties,
     }
 
@@ -207,8 +279,6 @@ def instance_view(member: Member) -> Body:
     """The instance view: provisioning and power state, and the agent where it reports."""
     power = power_state(member)
     view: Body = {
-        "platformUpdateDomain": int(member.instance_id) % 5,
-        "platformFaultDomain": 0,
         "statuses": [
             {
                 "code": "ProvisioningState/succeeded",
@@ -219,6 +289,8 @@ def instance_view(member: Member) -> Body:
             {"code": f"PowerState/{power}", "level": "Info", "displayStatus": f"VM {power}"},
         ],
     }
+    if member.scale_set:
+        view |= {"platformUpdateDomain": int(member.instance_id) % 5, "platformFaultDomain": 0}
     if power == "running":
         view |= {"computerName": member.name, "hyperVGeneration": "V2"}
         ready = STATES[member.state].command != "dead_agent"
@@ -247,7 +319,7 @@ def whole(fleet: Fleet) -> Body:
     return {"count": {"type": "Total", "value": len(fleet.subscriptions)}}
 
 
-def _tags(item: Cluster, pool: Pool) -> dict[str, str]:
+def _tags(item: Cluster, pool: Pool | AutoPool) -> dict[str, str]:
     return {
         "aks-managed-cluster-name": item.name,
         "aks-managed-cluster-rg": item.resource_group,
@@ -261,8 +333,11 @@ def _tags(item: Cluster, pool: Pool) -> dict[str, str]:
     }
 
 
-def _image(pool: Pool) -> Body:
+def _image(pool: Pool | AutoPool) -> Body:
     sku, _, version = pool.image.partition("-")[2].partition("-")
+    if isinstance(pool, AutoPool):
+        gallery = "/CommunityGalleries/AKSUbuntu-38d80f77-467a-481f-a8d4-09b6d4220bd2"
+        return {"communityGalleryImageId": f"{gallery}/images/{sku}/versions/{version}"}
     gallery = "/subscriptions/109a5e88-712a-48ae-9078-9ca8b3c81345/resourceGroups/AKS-Ubuntu/providers"
     return {"id": f"{gallery}/Microsoft.Compute/galleries/AKSUbuntu/images/{sku}/versions/{version}"}
 

@@ -23,6 +23,7 @@ REMOVE_EXTENSION = "RemoveRunCommandLinuxExtension"
 RUN_SCRIPT = "RunShellScript"
 
 _ACTION = "Microsoft.Compute/virtualMachineScaleSets/virtualMachines/runCommand/action"
+_VM_ACTION = "Microsoft.Compute/virtualMachines/runCommand/action"
 _FAILURES = {
     Command.DEAD_AGENT: (
         "VMAgentStatusCommunicationError",
@@ -70,7 +71,7 @@ class Operation:
 
 @dataclass(slots=True)
 class Instance:
-    """An instance of a scale set and what run command currently does to it."""
+    """An instance of a scale set or a single VM, and what run command currently does to it."""
 
     member: Member
     folder: Folder | None
@@ -81,7 +82,7 @@ class Instance:
 
 @dataclass(slots=True)
 class Compute:
-    """All instances by lower-case resource id, and all operations by id.
+    """All instances and VMs by lower-case resource id, and all operations by id.
 
     With a `seed` the nth command of a node takes as long every time.
     """
@@ -121,12 +122,11 @@ class Compute:
 
     def _refuse(self, instance: Instance, command: Command, body: Body, now: float) -> None:
         member = instance.member
-        scope = f"{arm.compute_scope(member.subscription, member.cluster)}/virtualMachineScaleSets/{member.scale_set}"
         if member.cluster.lockdown:
-            raise Refused(403, "DenyAssignmentAuthorizationFailed", _locked(member, scope))
+            raise Refused(403, "DenyAssignmentAuthorizationFailed", _locked(member))
         if command is Command.FORBIDDEN:
-            raise forbidden(_ACTION, f"{scope}/virtualMachines/{member.instance_id}")
-        if command is Command.VANISHED:
+            raise forbidden(_action(member), arm.member_id(member))
+        if command is Command.VANISHED or (command is Command.VANISHED_INACTIVE and not member.scale_set):
             raise vanished(member)
         if command is Command.VANISHED_INACTIVE:
             text = f"The provided instanceId {member.instance_id} is not an active Virtual Machine Scale Set VM"
@@ -184,14 +184,17 @@ def _check_script(instance: Instance, body: Body) -> None:
 
 
 def instances(members: Iterable[Member], folders: Mapping[str, Folder]) -> dict[str, Instance]:
-    """Every instance by its lower-case resource id."""
+    """Every instance and VM by its lower-case resource id."""
     found: dict[str, Instance] = {}
     for member in members:
-        key = f"{arm.compute_scope(member.subscription, member.cluster)}/virtualMachineScaleSets/{member.scale_set}"
         stuck = STATES[member.state].command is Command.BUSY_STUCK
         folder = folders.get(member.name) if member.pool.os == "Linux" else None
-        found[f"{key}/virtualMachines/{member.instance_id}".lower()] = Instance(member, folder, stuck=stuck)
+        found[arm.member_id(member).lower()] = Instance(member, folder, stuck=stuck)
     return found
+
+
+def _action(member: Member) -> str:
+    return _ACTION if member.scale_set else _VM_ACTION
 
 
 def forbidden(action: str, scope: str) -> Refused:
@@ -205,9 +208,8 @@ def forbidden(action: str, scope: str) -> Refused:
 
 
 def vanished(member: Member) -> Refused:
-    """404 for an instance that was scaled in."""
-    name = f"Microsoft.Compute/virtualMachineScaleSets/{member.scale_set}/virtualMachines/{member.instance_id}"
-    return not_found(name, member.cluster.node_group)
+    """404 for an instance that was scaled in, or a VM that was deleted."""
+    return not_found(f"Microsoft.Compute/{member.resource}", member.cluster.node_group)
 
 
 def not_found(name: str, group: str) -> Refused:
@@ -240,11 +242,12 @@ def _result(text: str) -> Body:
     }
 
 
-def _locked(member: Member, scope: str) -> str:
+def _locked(member: Member) -> str:
+    scope = arm.member_id(member)
     group = scope.partition("/providers/")[0]
     return (
-        f"The client '{CLIENT}' with object id '{PRINCIPAL}' has permission to perform action '{_ACTION}' on"
-        f" scope '{scope}/virtualMachines/{member.instance_id}'; however, the access is denied because of the deny"
+        f"The client '{CLIENT}' with object id '{PRINCIPAL}' has permission to perform action"
+        f" '{_action(member)}' on scope '{scope}'; however, the access is denied because of the deny"
         " assignment with name 'node resource group deny assignment created by Azure Kubernetes Services for"
         f" nrg-lockdown, see: https://aka.ms/aks/nrg_lockdown' and Id '{PRINCIPAL.replace('-', '')}' at scope"
         f" '{group}'."

@@ -59,6 +59,10 @@ ClusterName = Annotated[str, _matching(r"[a-zA-Z0-9]([-_a-zA-Z0-9]{0,61}[a-zA-Z0
 PoolName = Annotated[
     str, _matching(r"[a-z][a-z0-9]{0,11}", "a pool's name (lower case letters and digits, at most 12)")
 ]
+ObjectName = Annotated[
+    str, _matching(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?", "the name of a node pool of node auto-provisioning")
+]
+VmName = Annotated[str, _matching(r"[a-zA-Z0-9]([-a-zA-Z0-9.]{0,62}[a-zA-Z0-9])?", "a VM's name")]
 Region = Annotated[str, _matching(r"[a-z0-9]+", "a region such as westeurope")]
 Version = Annotated[str, _matching(r"1\.\d+\.\d+", "a Kubernetes version such as 1.33.2")]
 Power = Literal["Running", "Stopped"]
@@ -116,12 +120,29 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
+class AutoPool:
+    """A node pool of node auto-provisioning (Karpenter): an object in the cluster, in Azure a tag on its VMs."""
+
+    name: ObjectName
+    nodes: tuple[Nodes, ...]
+    size: str = "Standard_D4ps_v6"
+    image: str = "AKSUbuntu-2204gen2arm64containerd-202510.19.1"
+    version: Version | None = None
+    spot: bool = False
+    mode: Literal["User"] = "User"
+    os: Literal["Linux"] = "Linux"
+    power: Literal["Running"] = "Running"
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
 class Cluster:
     """A managed cluster. `lockdown` sets the node resource group's restrictionLevel to ReadOnly.
 
     `entra`: its users are Entra ID's. `command_invoke` is what comes of a command that is invoked in it: it runs
     (`ok`), or one of AKS's ways to fail. `kubeconfig` and `kubectl` name the credentials and a folder with a kubectl of
     a real cluster that such a command is to ask; without them a stand-in answers from the sandbox's nodes.
+    `auto_pools` are those of node auto-provisioning; where it is on without any, the list is empty and not left out.
+    `other_vms` are VMs that somebody put into the node resource group, and that are no nodes (a bastion).
 
     `age` is how many seconds old it is when the sandbox starts, which Resource Graph's lag counts against, `switched`
     how many seconds ago `power` became what it is.
@@ -140,6 +161,8 @@ class Cluster:
     command_invoke: CommandInvoke = "ok"
     kubeconfig: str = ""
     kubectl: str = ""
+    auto_pools: tuple[AutoPool, ...] | None = None
+    other_vms: tuple[VmName, ...] = ()
     age: Age = 86400.0
     switched: Age = 86400.0
 
@@ -204,35 +227,57 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One node of a scale set, with the place it has in the fleet."""
+    """One node with the place it has in the fleet. A single VM has no `scale_set`, and its name as `instance_id`."""
 
     subscription: Subscription
     cluster: Cluster
-    pool: Pool
+    pool: Pool | AutoPool
     scale_set: str
     instance_id: str
     name: str
     state: str
 
+    @property
+    def resource(self) -> str:
+        """Its resource below the provider Microsoft.Compute, as in its id."""
+        of_set = f"virtualMachineScaleSets/{self.scale_set}/" if self.scale_set else ""
+        return f"{of_set}virtualMachines/{self.instance_id}"
+
 
 def scale_set_name(subscription: Subscription, cluster: Cluster, pool: Pool) -> str:
     """AKS's name for a pool's scale set: `aks-POOL-NNNNNNNN-vmss`, `aksPOOL` for Windows."""
-    number = zlib.crc32(f"{subscription.id}/{cluster.resource_group}/{cluster.name}".encode()) % 10**8
+    number = _number(subscription, cluster)
     return f"aks{pool.name}" if pool.os == "Windows" else f"aks-{pool.name}-{number:08d}-vmss"
 
 
+def _number(subscription: Subscription, cluster: Cluster) -> int:
+    return zlib.crc32(f"{subscription.id}/{cluster.resource_group}/{cluster.name}".encode()) % 10**8
+
+
 def members(fleet: Fleet) -> Iterator[Member]:
-    """Every node that belongs to a scale set; nodes of other kinds of pools have no place in the sandbox's Compute."""
+    """Every node; those of availability sets have no place in the sandbox's Compute."""
     for subscription in fleet.subscriptions:
         for cluster in subscription.clusters:
             for pool in cluster.pools:
-                if pool.kind != "VirtualMachineScaleSets":
-                    continue
-                scale_set = scale_set_name(subscription, cluster, pool)
-                states = [nodes.state for nodes in pool.nodes for _ in range(nodes.count)]
-                for number, state in enumerate(states):
-                    name = f"{scale_set}{_base36(number):0>6}"
-                    yield Member(subscription, cluster, pool, scale_set, str(number), name, state)
+                if pool.kind == "VirtualMachines":
+                    prefix = f"aks-{pool.name}-{_number(subscription, cluster):08d}-vms"
+                    for number, state in enumerate(_states(pool)):
+                        name = f"{prefix}{number + 1}"
+                        yield Member(subscription, cluster, pool, "", name, name, state)
+                elif pool.kind == "VirtualMachineScaleSets":
+                    scale_set = scale_set_name(subscription, cluster, pool)
+                    for number, state in enumerate(_states(pool)):
+                        name = f"{scale_set}{_base36(number):0>6}"
+                        yield Member(subscription, cluster, pool, scale_set, str(number), name, state)
+            for auto in cluster.auto_pools or ():
+                for number, state in enumerate(_states(auto)):
+                    place = f"{subscription.id}/{cluster.resource_group}/{cluster.name}/{auto.name}/{number}"
+                    name = f"aks-{auto.name}-{_base36(zlib.crc32(place.encode()) % 36**5):0>5}"
+                    yield Member(subscription, cluster, auto, "", name, name, state)
+
+
+def _states(pool: Pool | AutoPool) -> list[str]:
+    return [nodes.state for nodes in pool.nodes for _ in range(nodes.count)]
 
 
 def _base36(number: int) -> str:
@@ -290,6 +335,8 @@ def _doubled(fleet: Fleet) -> Iterator[str]:
             yield from twice(f"node resource group {cluster.node_group!r}", f"{subscription.id}//{cluster.node_group}")
             for pool in cluster.pools:
                 yield from twice(f"pool {pool.name!r} of {cluster.name!r}", f"{group}/{cluster.name}/{pool.name}")
+            for auto in cluster.auto_pools or ():
+                yield from twice(f"pool {auto.name!r} of {cluster.name!r}", f"{group}/{cluster.name}/{auto.name}")
     for member in members(fleet):
         if member.pool.os == "Windows":  # their names hold no cluster number; only Linux nodes have a folder
             continue

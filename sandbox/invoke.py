@@ -244,7 +244,6 @@ def _up(node: Member, folders: Mapping[str, Folder]) -> bool:
 
 def _node(node: Member, number: int, folders: Mapping[str, Folder]) -> Body:
     """A node object, as far as anything asks for it. The cloud provider writes the group's name in lower case."""
-    machine = f"virtualMachineScaleSets/{node.scale_set}/virtualMachines/{node.instance_id}"
     group = f"/subscriptions/{node.subscription.id}/resourceGroups/{node.cluster.node_group.lower()}"
     folder = folders.get(node.name)
     boot = (folder.root / "proc/sys/kernel/random/boot_id").read_text().strip() if folder else arm.uuid(node.name)
@@ -257,7 +256,7 @@ def _node(node: Member, number: int, folders: Mapping[str, Folder]) -> Body:
                 "kubernetes.io/os": node.pool.os.lower(),
             },
         },
-        "spec": {"providerID": f"azure://{group}/providers/Microsoft.Compute/{machine}"},
+        "spec": {"providerID": f"azure://{group}/providers/Microsoft.Compute/{node.resource}"},
         "status": {
             "addresses": [
                 {"type": "InternalIP", "address": _address(number)},

@@ -22,7 +22,18 @@ from sandbox.faults import Fault, Faults
 from sandbox.fleet import Cluster, Fleet, Pool, Subscription, members, scale_set_name
 from sandbox.identity import Identity
 from sandbox.runcommand import Runner
-from sandbox.throttle import GET_OPERATION, GET_SCALE_SET, GET_VM, UPDATE_VM, Call, Policy, Throttle
+from sandbox.throttle import (
+    GET_OPERATION,
+    GET_SCALE_SET,
+    GET_SINGLE_VM,
+    GET_VM,
+    LIST_SINGLE_VMS,
+    UPDATE_SINGLE_VM,
+    UPDATE_VM,
+    Call,
+    Policy,
+    Throttle,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +155,15 @@ class Sandbox:
         raise compute.not_found(f"Microsoft.Compute/virtualMachineScaleSets/{name}", item.node_group)
 
     def instance(self, request: Request) -> tuple[str, Instance]:
-        """The instance that a path names, by its key. Raises Refused."""
+        """The instance or VM that a path names, by its key. Raises Refused."""
+        if "vm" in request.parts:
+            owner, item = self.by_node_group(request)
+            return self._machine(owner, item, f"virtualMachines/{request.parts['vm']}")
         owner, item, pool = self.by_scale_set(request)
         name = scale_set_name(owner, item, pool)
-        resource = f"virtualMachineScaleSets/{name}/virtualMachines/{request.parts['instance']}"
+        return self._machine(owner, item, f"virtualMachineScaleSets/{name}/virtualMachines/{request.parts['instance']}")
+
+    def _machine(self, owner: Subscription, item: Cluster, resource: str) -> tuple[str, Instance]:
         key = f"{arm.compute_scope(owner, item)}/{resource}".lower()
         found = self.compute.instances.get(key)
         if found is None:
@@ -238,6 +254,44 @@ def _list_instances(box: Sandbox, request: Request) -> Answer:
     found = [instance.member for key, instance in box.compute.instances.items() if key.startswith(prefix)]
     view = request.query.get("$expand", "").lower() == "instanceview"
     return box.page(request, [arm.instance(member, view) for member in found])
+
+
+def _vms(box: Sandbox, owner: Subscription, item: Cluster) -> list[Body]:
+    """The VMs of a node resource group: nodes, and those of other people."""
+    prefix = f"{arm.compute_scope(owner, item)}/virtualMachines/".lower()
+    found = [instance.member for key, instance in box.compute.instances.items() if key.startswith(prefix)]
+    return [
+        *(arm.vm(member, view=False) for member in found),
+        *(arm.other_vm(owner, item, name) for name in item.other_vms),
+    ]
+
+
+def _list_vms(box: Sandbox, request: Request) -> Answer:
+    owner, item = box.by_node_group(request)
+    if "$expand" in request.query:
+        # It is taken only together with a $filter on a scale set, and of those no VM here is part.
+        raise Refused(400, "BadRequest", "The query parameter $expand is not supported for this list of VMs.")
+    return box.page(request, _vms(box, owner, item))
+
+
+def _list_all_vms(box: Sandbox, request: Request) -> Answer:
+    owner = box.subscription(request)
+    if "$expand" in request.query:
+        raise Refused(400, "BadRequest", "The query parameter $expand is not supported for this list of VMs.")
+    found = [vm for item in owner.clusters for vm in _vms(box, owner, item)]
+    if request.query.get("statusonly", "").lower() != "true":
+        return box.page(request, found)
+    return box.page(request, [arm.vm_status(vm, _power(box, vm)) for vm in found])
+
+
+def _power(box: Sandbox, listed: Body) -> str:
+    instance = box.compute.instances.get(listed["id"].lower())
+    return "running" if instance is None else arm.power_state(instance.member)
+
+
+def _get_vm(box: Sandbox, request: Request) -> Answer:
+    member = _present(box, request).member
+    return Answer(200, arm.vm(member, view=request.query.get("$expand", "").lower() == "instanceview"))
 
 
 def _get_instance(box: Sandbox, request: Request) -> Answer:
@@ -340,6 +394,8 @@ def _route(
 _GROUP = "/subscriptions/{subscription}/resourceGroups/{group}/providers"
 _SETS = f"{_GROUP}/Microsoft.Compute/virtualMachineScaleSets"
 _CLUSTERS = "Microsoft.ContainerService/managedClusters"
+_VMS = f"{_GROUP}/Microsoft.Compute/virtualMachines"
+_ALL_VMS = "/subscriptions/{subscription}/providers/Microsoft.Compute/virtualMachines"
 _OPERATIONS = "/subscriptions/{subscription}/providers/Microsoft.Compute/locations/{region}/operations"
 _RESULTS = "/subscriptions/{subscription}/providers/Microsoft.Compute/locations/{region}/operationResults"
 _MANAGEMENT = "/providers/Microsoft.Management/managementGroups"
@@ -357,6 +413,11 @@ ROUTES = (
     _route("GET", "instances.get", _INSTANCE, _get_instance, GET_VM),
     _route("GET", "instances.view", f"{_INSTANCE}/instanceView", _get_instance_view, GET_VM),
     _route("POST", "runCommand", f"{_INSTANCE}/runCommand", _run_command, UPDATE_VM),
+    _route("GET", "vms.list", _VMS, _list_vms, LIST_SINGLE_VMS),
+    _route("GET", "vms.listAll", _ALL_VMS, _list_all_vms, LIST_SINGLE_VMS),
+    _route("GET", "vms.get", f"{_VMS}/{{vm}}", _get_vm, GET_SINGLE_VM),
+    _route("GET", "vms.view", f"{_VMS}/{{vm}}/instanceView", _get_instance_view, GET_SINGLE_VM),
+    _route("POST", "vms.runCommand", f"{_VMS}/{{vm}}/runCommand", _run_command, UPDATE_SINGLE_VM),
     _route("GET", "operations.get", f"{_OPERATIONS}/{{operation}}", _get_operation, GET_OPERATION),
     _route("GET", "operations.get", f"{_RESULTS}/{{operation}}", _get_operation, GET_OPERATION),
     _route("POST", "graph.query", "/providers/Microsoft.ResourceGraph/resources", _query_graph),

@@ -74,7 +74,7 @@ async def _answer_arm(box: Sandbox, http: web.Request) -> web.StreamResponse:
         limited = _throttled(asked, refusal.limit, refusal.retry_after)
         return _send(box, Answer(429, limited, headers | {"Retry-After": str(refusal.retry_after)}))
     try:
-        at_once = fault is not None and fault.at_once and route.kind == "runCommand"
+        at_once = fault is not None and fault.at_once and route.kind in {"runCommand", "vms.runCommand"}
         answer = await run_at_once(box, request) if at_once else route.answer(box, request)
     except Refused as refused:
         answer = Answer(refused.status, arm.error(refused.code, refused.message))

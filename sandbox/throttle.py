@@ -2,9 +2,10 @@
 
 Resource Manager's are per subscription and principal; the sandbox has one principal. Compute's are per subscription
 and region, and per resource within. A call takes a token from every bucket that covers it, or from none where one is
-empty. Lists within a resource group are in no Compute policy (the published "high-cost get" names lists at
-subscription level only). The policies' names in `x-ms-ratelimit-remaining-resource` are the sandbox's own: Azure
-publishes the header's form and the figures, not the new names.
+empty. Lists of scale sets within a resource group are in no Compute policy (the published "high-cost get" names lists
+at subscription level only); lists of single VMs are all taken as high-cost. The policies' names in
+`x-ms-ratelimit-remaining-resource` are the sandbox's own: Azure publishes the header's form and the figures, not the
+new names.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A Compute policy: what holds for one resource and for all of a subscription in a region."""
+    """A Compute policy: what holds for one resource (None: nothing) and for all of a subscription in a region."""
 
     name: str
-    resource: Limit
+    resource: Limit | None
     subscription: Limit
 
 
@@ -39,6 +40,9 @@ UPDATE_VM = Policy("UpdateVMScaleSetVM", Limit(12, 4 / 60), Limit(1500, 500 / 60
 GET_VM = Policy("GetVMScaleSetVM", Limit(36, 12 / 60), Limit(6000, 2000 / 60))
 GET_OPERATION = Policy("GetOperation", Limit(45, 15 / 60), Limit(15000, 5000 / 60))
 GRAPH_QUERIES, GRAPH_SECONDS = 15, 5.0
+UPDATE_SINGLE_VM = Policy("UpdateVM", Limit(12, 4 / 60), Limit(1500, 500 / 60))
+GET_SINGLE_VM = Policy("LowCostGetVM", Limit(36, 12 / 60), Limit(24000, 8000 / 60))
+LIST_SINGLE_VMS = Policy("HighCostGetVM", None, Limit(900, 300 / 60))
 GET_SCALE_SET = Policy("LowCostGetVMScaleSet", Limit(36, 12 / 60), Limit(2400, 800 / 60))
 
 
@@ -133,7 +137,8 @@ class Throttle:
         if call.policy is not None:
             name = f"Microsoft.Compute/{call.policy.name}"
             place = (call.policy.name, call.scope, call.region)
-            found.append((f"{name}Resource", self._bucket((*place, call.resource), call.policy.resource, now)))
+            if call.policy.resource is not None:
+                found.append((f"{name}Resource", self._bucket((*place, call.resource), call.policy.resource, now)))
             found.append((f"{name}Subscription", self._bucket(place, call.policy.subscription, now)))
         return found
 

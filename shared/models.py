@@ -93,19 +93,21 @@ class Cluster:
 
 
 def instance_resource_id(subscription: str, node_resource_group: str, scale_set: str, instance_id: str) -> str:
-    """The Azure resource id of an instance of a scale set."""
+    """The Azure resource id of an instance of a scale set, or of a single VM, which is in none (`scale_set` empty)."""
+    of_set = f"/virtualMachineScaleSets/{scale_set}" if scale_set else ""
     return (
         f"/subscriptions/{subscription}/resourceGroups/{node_resource_group}"
-        f"/providers/Microsoft.Compute/virtualMachineScaleSets/{scale_set}/virtualMachines/{instance_id}"
+        f"/providers/Microsoft.Compute{of_set}/virtualMachines/{instance_id}"
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One instance of a pool's scale set.
+    """One machine of a pool: an instance of its scale set, or a single VM.
 
+    `id` is its Azure resource id, by which it is known. A single VM has no `scale_set`, and its name as `instance_id`.
     `power` is the instance view's code without its prefix (`running`, `deallocated`, `stopped`, …; empty where
-    Azure gave none), `created` the instance's `timeCreated`. `node_image_version` and `created` tell a
+    Azure gave none), `created` the machine's `timeCreated`. `node_image_version` and `created` tell a
     reimaged or replaced node from the one seen before.
     """
 
@@ -127,16 +129,23 @@ class Node:
     cluster_provisioning: str
     pool_provisioning: str
     locked: bool | None
+    id: str = ""
 
-    @property
-    def id(self) -> str:
-        """The instance's Azure resource id."""
-        return instance_resource_id(self.subscription, self.node_resource_group, self.scale_set, self.instance_id)
+    def __post_init__(self) -> None:
+        # What was stored before nodes had it was of instances alone, whose id follows from the rest.
+        if not self.id and self.instance_id:
+            made = instance_resource_id(self.subscription, self.node_resource_group, self.scale_set, self.instance_id)
+            object.__setattr__(self, "id", made)
 
     @property
     def key(self) -> str:
-        """The resource id in lower case: equal for the same instance however Azure spelt it."""
+        """The resource id in lower case: equal for the same machine however Azure spelt it."""
         return self.id.lower()
+
+    @property
+    def single(self) -> bool:
+        """Whether it is a VM of its own, and no instance of a scale set."""
+        return not self.scale_set
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,11 +209,13 @@ class History:
 class Finding:
     """One control's verdict on one node, or on a cluster or pool whose nodes could not be listed.
 
-    For the latter `node`, `instance_id` and `scale_set` (and perhaps more) are empty. `actual` and `expected` are
-    the setting's values (None where it is not known), `source` says where the actual value comes from, `reason`
-    is a sentence a person can act on and `hint` what to do. `restart_pending` is set where what is on
-    disk is not what the process runs with. `benchmark` names benchmark and version, `catalogue` the digest of a
-    catalogue of one's own (empty: none), `witness` who was asked (`node`, `configz`, or both). `outcome` is set by a
+    For the latter `node`, `instance_id`, `scale_set` and `resource_id` (and perhaps more) are empty. `resource_id` is
+    the Azure resource id of the node's machine (empty also where an earlier version made the finding); a single VM has
+    no `scale_set`, and its name as `instance_id`. `actual` and `expected` are the setting's values (None where it is
+    not known), `source` says where the actual value comes from, `reason` is a sentence a person can act on and `hint`
+    what to do. `restart_pending` is set where what is on disk is not what the process runs with. `benchmark` names
+    benchmark and version, `catalogue` the digest of a catalogue of one's own (empty: none), `witness` who was asked
+    (`node`, `configz`, or both). `outcome` is set by a
     fix only.
     """
 
@@ -238,6 +249,7 @@ class Finding:
     regressed: bool = False
     last_right: datetime | None = None
     reimaged_since: bool | None = None
+    resource_id: str = ""
 
     @property
     def key(self) -> str:
@@ -246,7 +258,9 @@ class Finding:
 
     @property
     def place(self) -> str:
-        """What the finding is of: equal for all findings of a node in a run."""
+        """What the finding is of: equal for all findings of a node in a run. A machine is known by its resource id."""
+        if self.resource_id:
+            return self.resource_id.lower()
         place = (
             self.subscription,
             self.resource_group,

@@ -296,7 +296,7 @@ def plans_as_text(plans: Sequence[NodePlan], out: IO[str]) -> None:
 
 def summary(findings: Sequence[Finding]) -> Text:
     """One line: how many nodes, and how many findings of each status."""
-    nodes = len({(item.subscription, item.scale_set, item.instance_id, item.node) for item in findings if item.node})
+    nodes = len({item.place for item in findings if item.node})
     counts = Counter(finding.status for finding in findings)
     parts = Text.assemble((f"{nodes} nodes", "bold"))
     for status in _STATUSES:

@@ -6,7 +6,7 @@ from shared.azure.graph import GraphAnswer, ScopeError
 from shared.azure.invoke import Invoked
 from shared.azure.problems import SubscriptionError
 from shared.azure.runcommand import AWAY_SECONDS, MOST_WAIT, CommandResult, Ended, Pending
-from shared.azure.throttle import Stats
+from shared.azure.throttle import Stats, update_bucket
 
 __all__ = [
     "AWAY_SECONDS",
@@ -22,4 +22,5 @@ __all__ = [
     "SubscriptionError",
     "leaves_out",
     "precheck",
+    "update_bucket",
 ]

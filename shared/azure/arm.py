@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from shared.azure.problems import Fault
 from shared.azure.replies import Body, HeldBack, Refusal, Reply, object_of, page_of
+from shared.azure.single_vms import PowerStates
 from shared.azure.throttle import Throttle
 from shared.azure.versions import Provider, Versions
 
@@ -49,6 +50,7 @@ class Arm:
         self.settings = settings
         self.versions = Versions()
         self.throttle = Throttle(share=settings.budget_percent / 100)
+        self.power_states = PowerStates()
         # Of the starts: each holds a whole script, and the connection pool takes no more calls at once.
         self.sending = asyncio.Semaphore(_MOST_SENDING)
         self._given = credential

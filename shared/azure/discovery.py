@@ -1,9 +1,10 @@
 """Finding subscriptions, clusters, pools and nodes with as few calls as possible.
 
 One paged list gives a subscription's clusters with all their pools; for each cluster one list gives the scale sets
-of its node resource group, and one paged list each gives their instances with power state. What cannot be looked at
-becomes a ScopeProblem: nothing is left out in silence. Trouble that passes (no connection, no token, 429, 5xx) is told
-apart: it says nothing of what was asked for.
+of its node resource group, and one paged list each gives their instances with power state. Single VMs take one more
+list a cluster, only where it may have such nodes (`single_vms`). What cannot be looked at becomes a ScopeProblem:
+nothing is left out in silence. A node that runs and cannot be looked at is an error; `skipped` is what does not run.
+Trouble that passes (no connection, no token, 429, 5xx) is told apart: it says nothing of what was asked for.
 
 Sources: the REST operations "Managed Clusters - List", "Virtual Machine Scale Sets - List" and "Virtual Machine Scale
 Set VMs - List" (`$expand=instanceView`).
@@ -14,44 +15,59 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import replace
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypedDict
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
+from shared.azure import single_vms
 from shared.azure.arm import Options, items_of
-from shared.azure.operations import INSTANCES, READ_CLUSTER, READ_INSTANCE, SCALE_SETS, SUBSCRIPTIONS, checked
+from shared.azure.fields import Shown, lowered, shown, text_of, under
+from shared.azure.operations import (
+    INSTANCES,
+    READ_CLUSTER,
+    READ_INSTANCE,
+    READ_VM,
+    SCALE_SETS,
+    SUBSCRIPTIONS,
+    VMS,
+    Operation,
+    checked,
+)
 from shared.azure.problems import Fault, SubscriptionError, Target, judge, passing, word
 from shared.azure.replies import Body, Refusal, object_of, page_of
+from shared.azure.single_vms import NAME, Single, holds_singles
 from shared.azure.versions import Provider
 from shared.errors import CredentialError, EndpointError
-from shared.models import Cluster, Node, NodePool, Problem, ScopeProblem, Status, Subscription
+from shared.models import (
+    Cluster,
+    Node,
+    NodePool,
+    Problem,
+    ScopeProblem,
+    Status,
+    Subscription,
+    instance_resource_id,
+)
 from shared.plain import plain
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Iterable
+    from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 
     from shared.azure.arm import Arm
 
 
 log = logging.getLogger(__name__)
 
-# AKS tags a pool's scale set with the pool's name; older clusters have the second tag only (the Kubernetes cluster
-# autoscaler's Azure provider knows both). Tag names are case-insensitive.
-_POOL_TAGS = ("aks-managed-poolname", "poolname")
-
 # Names for what is not a pool but has nodes; parentheses cannot occur in the name of a real pool.
-AUTO_PROVISIONED = "(node auto-provisioning)"
 VIRTUAL_NODES = "(virtual nodes)"
 HOSTED_SYSTEM = "(hosted system nodes)"
 
-# Before it there was no Azure: a time that is not known is sent as the year 1.
-_FIRST_YEAR = 2008
+# What is being created for longer is stuck.
+_LONGEST_CREATION = timedelta(hours=1)
 
 _INSTANCE_ID = re.compile(r"[0-9]{1,10}")
 _NODE_GROUP = re.compile(r"[\w.()-]{0,89}[\w()-]")
-_SCALE_SET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 _CLUSTER_ID = re.compile(r"/subscriptions/[^/]+/resourcegroups/([^/]+)/.+", re.IGNORECASE)
-_GALLERY_IMAGE = re.compile(r".*/galleries/([^/]+)/images/([^/]+)/versions/([^/]+)", re.IGNORECASE)
 
 
 async def subscriptions(arm: Arm) -> list[Subscription]:
@@ -140,26 +156,33 @@ async def _cluster(arm: Arm, subscription: str, resource_group: str, name: str) 
 
 
 async def node(arm: Arm, known: Node) -> Node | Problem:
-    """A node as it is now, by one GET of its instance. One that is gone is a problem with the code `vanished`.
+    """A node as it is now, by one GET of its machine. One that is gone is a problem with the code `vanished`.
 
     Raises CredentialError or EndpointError for trouble that passes.
     """
+    group, scale_set, machine = known.node_resource_group, known.scale_set, known.instance_id
 
-    async def call(version: str, options: Options) -> Body:
-        group, scale_set, instance = known.node_resource_group, known.scale_set, known.instance_id
-        checked(subscription=known.subscription, group=group, set=scale_set, instance=instance)
+    async def instance(version: str, options: Options) -> Body:
+        checked(subscription=known.subscription, group=group, set=scale_set, instance=machine)
         return await arm.compute(known.subscription).virtual_machine_scale_set_vms.get(
-            group, scale_set, instance, expand="instanceView", api_version=version, **options
+            group, scale_set, machine, expand="instanceView", api_version=version, **options
         )
 
-    found = await arm.sdk(Provider.COMPUTE, object_of, call, known.location)
-    target = Target("the node", READ_INSTANCE, known.id)
+    async def vm(version: str, options: Options) -> Body:
+        checked(subscription=known.subscription, group=group, machine=machine)
+        return await arm.compute(known.subscription).virtual_machines.get(
+            group, machine, expand="instanceView", api_version=version, **options
+        )
+
+    found = await arm.sdk(Provider.COMPUTE, object_of, vm if known.single else instance, known.location)
+    target = Target("the node", READ_VM if known.single else READ_INSTANCE, known.id)
     if isinstance(found, Refusal):
         raise_passing(arm, found.fault, target)
         return _gone(found.fault, target)
-    if text_of(found.get("instanceId")) not in {"", known.instance_id}:
-        return judge(Fault(None, "malformed", "an answer for another instance"), target)
-    return replace(known, **_seen(found, known.name, known.os, known.node_image_version))
+    named = text_of(found.get("name" if known.single else "instanceId"))
+    if named and named.lower() != machine.lower():
+        return judge(Fault(None, "malformed", "an answer for another machine"), target)
+    return replace(known, **shown(found, known.name, known.os, known.node_image_version))
 
 
 def _gone(fault: Fault, target: Target) -> Problem:
@@ -171,36 +194,50 @@ async def nodes(arm: Arm, cluster: Cluster, pools: Collection[str] | None) -> As
 
     They come page by page, and no more than a page is held. A list that breaks off gives a problem of its pool after
     the nodes that it had. The cluster may have been listed some time ago (Azure Resource Graph is always behind): where
-    its scale sets are not those of its pools, it is read again, once. Raises nothing: a problem says whether it is
-    `passing`.
+    its scale sets and VMs are not those of its pools, it is read again, once. Raises nothing: a problem says whether it
+    is `passing`.
     """
     wanted = None if pools is None else {name.lower() for name in pools}
-    ready, problems = _ready(cluster, wanted)
-    listed = await _scale_sets(arm, cluster) if ready else []
-    if isinstance(listed, ScopeProblem):
-        problems, ready, listed = [*problems, listed], {}, []
-    if _unlike(cluster, wanted, ready, listed):
+    ready = _ready(cluster, wanted)
+    held = await _held(arm, cluster, ready, _Held())
+    if _unlike(cluster, wanted, ready, held):
         cluster = await _afresh(arm, cluster)
-        ready, problems = _ready(cluster, wanted)
-    for problem in problems:
+        ready = _ready(cluster, wanted)
+        # It may have nodes of a kind by now that it did not have.
+        held = await _held(arm, cluster, ready, held)
+    for problem in (*ready.problems, *held.problems):
         yield problem
-    if not ready:
-        return
-    matched, strays = match_pools(ready, listed)
-    for name, stray in _unknown(cluster, wanted, strays):
-        yield _scope(cluster, name, _unknown_pool(stray))
-    for key, pool in ready.items():
-        if key not in matched and (why := _without_scale_set(cluster, pool)) is not None:
-            yield _scope(cluster, pool.name, why)
-        for scale_set in matched.get(key, ()):
-            async for found in _instances(arm, cluster, pool, scale_set):
-                yield found
+    if ready.sets and held.scale_sets is not None:
+        async for found in _of_scale_sets(arm, cluster, wanted, ready, held.scale_sets):
+            yield found
+    if ready.may_have_singles and held.vms is not None:
+        async for found in _singles(arm, cluster, wanted, ready, held.vms):
+            yield found
 
 
-def _ready(cluster: Cluster, wanted: Collection[str] | None) -> tuple[dict[str, NodePool], list[ScopeProblem]]:
-    """The wanted pools whose scale sets can be looked for (by lower-case name), and what is to be said of the rest."""
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """What of a cluster can be looked for: its pools of scale sets and of single VMs (by lower-case name), and whether
+    there may be single VMs, of those or of node auto-provisioning; and what is to be said of the rest."""
+
+    sets: Mapping[str, NodePool]
+    singles: Mapping[str, NodePool]
+    may_have_singles: bool
+    problems: tuple[ScopeProblem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What a node resource group holds; None where it was not looked for, or a problem says why it is not known."""
+
+    scale_sets: list[Body] | None = None
+    vms: list[Body] | None = None
+    problems: tuple[ScopeProblem, ...] = ()
+
+
+def _ready(cluster: Cluster, wanted: Collection[str] | None) -> _Ready:
     if cluster.power.lower() == "stopped":
-        return {}, [_scope(cluster, "", CLUSTER_STOPPED)]
+        return _Ready({}, {}, False, (_scope(cluster, "", CLUSTER_STOPPED),))
     ready: dict[str, NodePool] = {}
     problems = _outside_pools(cluster) if wanted is None else []
     for pool in cluster.pools:
@@ -211,36 +248,118 @@ def _ready(cluster: Cluster, wanted: Collection[str] | None) -> tuple[dict[str, 
                 problems.append(_scope(cluster, pool.name, why))
     if not cluster.pools and not cluster.hosted_system:
         problems.append(_scope(cluster, "", _changing(cluster) or NO_POOLS))
-    return ready, problems
+    singles = {key: pool for key, pool in ready.items() if holds_singles(pool)}
+    sets = {key: pool for key, pool in ready.items() if key not in singles}
+    # Where that is not known, they are looked for: no node is to be lost.
+    return _Ready(sets, singles, bool(singles) or cluster.auto_provisioned is not False, tuple(problems))
 
 
-async def _scale_sets(arm: Arm, cluster: Cluster) -> list[Body] | ScopeProblem:
-    """The scale sets of a cluster's node resource group, or why they are not known."""
+async def _held(arm: Arm, cluster: Cluster, ready: _Ready, known: _Held) -> _Held:
+    """The scale sets and VMs of a cluster's node resource group, as far as there may be nodes among them.
+
+    What is `known` is not asked for again, and where that has a problem nothing is.
+    """
+    want_sets = bool(ready.sets) and known.scale_sets is None
+    want_vms = ready.may_have_singles and known.vms is None
+    if known.problems or not (want_sets or want_vms):
+        return known
     if _NODE_GROUP.fullmatch(cluster.node_resource_group) is None:
         fault = Fault(None, "malformed", "its node resource group is not known")
         target = Target(f"cluster {cluster.name}", "", cluster.id)
-        return _scope(cluster, "", _changing(cluster) or judge(fault, target))
+        return _Held(problems=(_scope(cluster, "", _changing(cluster) or judge(fault, target)),))
+    scale_sets = await _listed(arm, cluster, SCALE_SETS) if want_sets else known.scale_sets
+    if isinstance(scale_sets, ScopeProblem):
+        # What keeps one list of a resource group from being read keeps the other as well.
+        return _Held(vms=known.vms, problems=(scale_sets,))
+    vms = await _listed(arm, cluster, VMS) if want_vms else known.vms
+    if isinstance(vms, ScopeProblem):
+        return _Held(scale_sets, problems=(vms,))
+    return _Held(scale_sets, vms)
+
+
+async def _listed(arm: Arm, cluster: Cluster, operation: Operation) -> list[Body] | ScopeProblem:
+    """What a node resource group has of a kind, or why that is not known."""
     place = {"subscription": cluster.subscription, "group": cluster.node_resource_group}
-    listed = await _all(arm.pages(SCALE_SETS, cluster.location, **place))
-    return await _unlisted(arm, cluster, listed) if isinstance(listed, Fault) else listed
+    listed = await _all(arm.pages(operation, cluster.location, **place))
+    return await _unlisted(arm, cluster, listed, operation) if isinstance(listed, Fault) else listed
 
 
-def _unlike(
-    cluster: Cluster, wanted: Collection[str] | None, ready: Mapping[str, NodePool], listed: Iterable[Body]
-) -> bool:
-    """Whether there is a scale set of a pool that the cluster does not have, or a pool without its scale set."""
-    matched, strays = match_pools(ready, listed)
-    lost = any(key not in matched and _without_scale_set(cluster, pool) is not None for key, pool in ready.items())
-    return bool(ready) and (lost or bool(_unknown(cluster, wanted, strays)))
+def _unlike(cluster: Cluster, wanted: Collection[str] | None, ready: _Ready, held: _Held) -> bool:
+    """Whether there is a scale set or a VM of a pool that the cluster does not have, or a pool without its own."""
+    if ready.sets and held.scale_sets is not None:
+        matched, strays = match_pools(ready.sets, held.scale_sets)
+        if any(key not in matched and _without_scale_set(cluster, pool) for key, pool in ready.sets.items()):
+            return True
+        if _unknown(cluster, wanted, strays):
+            return True
+    if ready.may_have_singles and held.vms is not None:
+        found = _matched_vms(cluster, wanted, ready, held.vms)
+        return bool(found.strays) or any(_without_vms(cluster, pool, count) for pool, count in found.lacking)
+    return False
+
+
+async def _of_scale_sets(
+    arm: Arm, cluster: Cluster, wanted: Collection[str] | None, ready: _Ready, listed: Sequence[Body]
+) -> AsyncIterator[Node | ScopeProblem]:
+    matched, strays = match_pools(ready.sets, listed)
+    for name, stray in _unknown(cluster, wanted, strays):
+        yield _scope(cluster, name, _unknown_pool("scale set", text_of(stray.get("name")), goes=_goes(stray)))
+    for key, pool in ready.sets.items():
+        if key not in matched and (why := _without_scale_set(cluster, pool)) is not None:
+            yield _scope(cluster, pool.name, why)
+        for scale_set in matched.get(key, ()):
+            async for found in _instances(arm, cluster, pool, scale_set):
+                yield found
 
 
 def _unknown(
-    cluster: Cluster, wanted: Collection[str] | None, strays: Iterable[tuple[str, str]]
-) -> list[tuple[str, str]]:
+    cluster: Cluster, wanted: Collection[str] | None, strays: Iterable[tuple[str, Body]]
+) -> list[tuple[str, Body]]:
     """Of scale sets, as (pool, scale set), those of wanted pools that the cluster does not have."""
     known = {pool.name.lower() for pool in cluster.pools}
     meant = [each for each in strays if wanted is None or each[0].lower() in wanted]
     return [(name, stray) for name, stray in meant if name.lower() not in known]
+
+
+def _goes(resource: Body) -> bool:
+    """Whether a scale set or VM is on its way out."""
+    return text_of(under(resource, "properties").get("provisioningState")).lower() == "deleting"
+
+
+def _matched_vms(
+    cluster: Cluster, wanted: Collection[str] | None, ready: _Ready, vms: Iterable[Body]
+) -> single_vms.Matched:
+    known = {pool.name.lower() for pool in cluster.pools}
+    return single_vms.match(ready.singles, known, wanted, vms)
+
+
+async def _singles(
+    arm: Arm, cluster: Cluster, wanted: Collection[str] | None, ready: _Ready, vms: Sequence[Body]
+) -> AsyncIterator[Node | ScopeProblem]:
+    """The nodes among the VMs of a node resource group."""
+    found = _matched_vms(cluster, wanted, ready, vms)
+    for tagged, stray in found.strays:
+        yield _scope(cluster, tagged, _unknown_pool("VM", text_of(stray.get("name")), goes=_goes(stray)))
+    for pool, count in found.lacking:
+        if (why := _without_vms(cluster, pool, count)) is not None:
+            yield _scope(cluster, pool.name, why)
+    if not found.singles:
+        return
+    states = await arm.power_states.of(arm, cluster.subscription)
+    # By name: a list that changes between its pages can name a VM twice.
+    seen: set[str] = set()
+    for single in found.singles:
+        name = text_of(single.vm.get("name"))
+        if name.lower() in seen:
+            continue
+        seen.add(name.lower())
+        if NAME.fullmatch(name) is None:
+            fault = Fault(None, "malformed", f"a VM's name is {name!r}")
+            target = Target(f"node pool {single.pool}", VMS.action, cluster.id)
+            yield _scope(cluster, single.pool, judge(fault, target))
+            continue
+        made = single_node_of(cluster, single)
+        yield replace(made, power=states.get(made.key, ""))
 
 
 async def _afresh(arm: Arm, listed: Cluster) -> Cluster:
@@ -249,10 +368,10 @@ async def _afresh(arm: Arm, listed: Cluster) -> Cluster:
     return now if isinstance(now, Cluster) else listed
 
 
-async def _unlisted(arm: Arm, listed: Cluster, fault: Fault) -> ScopeProblem:
-    """What it means that a cluster's scale sets cannot be listed."""
+async def _unlisted(arm: Arm, listed: Cluster, fault: Fault, operation: Operation) -> ScopeProblem:
+    """What it means that a cluster's scale sets or VMs cannot be listed."""
     group = f"/subscriptions/{listed.subscription}/resourceGroups/{listed.node_resource_group}"
-    target = Target(f"node resource group {listed.node_resource_group}", SCALE_SETS.action, group)
+    target = Target(f"node resource group {listed.node_resource_group}", operation.action, group)
     match word(fault):
         case "subscription_disabled":
             # It is one problem, not one of each cluster: it has the subscription's place.
@@ -275,11 +394,11 @@ async def _instances(arm: Arm, cluster: Cluster, pool: NodePool, scale_set: Body
     name = text_of(scale_set.get("name"))
     group = f"/subscriptions/{cluster.subscription}/resourceGroups/{cluster.node_resource_group}"
     target = Target(f"scale set {name}", INSTANCES.action, group)
-    if _SCALE_SET.fullmatch(name) is None:
+    if NAME.fullmatch(name) is None:
         fault = Fault(None, "malformed", f"a scale set's name is {name!r}")
         yield _scope(cluster, pool.name, judge(fault, target))
         return
-    if text_of(_under(scale_set, "properties").get("orchestrationMode")).lower() == "flexible":
+    if text_of(under(scale_set, "properties").get("orchestrationMode")).lower() == "flexible":
         yield _scope(cluster, pool.name, FLEXIBLE)
         return
     place = {"subscription": cluster.subscription, "group": cluster.node_resource_group, "set": name}
@@ -319,16 +438,16 @@ async def _all(pages: AsyncIterator[list[Body] | Refusal]) -> list[Body] | Fault
 
 def cluster_of(subscription: str, item: Body, *, older: bool = False) -> Cluster:
     """A cluster as the list gives it. What an `older` API version does not tell is None."""
-    properties = _under(item, "properties")
+    properties = under(item, "properties")
     resource_id = text_of(item.get("id"))
     parts = _CLUSTER_ID.fullmatch(resource_id)
     pools = properties.get("agentPoolProfiles")
-    addons = _lowered(_under(properties, "addonProfiles"))
+    addons = lowered(under(properties, "addonProfiles"))
 
     def told(name: str, field: str, value: str) -> bool | None:
         if older and properties.get(name) is None:
             return None
-        return text_of(_under(properties, name).get(field)).lower() == value
+        return text_of(under(properties, name).get(field)).lower() == value
 
     return Cluster(
         id=resource_id,
@@ -336,7 +455,7 @@ def cluster_of(subscription: str, item: Body, *, older: bool = False) -> Cluster
         resource_group=parts[1] if parts is not None else "",
         name=text_of(item.get("name")),
         location=text_of(item.get("location")),
-        power=text_of(_under(properties, "powerState").get("code")) or "Running",
+        power=text_of(under(properties, "powerState").get("code")) or "Running",
         provisioning=text_of(properties.get("provisioningState")),
         node_resource_group=text_of(properties.get("nodeResourceGroup")),
         locked=told("nodeResourceGroupProfile", "restrictionLevel", "readonly"),
@@ -345,136 +464,108 @@ def cluster_of(subscription: str, item: Body, *, older: bool = False) -> Cluster
         if isinstance(pools, list)
         else (),
         auto_provisioned=told("nodeProvisioningProfile", "mode", "auto"),
-        virtual_nodes=text_of(_under(addons, "aciconnectorlinux").get("enabled")).lower() == "true",
+        virtual_nodes=text_of(under(addons, "aciconnectorlinux").get("enabled")).lower() == "true",
         hosted_system=told("hostedSystemProfile", "enabled", "true"),
-        entra=bool(_under(properties, "aadProfile")),
+        entra=bool(under(properties, "aadProfile")),
         invoke_disabled=_said(properties, "apiServerAccessProfile", "disableRunCommand"),
         private=_said(properties, "apiServerAccessProfile", "enablePrivateCluster"),
     )
 
 
 def _said(properties: Body, name: str, field: str) -> bool:
-    return text_of(_under(properties, name).get(field)).lower() == "true"
+    return text_of(under(properties, name).get(field)).lower() == "true"
 
 
 def pool_of(item: Body) -> NodePool:
     """A pool as the cluster's `agentPoolProfiles` gives it."""
-    count = item.get("count")
     return NodePool(
         name=text_of(item.get("name")),
         kind=text_of(item.get("type")),
         os=text_of(item.get("osType")) or "Linux",
-        power=text_of(_under(item, "powerState").get("code")) or "Running",
+        power=text_of(under(item, "powerState").get("code")) or "Running",
         provisioning=text_of(item.get("provisioningState")),
         kubernetes_version=_either(item, "currentOrchestratorVersion", "orchestratorVersion"),
         node_image_version=text_of(item.get("nodeImageVersion")) or None,
-        count=count if isinstance(count, int) else None,
+        count=_count(item),
         mode=text_of(item.get("mode")),
     )
 
 
+def _count(pool: Body) -> int | None:
+    """How many nodes a pool has; one of single VMs says it for each size, and not in `count`."""
+    if isinstance(count := pool.get("count"), int):
+        return count
+    sizes = pool.get("virtualMachineNodesStatus")
+    if not isinstance(sizes, list):
+        return None
+    counts = [size.get("count") for size in sizes if isinstance(size, Mapping)]
+    return sum(number for number in counts if isinstance(number, int))
+
+
 def match_pools(
     pools: Collection[str], scale_sets: Iterable[Body]
-) -> tuple[dict[str, list[Body]], list[tuple[str, str]]]:
+) -> tuple[dict[str, list[Body]], list[tuple[str, Body]]]:
     """Scale sets by pool (lower-case names), and those that are tagged with another pool, as (pool, scale set).
 
     A scale set without the tag belongs to no pool: somebody else put it into the node resource group.
     """
     matched: dict[str, list[Body]] = {}
-    strays: list[tuple[str, str]] = []
+    strays: list[tuple[str, Body]] = []
     for scale_set in scale_sets:
-        tags = _lowered(_under(scale_set, "tags"))
-        name = next((text_of(tags[tag]) for tag in _POOL_TAGS if tag in tags), None)
+        tags = lowered(under(scale_set, "tags"))
+        name = single_vms.pool_name(tags)
         if name is None:
             continue
         if name.lower() in pools:
             matched.setdefault(name.lower(), []).append(scale_set)
         else:
-            strays.append((name, text_of(scale_set.get("name"))))
+            strays.append((name, scale_set))
     return matched, strays
 
 
 def node_of(cluster: Cluster, pool: NodePool, scale_set: str, vm: Body) -> Node:
     """A node as the list of a scale set's instances gives it (with `$expand=instanceView`)."""
+    return _node(
+        cluster,
+        pool.name,
+        pool,
+        scale_set,
+        text_of(vm.get("instanceId")),
+        shown(vm, text_of(vm.get("name")), pool.os, pool.node_image_version),
+    )
+
+
+def single_node_of(cluster: Cluster, single: Single) -> Node:
+    """A node as the list of a resource group's VMs gives it, which has no power state.
+
+    The version of a machine that Karpenter made is not its cluster's: it may be behind until it is replaced.
+    """
+    name = text_of(single.vm.get("name"))
+    pool = single.of if single.of is not None and single.of.mode.lower() != "machines" else None
+    system, image = (pool.os, pool.node_image_version) if pool is not None else ("Linux", None)
+    return _node(cluster, single.pool, pool, "", name, shown(single.vm, name, system, image))
+
+
+def _node(
+    cluster: Cluster, pool_name: str, pool: NodePool | None, scale_set: str, instance_id: str, seen: Shown
+) -> Node:
     return Node(
         subscription=cluster.subscription,
         resource_group=cluster.resource_group,
         cluster=cluster.name,
         location=cluster.location,
-        node_pool=pool.name,
+        node_pool=pool_name,
         node_resource_group=cluster.node_resource_group,
         scale_set=scale_set,
-        instance_id=text_of(vm.get("instanceId")),
-        kubernetes_version=pool.kubernetes_version,
+        instance_id=instance_id,
+        kubernetes_version=pool.kubernetes_version if pool is not None else None,
         cluster_provisioning=cluster.provisioning,
-        pool_provisioning=pool.provisioning,
+        pool_provisioning=pool.provisioning if pool is not None else cluster.provisioning,
         locked=cluster.locked,
-        **_seen(vm, text_of(vm.get("name")), pool.os, pool.node_image_version),
+        # Made of what Azure returned, and spelt the same by every call: its own lists spell one id in several ways.
+        id=instance_resource_id(cluster.subscription, cluster.node_resource_group, scale_set, instance_id),
+        **seen,
     )
-
-
-class _Seen(TypedDict):
-    """What an instance itself shows of a node."""
-
-    name: str
-    os: str
-    power: str
-    provisioning: str
-    node_image_version: str | None
-    created: datetime | None
-
-
-def _seen(vm: Body, name: str, system: str, image: str | None) -> _Seen:
-    """What an instance shows; the last three are for what it does not say."""
-    properties = _under(vm, "properties")
-    storage = _under(properties, "storageProfile")
-    statuses = _under(properties, "instanceView").get("statuses")
-    codes = [
-        text_of(status.get("code"))
-        for status in (statuses if isinstance(statuses, list) else [])
-        if isinstance(status, Mapping)
-    ]
-    return {
-        "name": text_of(_under(properties, "osProfile").get("computerName")) or name,
-        "os": text_of(_under(storage, "osDisk").get("osType")) or system,
-        "power": next((code[len("PowerState/") :] for code in codes if code.lower().startswith("powerstate/")), ""),
-        "provisioning": text_of(properties.get("provisioningState")),
-        "node_image_version": _image_version(_under(storage, "imageReference")) or image,
-        "created": moment(properties.get("timeCreated")),
-    }
-
-
-def _image_version(reference: Body) -> str | None:
-    """An instance's own image as AKS writes image versions (gallery-image-version): its pool may be newer already."""
-    found = _GALLERY_IMAGE.fullmatch(text_of(reference.get("id")))
-    return "-".join(found.groups()) if found is not None else None
-
-
-def moment(value: object) -> datetime | None:
-    """A time as Azure writes it (UTC where it names no zone), or None where it is none or stands for "not known"."""
-    try:
-        time = datetime.fromisoformat(value) if isinstance(value, str) else None
-        if time is None or time.year < _FIRST_YEAR:
-            return None
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
-
-
-def text_of(value: object) -> str:
-    """A text, number or truth value of Azure's as text that can be shown; empty for anything else."""
-    return plain(str(value)) if isinstance(value, str | int | float) else ""
-
-
-def _under(body: Body, name: str) -> Body:
-    """The object in a field; empty where there is none."""
-    value = body.get(name)
-    return value if isinstance(value, Mapping) else {}
-
-
-def _lowered(body: Body) -> Body:
-    """The same with names in lower case: those of tags and add-ons are case-insensitive."""
-    return {str(name).lower(): value for name, value in body.items()}
 
 
 def _either(body: Body, first: str, second: str) -> str | None:
@@ -509,6 +600,14 @@ def precheck(node: Node) -> Problem | None:
             "Nothing to do while it is stopped; it is looked at by the next run after it has started.",
         )
     if power == "starting" or provisioning == "creating":
+        if power == "running" and node.created is not None and datetime.now(UTC) - node.created > _LONGEST_CREATION:
+            return Problem(
+                Status.ERROR,
+                "still_creating",
+                f"the node runs, and Azure has been creating it since {node.created:%Y-%m-%d %H:%M} UTC: no command is "
+                "sent into that.",
+                "Look at the machine's provisioning in Azure; reimage or delete it.",
+            )
         return Problem(
             Status.SKIPPED,
             "starting",
@@ -533,10 +632,10 @@ NO_POOLS = Problem(
     "Run again; look at the cluster's state in Azure.",
 )
 FLEXIBLE = Problem(
-    Status.SKIPPED,
+    Status.ERROR,
     "flexible_scale_set",
-    "the pool's scale set has flexible orchestration: its nodes are single VMs.",
-    "Single VMs are not supported yet.",
+    "the pool's scale set has flexible orchestration, which AKS does not have: what its machines are is not known.",
+    "Look at who made the scale set, and at its tag aks-managed-poolName.",
 )
 
 
@@ -562,14 +661,6 @@ def _comes_or_goes(part: Cluster | NodePool) -> bool:
 def _outside_pools(cluster: Cluster) -> list[ScopeProblem]:
     """Nodes that are in none of the pools."""
     problems = []
-    if cluster.auto_provisioned:
-        problem = Problem(
-            Status.SKIPPED,
-            "node_auto_provisioning",
-            "the cluster makes nodes by node auto-provisioning; these are single VMs outside of its node pools.",
-            "Single VMs are not supported yet.",
-        )
-        problems.append(_scope(cluster, AUTO_PROVISIONED, problem))
     if cluster.virtual_nodes:
         problem = Problem(
             Status.NOT_APPLICABLE,
@@ -592,13 +683,6 @@ def _pool_problem(pool: NodePool) -> Problem | None:
     """Why a pool has no instances to list, as far as the cluster's own description tells."""
     if _hosted(pool):
         return HOSTED
-    if pool.mode.lower() == "machines":
-        return Problem(
-            Status.SKIPPED,
-            "machines_pool",
-            f"node pool {pool.name} is of mode Machines: its nodes are single VMs.",
-            "Pools of single VMs are not supported yet.",
-        )
     if pool.power.lower() == "stopped":
         return Problem(
             Status.SKIPPED,
@@ -606,21 +690,13 @@ def _pool_problem(pool: NodePool) -> Problem | None:
             f"node pool {pool.name} is stopped.",
             "Nothing to do while it is stopped; it is looked at by the next run after it has started.",
         )
-    match pool.kind.lower():
-        case "virtualmachines":
-            return Problem(
-                Status.SKIPPED,
-                "virtual_machines_pool",
-                f"node pool {pool.name} is of type VirtualMachines: its nodes are single VMs.",
-                "Pools of single VMs are not supported yet.",
-            )
-        case "availabilityset":
-            return Problem(
-                Status.SKIPPED,
-                "availability_set_pool",
-                f"node pool {pool.name} is of type AvailabilitySet: its nodes are single VMs.",
-                "Pools of single VMs are not supported; AKS has retired this type: move to a scale set pool.",
-            )
+    if pool.kind.lower() == "availabilityset":
+        return Problem(
+            Status.ERROR,
+            "availability_set_pool",
+            f"node pool {pool.name} is of type AvailabilitySet: its nodes were not looked at.",
+            "AKS has retired this type: move to a pool of another type.",
+        )
     return None
 
 
@@ -643,7 +719,7 @@ def _pool_changing(pool: NodePool) -> Problem | None:
     return Problem(
         Status.SKIPPED,
         "pool_changing",
-        f"node pool {pool.name} has no scale set now: it is {pool.provisioning.lower()}.",
+        f"node pool {pool.name} has no machines now: it is {pool.provisioning.lower()}.",
         "Run again when that has ended.",
     )
 
@@ -661,12 +737,32 @@ def _without_scale_set(cluster: Cluster, pool: NodePool) -> Problem | None:
     )
 
 
-def _unknown_pool(scale_set: str) -> Problem:
+def _without_vms(cluster: Cluster, pool: NodePool, found: int) -> Problem | None:
+    """What it means that a pool has fewer VMs than nodes. Nothing while it is changing: its count is then another."""
+    if (changing := _pool_changing(pool) or _changing(cluster)) is not None:
+        return changing if found == 0 else None
+    if pool.provisioning.lower() != "succeeded" and found:
+        return None
+    there = f"only {found} VMs" if found else "no VM"
     return Problem(
-        Status.SKIPPED,
+        Status.ERROR,
+        "vms_missing",
+        f"node pool {pool.name} has {pool.count} nodes, and {there} tagged with its name in the node resource group.",
+        "Look at the pool's state in Azure; the tag aks-managed-poolName must not be removed from its VMs.",
+    )
+
+
+def _unknown_pool(what: str, name: str, *, goes: bool) -> Problem:
+    tagged = f"{what} {name} is tagged with a pool that the cluster does not list"
+    if goes:
+        return Problem(
+            Status.SKIPPED, "pool_unknown", f"{tagged}, and is being deleted.", "Run again when that has ended."
+        )
+    return Problem(
+        Status.ERROR,
         "pool_unknown",
-        f"scale set {scale_set} is tagged with a pool that the cluster does not list: one being added or removed.",
-        "Run again when that has ended.",
+        f"{tagged}: one being added or removed, or left over. What runs there was not looked at.",
+        "Run again when that has ended; delete what was left over.",
     )
 
 

@@ -20,7 +20,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.azure.discovery import cluster_of, raise_for_run, raise_passing, text_of
+from shared.azure.discovery import cluster_of, raise_for_run, raise_passing
+from shared.azure.fields import text_of
 from shared.azure.operations import DESCENDANTS, QUERY
 from shared.azure.problems import Fault, Target, judge, passing
 from shared.azure.replies import Body, Refusal

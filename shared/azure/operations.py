@@ -54,6 +54,16 @@ INSTANCES = Operation(
     f"{_COMPUTE}/virtualMachines/read",
     (("$expand", "instanceView"),),
 )
+_VMS = "Microsoft.Compute/virtualMachines"
+VMS = Operation("GET", Provider.COMPUTE, f"{_GROUP}/{_VMS}", f"{_VMS}/read")
+# One list for the power states of all VMs of a subscription: the list of a resource group has none.
+VM_STATES = Operation(
+    "GET",
+    Provider.COMPUTE,
+    f"/subscriptions/{{subscription}}/providers/{_VMS}",
+    f"{_VMS}/read",
+    (("statusOnly", "true"),),
+)
 QUERY = Operation(
     "POST",
     Provider.GRAPH,
@@ -69,7 +79,9 @@ DESCENDANTS = Operation(
 )
 
 READ_INSTANCE = INSTANCES.action
+READ_VM = VMS.action
 RUN_COMMAND = f"{_COMPUTE}/virtualMachines/runCommand/action"
+RUN_VM_COMMAND = f"{_VMS}/runCommand/action"
 
 INVOKE = "Microsoft.ContainerService/managedClusters/runCommand/action"
 INVOKE_RESULT = "Microsoft.ContainerService/managedClusters/commandResults/read"

@@ -1,7 +1,8 @@
-"""Run command (the action, RunShellScript) on one instance: one POST, then as few looks at its result as it takes.
+"""Run command (the action, RunShellScript) on one machine: one POST, then as few looks at its result as it takes.
 
-Sources: the REST operation "Virtual Machine Scale Set VMs - Run Command", Resource Manager's "Track asynchronous
-operations", and the source of the extension that runs the script (Azure/run-command-extension-linux).
+Sources: the REST operations "Virtual Machine Scale Set VMs - Run Command" and "Virtual Machines - Run Command",
+Resource Manager's "Track asynchronous operations", and the source of the extension that runs the script
+(Azure/run-command-extension-linux).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from shared.azure.operations import POLL_ACTION, RUN_COMMAND, checked
+from shared.azure.operations import POLL_ACTION, RUN_COMMAND, RUN_VM_COMMAND, checked
 from shared.azure.problems import Fault, Target, body_error, judge, passing, response_fault, word
 from shared.azure.refusals import WAITED_FOR
 from shared.azure.replies import HeldBack, Refusal, Reply, accepted_of
@@ -114,7 +115,7 @@ async def start(
             return Pending(due, before.since if before is not None else now, outcome.url, now)
         case HeldBack():
             return replace(before or Pending(now, now), due=now + timedelta(seconds=outcome.asked))
-    target = Target("the node", RUN_COMMAND, node.id)
+    target = Target("the node", RUN_VM_COMMAND if node.single else RUN_COMMAND, node.id)
     return untaken(arm.settings, before, outcome, now, harmless=harmless) or _start_problem(outcome, target)
 
 
@@ -209,21 +210,23 @@ async def _send(arm: Arm, node: Node, script: str) -> _Accepted | CommandResult 
 
         from shared.azure.pipeline import WHOLE_SECONDS, FirstAnswer
 
-        group, scale_set, instance = node.node_resource_group, node.scale_set, node.instance_id
-        checked(subscription=node.subscription, group=group, set=scale_set, instance=instance)
+        group, scale_set, machine = node.node_resource_group, node.scale_set, node.instance_id
+        command = RunCommandInput(command_id="RunShellScript", script=[script])
         first = FirstAnswer()
+        more = {"polling": first, "api_version": version, **options}
         try:
             # The SDK reads the body of this answer by itself, after the pipeline and its limit.
             async with asyncio.timeout(MOST_WAIT + WHOLE_SECONDS):
-                await arm.compute(node.subscription).virtual_machine_scale_set_vms.begin_run_command(
-                    group,
-                    scale_set,
-                    instance,
-                    RunCommandInput(command_id="RunShellScript", script=[script]),
-                    polling=first,
-                    api_version=version,
-                    **options,
-                )
+                if node.single:
+                    checked(subscription=node.subscription, group=group, machine=machine)
+                    await arm.compute(node.subscription).virtual_machines.begin_run_command(
+                        group, machine, command, **more
+                    )
+                else:
+                    checked(subscription=node.subscription, group=group, set=scale_set, instance=machine)
+                    await arm.compute(node.subscription).virtual_machine_scale_set_vms.begin_run_command(
+                        group, scale_set, machine, command, **more
+                    )
         except TimeoutError:
             return Refusal(Fault(None, "connection_lost", f"the answer was not whole after {WHOLE_SECONDS:g} s"))
         return first.reply

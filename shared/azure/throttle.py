@@ -56,6 +56,9 @@ RATES: Mapping[str, Rate] = {
     "compute/get-vms": Rate(6_000, 2_000 / 60),
     "compute/get-operation": Rate(15_000, 5_000 / 60),
     "compute/high-cost-get": Rate(1_080, 360 / 60),
+    "compute/update-single-vms": Rate(1_500, 500 / 60),
+    "compute/get-single-vms": Rate(24_000, 8_000 / 60),
+    "compute/list-single-vms": Rate(900, 300 / 60),
     "resource/update-vms": Rate(12, 4 / 60),
     "resource/get-vms": Rate(36, 12 / 60),
     "resource/get-operation": Rate(45, 15 / 60),
@@ -164,6 +167,7 @@ class Call:
 
 
 _GUID = r"(?P<subscription>[0-9a-f-]{36})"
+_VMS = rf"/subscriptions/{_GUID}/resourcegroups/[^/]+/providers/microsoft\.compute/virtualmachines"
 _SCALE_SETS = rf"/subscriptions/{_GUID}/resourcegroups/[^/]+/providers/microsoft\.compute/virtualmachinescalesets"
 _CLUSTERS = rf"/subscriptions/{_GUID}/resourcegroups/[^/]+/providers/microsoft\.containerservice/managedclusters"
 _KINDS: tuple[tuple[str, str, re.Pattern[str]], ...] = (
@@ -186,6 +190,10 @@ _KINDS: tuple[tuple[str, str, re.Pattern[str]], ...] = (
     ("GET", "instances", re.compile(rf"{_SCALE_SETS}/[^/]+/virtualmachines")),
     ("GET", "instance", re.compile(rf"{_SCALE_SETS}/[^/]+/virtualmachines/[^/]+")),
     ("POST", "run_command", re.compile(rf"{_SCALE_SETS}/[^/]+/virtualmachines/[^/]+/runcommand")),
+    ("GET", "vms", re.compile(_VMS)),
+    ("GET", "vm_states", re.compile(rf"/subscriptions/{_GUID}/providers/microsoft\.compute/virtualmachines")),
+    ("GET", "vm", re.compile(rf"{_VMS}/[^/]+")),
+    ("POST", "vm_run_command", re.compile(rf"{_VMS}/[^/]+/runcommand")),
     (
         "GET",
         "poll",
@@ -199,14 +207,27 @@ _SUBSCRIPTION = re.compile(rf"/subscriptions/{_GUID}(?:/|$)")
 
 # Azure's addresses of operations end in `operations/ID` where they were seen; `operationResults/ID` is unconfirmed.
 # Listing instances is not named in Compute's tables; run command on an instance is not either (a single VM's counts
-# as an update). Both are assumed to count as their nearest relatives.
+# as an update). Both are assumed to count as their nearest relatives. Single VMs have policies of their own.
 _COMPUTE = {
     "scale_sets": ("compute/high-cost-get", None),
     "instances": ("compute/get-vms", None),
     "instance": ("compute/get-vms", "resource/get-vms"),
     "run_command": ("compute/update-vms", "resource/update-vms"),
+    "vms": ("compute/list-single-vms", None),
+    "vm_states": ("compute/list-single-vms", None),
+    "vm": ("compute/get-single-vms", "resource/get-vms"),
+    "vm_run_command": ("compute/update-single-vms", "resource/update-vms"),
     "poll": ("compute/get-operation", "resource/get-operation"),
 }
+
+
+_UPDATE_SINGLE = "compute/update-single-vms"
+_UPDATES = ("compute/update-vms", _UPDATE_SINGLE)
+
+
+def update_bucket(region: str, *, single: bool) -> str:
+    """What Compute counts starts in a region under: single VMs have a bucket of their own beside the instances'."""
+    return f"{region}/single" if single else region
 
 
 def classify(method: str, url: str, region: str) -> Call:
@@ -337,18 +358,19 @@ class Throttle:
         return Stats(dict(self._calls), self._refused, self._waits, self._wait_seconds)
 
     def levels(self, subscription: str) -> dict[str, float]:
-        """The calls that may start commands now: in the whole subscription (the empty name), and by region.
+        """The calls that may start commands now: in the whole subscription (the empty name), and by `update_bucket`.
 
         What Azure has not confirmed yet counts: whoever plans by it is held back here until it has. Who waits already
-        is taken off. A region that nothing was started in yet is not named: its bucket is full.
+        is taken off. A bucket that nothing was taken of yet is not named: it is full.
         """
         now = self._clock()
         wide = self._gate(Limit("arm/writes", subscription.lower()))
         found = {"": wide}
         prefix = f"{subscription.lower()}/"
         for limit, gate in self._gates.items():
-            if limit.name == "compute/update-vms" and limit.scope.startswith(prefix):
-                found[limit.scope.removeprefix(prefix)] = gate
+            if limit.name in _UPDATES and limit.scope.startswith(prefix):
+                region = limit.scope.removeprefix(prefix)
+                found[update_bucket(region, single=limit.name == _UPDATE_SINGLE)] = gate
         return {name: max(0.0, gate.bucket.most(now) - gate.waiting) for name, gate in found.items()}
 
     def _gate(self, limit: Limit) -> _Gate:

@@ -1,8 +1,9 @@
 """What is known of controls on nodes, as rows: one for what is so now, and one for each change (pure).
 
 Keys sort by scale set and instance number, so that a batch's nodes stand together: `now.SCALESET.INSTANCE.CONTROL`,
-and `was.SCALESET.INSTANCE.CONTROL.TIME` for a change. The partition is the node's subscription, so both are written
-together.
+and `was.SCALESET.INSTANCE.CONTROL.TIME` for a change. Of single VMs the resource group stands for the scale set and the
+name for the instance; each is read by itself, for between two of them stand all that were there once. The partition is
+the node's subscription, so both are written together.
 """
 
 from __future__ import annotations

@@ -54,17 +54,27 @@ def digest(text: str) -> str:
 
 _ODD = re.compile(r"[^a-z0-9_-]")
 _SORTED_BY = 280
+_MACHINE = re.compile(
+    r"/subscriptions/([^/|]+)/resourcegroups/([^/|]+)/providers/microsoft\.compute"
+    r"(?:/virtualmachinescalesets/([^/|]+))?/virtualmachines/([^/|]+)"
+)
 
 
 def finding_row(key: str) -> str:
     """The row of the finding with this `Finding.key`.
 
-    Rows come in the order of subscription, cluster, pool, scale set and instance, so that a run's findings can be shown
-    in that order without being held; the digest tells them apart.
+    Rows come in the order of subscription, node resource group, scale set and instance (single VMs by name), or where
+    the finding is of no machine, or made by an earlier version, of subscription, cluster, pool, scale set and instance.
+    So a run's findings can be shown in that order without being held; the digest tells them apart.
     """
-    parts = key.split("|")
-    instance = parts[5].rjust(10, "0") if len(parts) > 5 else ""
-    place = ".".join(_ODD.sub("-", part) for part in (*parts[:1], *parts[2:5], instance))
+    machine = _MACHINE.match(key)
+    if machine is not None:
+        *ordered, name = machine.groups("")
+        ordered.append(name.rjust(10, "0") if name.isdecimal() else name)
+    else:
+        parts = key.split("|")
+        ordered = [*parts[:1], *parts[2:5], parts[5].rjust(10, "0") if len(parts) > 5 else ""]
+    place = ".".join(_ODD.sub("-", part) for part in ordered)
     return f"{place[:_SORTED_BY]}.{digest(key)}"
 
 

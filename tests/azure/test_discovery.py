@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.azure import Azure, SubscriptionError, precheck
-from shared.azure.discovery import cluster_of, match_pools, moment, node_of, pool_of
+from shared.azure.discovery import cluster_of, match_pools, node_of, pool_of
+from shared.azure.fields import moment
 from shared.errors import CredentialError, EndpointError
 from shared.models import Cluster, Node, NodePool, Problem, ScopeProblem, Status, Subscription
 from shared.plain import plain
@@ -154,7 +155,7 @@ async def test_nodes_take_one_list_of_scale_sets_and_one_paged_list_each(arm: Ar
 
 
 async def test_only_the_named_pools_are_looked_at(arm: Arm, azure: Azure) -> None:
-    cluster = await one_cluster(arm, azure, pool("pool1"), pool("pool2"), nodeProvisioningProfile={"mode": "Auto"})
+    cluster = await one_cluster(arm, azure, pool("pool1"), pool("pool2"))
     both = [scale_set(SCALE_SET, TAG), scale_set("other", {"aks-managed-poolName": "pool2"})]
     arm.on("GET", SETS, Answer(200, {"value": both}))
     arm.on("GET", VMS, Answer(200, {"value": [instance("0")]}))
@@ -169,9 +170,7 @@ async def test_what_the_cluster_itself_says_takes_no_call(arm: Arm, azure: Azure
         arm,
         azure,
         pool("off", powerState={"code": "Stopped"}),
-        pool("vms", type="VirtualMachines"),
         pool("old", type="AvailabilitySet"),
-        nodeProvisioningProfile={"mode": "Auto"},
         addonProfiles={"ACIConnectorLinux": {"enabled": True}},
         hostedSystemProfile={"enabled": True},
     )
@@ -179,9 +178,7 @@ async def test_what_the_cluster_itself_says_takes_no_call(arm: Arm, azure: Azure
     assert nodes == []
     assert {(found.node_pool, found.problem.code, found.problem.status) for found in problems} == {
         ("off", "pool_stopped", Status.SKIPPED),
-        ("vms", "virtual_machines_pool", Status.SKIPPED),
-        ("old", "availability_set_pool", Status.SKIPPED),
-        ("(node auto-provisioning)", "node_auto_provisioning", Status.SKIPPED),
+        ("old", "availability_set_pool", Status.ERROR),
         ("(virtual nodes)", "virtual_nodes", Status.NOT_APPLICABLE),
         ("(hosted system nodes)", "hosted_system", Status.NOT_APPLICABLE),
     }
@@ -216,6 +213,7 @@ async def test_pools_whose_scale_set_is_not_as_expected(arm: Arm, azure: Azure) 
         scale_set("emptyset", {"aks-managed-poolName": "empty"}),
         scale_set("brokenset", {"aks-managed-poolName": "broken"}),
         scale_set("strayset", {"aks-managed-poolName": "stray"}),
+        scale_set("goingset", {"aks-managed-poolName": "going"}, provisioningState="Deleting"),
         scale_set(SCALE_SET, TAG),
     ]
     arm.on("GET", SETS, Answer(200, {"value": sets}))
@@ -233,10 +231,11 @@ async def test_pools_whose_scale_set_is_not_as_expected(arm: Arm, azure: Azure) 
     assert {(found.node_pool, found.problem.code, found.problem.status) for found in problems} == {
         ("lost", "scale_set_missing", Status.ERROR),
         ("new", "pool_changing", Status.SKIPPED),
-        ("flex", "flexible_scale_set", Status.SKIPPED),
+        ("flex", "flexible_scale_set", Status.ERROR),
         ("empty", "pool_empty", Status.SKIPPED),
         ("broken", "AuthorizationFailed", Status.ERROR),
-        ("stray", "pool_unknown", Status.SKIPPED),
+        ("stray", "pool_unknown", Status.ERROR),
+        ("going", "pool_unknown", Status.SKIPPED),
         ("pool1", "malformed", Status.ERROR),
     }
     refused = next(found.problem for found in problems if found.node_pool == "broken")
@@ -441,14 +440,12 @@ async def test_the_default_credential_is_the_managed_identity_of_its_endpoint(
     assert arm.seen[-1].headers["Authorization"] == "Bearer from-msi"
 
 
-async def test_pools_of_azures_own(arm: Arm, azure: Azure) -> None:
-    pools = [pool("hosted", mode="ManagedSystem"), pool("single", mode="Machines")]
-    cluster = await one_cluster(arm, azure, *pools, hostedSystemProfile={"enabled": True})
+async def test_a_pool_of_azures_own(arm: Arm, azure: Azure) -> None:
+    cluster = await one_cluster(arm, azure, pool("hosted", mode="ManagedSystem"), hostedSystemProfile={"enabled": True})
     nodes, problems = await list_nodes(azure, cluster)
     assert nodes == []
     assert [(found.node_pool, found.problem.code, found.problem.status) for found in problems] == [
         ("hosted", "hosted_system", Status.NOT_APPLICABLE),
-        ("single", "machines_pool", Status.SKIPPED),
     ]
     assert not arm.seen
 
@@ -562,7 +559,8 @@ async def test_a_name_that_leads_elsewhere_is_asked_for_nothing(arm: Arm, azure:
         outcomes = (
             await azure.cluster(SUBSCRIPTION, name, "shop"),
             await azure.cluster(name, "rg-shop", "shop"),
-            await azure.node(a_node(scale_set=name)),
+            await azure.node(a_node(instance_id=name)),
+            await azure.node(a_node(scale_set="", instance_id=name)),
             await azure.start(a_node(node_resource_group=name), "true", None, 1),
         )
         for outcome in outcomes:

@@ -34,6 +34,8 @@ KINDS = {
     "start": "runCommand",
     "look": "operations.get",
 }
+# The same of single VMs, which one list gives.
+OF_VMS = KINDS | {"scale_sets": "vms.list", "instances": "vms.list", "start": "vms.runCommand"}
 # The oddity meets the first of each list, and calls for the first cluster; the other cluster is the good one.
 FLEET = f"""
 timing: {{latency: [0.2, 0.2], busy_seconds: 1}}
@@ -60,8 +62,8 @@ Judge = Callable[[list[Finding], str], None]
 """Looks at the odd cluster's findings, and at what was said on the terminal; raises AssertionError."""
 
 
-def faults_of(case: Mapping[str, Any]) -> list[sandbox.Fault]:
-    kind, count = KINDS[case["at"]], case.get("times", FOREVER)
+def faults_of(case: Mapping[str, Any], kinds: Mapping[str, str] = KINDS) -> list[sandbox.Fault]:
+    kind, count = kinds[case["at"]], case.get("times", FOREVER)
     # A list of clusters concerns the subscription; everything else is for the odd cluster alone.
     path = "" if case["at"] in {"clusters", "subscriptions", "look"} else ODD_GROUP
     made = [
@@ -150,6 +152,9 @@ RIGHT: dict[str, Judge] = {
     "cluster-being-created": one_for(pool_of, "aks-odd", "", "", status=SKIPPED, code="cluster_changing"),
     "busy-is-no-rate-limit": judged,
 }
+RIGHT_OF_VMS = RIGHT | {
+    "instances-without-value": one_for(pool_of, "aks-odd", "", "", status=ERROR, code="malformed"),
+}
 # The whole subscription is met, the good cluster with it.
 WHOLE = {"list-without-value", "no-aks-here-policy", "no-aks-here-provider", "details-only"}
 
@@ -166,20 +171,28 @@ def test_every_case_has_its_judge() -> None:
     assert set(RIGHT) == set(CASES)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    ("name", "machines"),
+    [
+        *((name, "instances") for name in CASES),
+        *((name, "vms") for name, case in CASES.items() if KINDS[case["at"]] != OF_VMS[case["at"]]),
+    ],
+)
 async def test_an_odd_answer(
-    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    name: str, machines: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runcommand, "AWAY_SECONDS", 5.0)
     case = CASES[name]
-    async with serve_bench(FLEET, tmp_path / "runs.db") as bench:
-        for fault in faults_of(case):
+    right, kinds = (RIGHT, KINDS) if machines == "instances" else (RIGHT_OF_VMS, OF_VMS)
+    fleet = FLEET if machines == "instances" else FLEET.replace("{name: np1,", "{name: np1, kind: VirtualMachines,")
+    async with serve_bench(fleet, tmp_path / "runs.db") as bench:
+        for fault in faults_of(case, kinds):
             bench.box.inject(fault)
         found = await audit(bench)
         throttled = bench.services.azure.stats.refused
     odd = [item for item in found if item.cluster != "aks-good"]
     said = "\n".join(record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING)
-    RIGHT[name](odd, said)
+    right[name](odd, said)
     if name.startswith("no-aks-here"):
         assert found == []
     elif name not in WHOLE:

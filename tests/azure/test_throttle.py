@@ -7,6 +7,7 @@ import heapq
 from collections import defaultdict
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given
@@ -444,6 +445,7 @@ async def test_starts_come_as_fast_as_azure_lets_them_and_are_hardly_ever_refuse
 def test_calls_are_counted_where_azure_counts_them() -> None:
     sub = f"https://management.azure.com/subscriptions/{SUB}"
     compute = f"{sub}/resourceGroups/MC/providers/Microsoft.Compute/virtualMachineScaleSets"
+    vms = f"{sub}/resourceGroups/MC/providers/Microsoft.Compute/virtualMachines"
     reads = Limit("arm/reads", SUB)
     cases = [
         (
@@ -457,6 +459,36 @@ def test_calls_are_counted_where_azure_counts_them() -> None:
             "GET",
             f"{compute}/a/virtualMachines?$expand=instanceView",
             Call("instances", (Limit("compute/get-vms", REGIONAL), reads)),
+        ),
+        ("GET", vms, Call("vms", (Limit("compute/list-single-vms", REGIONAL), reads))),
+        (
+            "GET",
+            f"{sub}/providers/Microsoft.Compute/virtualMachines?statusOnly=true",
+            Call("vm_states", (Limit("compute/list-single-vms", REGIONAL), reads)),
+        ),
+        (
+            "GET",
+            f"{vms}/a?$expand=instanceView",
+            Call(
+                "vm",
+                (
+                    Limit("resource/get-vms", urlsplit(f"{vms}/a").path.lower()),
+                    Limit("compute/get-single-vms", REGIONAL),
+                    reads,
+                ),
+            ),
+        ),
+        (
+            "POST",
+            f"{vms}/a/runCommand",
+            Call(
+                "vm_run_command",
+                (
+                    Limit("resource/update-vms", urlsplit(f"{vms}/a/runCommand").path.lower()),
+                    Limit("compute/update-single-vms", REGIONAL),
+                    Limit("arm/writes", SUB),
+                ),
+            ),
         ),
         ("GET", f"{sub}/resourceGroups/x", Call("other", (reads,))),
         ("PUT", f"{sub}/resourceGroups/x", Call("other", (Limit("arm/writes", SUB),))),

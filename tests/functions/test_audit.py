@@ -63,11 +63,11 @@ async def test_a_whole_audit_over_http(cloud: CloudFactory) -> None:
         run = await c.run(run_id)
         assert run.state is RunState.COMPLETED
         assert run.summary is not None
-        assert run.summary.nodes == 19
+        assert run.summary.nodes == 24
         assert run.summary.azure_calls > 0
         await adds_up(c, run_id)
         shown = (await host.http("GET", f"/api/runs/{run_id}")).json()
-        assert shown["progress"]["nodes_found"] == shown["progress"]["nodes_done"] == 19
+        assert shown["progress"]["nodes_found"] == shown["progress"]["nodes_done"] == 24
         assert shown["progress"]["statuses"] == {str(key): value for key, value in run.summary.statuses.items()}
         assert set(c.box.stats()["commands"].values()) == {1}
 

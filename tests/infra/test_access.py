@@ -1,4 +1,4 @@
-"""The custom roles have exactly the actions that the calls need: those of the SDK's clients are found in the code,
+"""The custom roles have exactly the actions that the code's calls need: those of the SDK's clients found in the code,
 those by hand in its table of operations; actions are what Azure Resource Manager derives from method and address."""
 
 from __future__ import annotations
@@ -230,6 +230,8 @@ def test_the_clients_of_the_sdk_are_what_the_code_calls_azure_with() -> None:
         Call(CONTAINERS, "managed_clusters", "begin_run_command"),
         Call(COMPUTE, "virtual_machine_scale_set_vms", "get"),
         Call(COMPUTE, "virtual_machine_scale_set_vms", "begin_run_command"),
+        Call(COMPUTE, "virtual_machines", "get"),
+        Call(COMPUTE, "virtual_machines", "begin_run_command"),
     }
 
 
@@ -252,8 +254,16 @@ def test_the_result_of_a_command_is_read_with_the_action_that_the_sdk_needs_for_
 
 
 def test_a_missing_role_is_named_by_what_the_calls_need() -> None:
-    named = {operations.READ_CLUSTER, operations.READ_INSTANCE, operations.RUN_COMMAND, POLL_ACTION}
-    named |= {INVOKE, INVOKE_RESULT}
+    named = {
+        operations.READ_CLUSTER,
+        operations.READ_INSTANCE,
+        operations.READ_VM,
+        operations.RUN_COMMAND,
+        operations.RUN_VM_COMMAND,
+        POLL_ACTION,
+        INVOKE,
+        INVOKE_RESULT,
+    }
     assert named == {action for call in all_calls() for action in actions_of(call)}
 
 
@@ -303,6 +313,8 @@ def test_every_operation_has_the_action_that_its_address_asks_for() -> None:
         ("SUBSCRIPTIONS", Call(SUBSCRIPTIONS, "subscriptions", "list")),
         ("SCALE_SETS", Call(COMPUTE, "virtual_machine_scale_sets", "list")),
         ("INSTANCES", Call(COMPUTE, "virtual_machine_scale_set_vms", "list")),
+        ("VMS", Call(COMPUTE, "virtual_machines", "list")),
+        ("VM_STATES", Call(COMPUTE, "virtual_machines", "list_all")),
     ],
 )
 def test_an_operation_is_the_one_that_the_sdk_knows(name: str, call: Call) -> None:

@@ -47,7 +47,12 @@ EXPECTED: dict[tuple[str, str], list[tuple[Status, str, bool | None, str]]] = {
         (SKIPPED, "vanished", None, ""),
         (SKIPPED, "deallocated", None, ""),
     ],
-    ("aks-batch-prod-neu", "vms"): [(SKIPPED, "virtual_machines_pool", None, "")],
+    ("aks-batch-prod-neu", "vms"): [(PASS, "right", True, "default"), (FAIL, "wrong", False, FLAG)],
+    ("aks-batch-prod-neu", "burst"): [
+        (SKIPPED, "deallocated", None, ""),
+        (FAIL, "wrong", False, CONFIG),
+        (PASS, "right", True, CONFIG),
+    ],
     ("aks-payments-frc", "system"): [(ERROR, "locked", None, "")] * 2,
     ("aks-test-eus2", ""): [(SKIPPED, "cluster_stopped", None, "")],
 }
@@ -74,10 +79,10 @@ async def test_the_demo_fleet(bench: BenchFactory) -> None:
     assert run.summary is not None
     assert run.state is RunState.COMPLETED
     nodes = [item for item in findings if item.node]
-    assert run.summary.nodes == len(nodes) == len({item.key for item in nodes}) == 19
+    assert run.summary.nodes == len(nodes) == len({item.place for item in nodes}) == 24
     assert run.summary.statuses == Counter(item.status for item in findings)
     assert {item.key for item in b.heard} == {item.key for item in findings}
-    assert sum(b.found) == 19
+    assert sum(b.found) == 24
     assert all(item.reason and item.expected is True for item in findings)
     assert all(item.hint for item in findings if item.status is not PASS)
     assert not any(stats["throttled"].values()), stats

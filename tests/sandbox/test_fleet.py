@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ def test_the_demo_has_what_it_promises() -> None:
     assert [cluster.name for cluster in clusters if cluster.power == "Stopped"] == ["aks-test-eus2"]
     assert {pool.kind for pool in pools} == {"VirtualMachineScaleSets", "VirtualMachines"}
     assert sum(pool.os == "Windows" for pool in pools) == 1
-    assert len([*members(demo)]) == 21
+    assert len([*members(demo)]) == 26
+    assert [auto.name for cluster in clusters for auto in cluster.auto_pools or ()] == ["burst"]
+    assert [cluster.other_vms for cluster in clusters if cluster.other_vms] == [("bastion",)]
     wanted = {"false_file", "false_flag", "false_dropin", "false_both", "restart_pending_broken", "dead_agent"}
     assert wanted | {"deallocated", "vanished"} <= {member.state for member in members(demo)}
 
@@ -27,6 +30,16 @@ def test_node_names_are_those_of_aks() -> None:
     names = [member.name for member in members(fleet(*["compliant_default"] * 37))]
     assert names[0].startswith("aks-pool1-")
     assert [name[-10:] for name in (names[0], names[10], names[36])] == ["vmss000000", "vmss00000a", "vmss000010"]
+
+
+def test_single_vms_are_named_by_their_pool() -> None:
+    auto = "auto_pools: [{name: team.a, nodes: [{state: compliant_default, count: 2}]}], "
+    found = [*members(fleet("compliant_default", "false_flag", pool="kind: VirtualMachines, ", cluster=auto))]
+    assert [member.scale_set for member in found] == [""] * 4
+    assert [re.sub("[0-9]{8}", "N", member.name) for member in found[:2]] == ["aks-pool1-N-vms1", "aks-pool1-N-vms2"]
+    assert all(re.fullmatch(r"aks-team\.a-[a-z0-9]{5}", member.name) for member in found[2:])
+    assert found[2].name != found[3].name
+    assert all(member.instance_id == member.name for member in found)
 
 
 def test_every_state_can_be_in_a_fleet() -> None:

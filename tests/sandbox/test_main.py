@@ -57,7 +57,7 @@ def test_a_given_folder_stays_and_must_be_empty(tmp_path: Path, capsys: pytest.C
     with running("--dir", str(directory)) as (process, _):
         process.terminate()
         assert process.wait(10) == 0
-    assert len(os.listdir(directory / "nodes")) == 19
+    assert len(os.listdir(directory / "nodes")) == 24
     assert main(["serve", "--fleet", str(ROOT / "fleets/demo.yaml"), "--dir", str(directory)]) == 1
     assert "is not empty" in capsys.readouterr().err
 

@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 
 from shared.errors import StoreError, UsageError
 from shared.models import Finding, Outcome, Run, RunKind, RunState, RunSummary, Status
+from shared.runs.model.findings import key_of
 from shared.store import Counts, FindingQuery, Hold, Store, Work, histories, new_run_id, open_store
 from shared.store.backend import Backend, Row, Table, Where
-from shared.store.keys import digest, prefix_end
-from tests.support.records import NOON, RUN, SUBSCRIPTION, finding, history, node, run
+from shared.store.codec import encode
+from shared.store.keys import digest, finding_row, prefix_end
+from tests.support.records import NOON, RUN, SUBSCRIPTION, finding, history, machine_id, node, run
 
 OTHER_SUBSCRIPTION = "99999999-2222-3333-4444-555555555555"
 
@@ -166,6 +168,55 @@ async def test_a_run_that_is_to_stay_as_it_is_is_not_written(store: Store) -> No
     assert await store.run(RUN) == run()
     with pytest.raises(LookupError, match="has no run"):
         await store.change_run(new_run_id(NOON), lambda known: known)
+
+
+async def test_findings_of_machines_come_by_group_scale_set_and_number(store: Store) -> None:
+    ids = [
+        machine_id("10"),
+        machine_id("9"),
+        machine_id("aks-b-1", ""),
+        machine_id("aks-a-1", ""),
+        machine_id("0", group="MC_A"),
+        machine_id("0", "aks-apps-12345678-vmss"),
+    ]
+    await store.save_findings([finding(0, resource_id=each) for each in ids])
+    got = [item.resource_id async for item in store.all_findings(FindingQuery(run_id=RUN))]
+    assert got == [ids[4], ids[3], ids[2], ids[5], ids[1], ids[0]]
+
+
+async def test_a_machine_is_one_however_its_id_is_spelt_and_two_where_it_is_another(store: Store) -> None:
+    """Single VMs of two clusters may have one name, scale set (none) and pool: the id tells them apart."""
+    one = finding(0, scale_set="", instance_id="vm", node="vm", resource_id=machine_id("vm", ""))
+    other = replace(one, resource_id=machine_id("vm", "", "MC_Other"))
+    await store.save_findings([one, other, replace(one, resource_id=one.resource_id.upper(), cluster="Renamed")])
+    assert (await store.count(RUN)).nodes == 2
+    recorded = await store.recorded(RUN, [one.key, other.key])
+    assert [recorded[one.key].cluster, recorded[other.key].cluster] == ["Renamed", "Prod"]
+    assert key_of(node(0, id=one.resource_id), one.control) == one.key
+
+
+async def test_findings_of_earlier_versions_have_no_resource_id_and_stay(store: Store, backend: Backend) -> None:
+    old = json.loads(encode(finding(7)))
+    del old["resource_id"]
+    # The row that earlier versions gave it: this value may never change.
+    row = (
+        f"{SUBSCRIPTION}.prod.system.aks-system-12345678-vmss.0000000007"
+        f".{digest(f'{SUBSCRIPTION}|prod-rg|prod|system|aks-system-12345678-vmss|7|3.2.6')}"
+    )
+    assert finding_row(finding(7).key) == row
+    await backend.put(Table.FINDINGS, RUN, {row: Row(json.dumps(old), {"status": "pass", "outcome": "", "place": "x"})})
+    (found,) = [item async for item in store.all_findings(FindingQuery(run_id=RUN))]
+    assert (found, found.resource_id) == (finding(7), "")
+    assert await store.recorded(RUN, [finding(7).key]) == {finding(7).key: finding(7)}
+
+
+async def test_history_of_single_vms(store: Store) -> None:
+    vms = [node(0, id=machine_id(name, "")) for name in ("aks-a", "aks-a.b-x1", "aks-a.b-x2", "0007")]
+    there = [history(0, node_key=each.key) for each in vms[:3]]
+    await store.save_history(there)
+    assert await store.history(vms) == {(entry.node_key, "3.2.6"): entry for entry in there}
+    assert await store.changes(vms[0].key) == (there[0],)
+    assert await store.changes(vms[3].key) == ()
 
 
 async def test_history_is_kept_by_node_and_control(store: Store) -> None:

@@ -265,6 +265,22 @@ def instance(
     }
 
 
+def vm(name: str, tags: dict[str, str], **properties: Any) -> dict[str, Any]:
+    """A single VM as the list of a resource group has it: without an instance view."""
+    made = instance("0", **properties)
+    del made["instanceId"], made["properties"]["instanceView"]
+    made["properties"]["osProfile"] = {"computerName": name}
+    place = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/Microsoft.Compute/virtualMachines"
+    return made | {"name": name, "id": f"{place}/{name}", "type": "Microsoft.Compute/virtualMachines", "tags": tags}
+
+
+def vm_state(name: str, power: str) -> dict[str, Any]:
+    """A single VM as the list of a subscription has it with `statusOnly=true`."""
+    place = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP.upper()}/providers/Microsoft.Compute/virtualMachines"
+    statuses = [{"code": "ProvisioningState/succeeded"}, {"code": f"PowerState/{power}"}]
+    return {"name": name, "id": f"{place}/{name}", "properties": {"instanceView": {"statuses": statuses}}}
+
+
 def a_node(**changes: Any) -> Node:
     base = Node(
         subscription=SUBSCRIPTION,
@@ -286,4 +302,4 @@ def a_node(**changes: Any) -> Node:
         pool_provisioning="Succeeded",
         locked=False,
     )
-    return replace(base, **changes)
+    return replace(base, **{"id": "", **changes})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.models import Finding, History, Node, Run, RunKind, RunState, Status
+from shared.models import Finding, History, Node, Run, RunKind, RunState, Status, instance_resource_id
 
 NOON = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 RUN = "20260131T120000Z-a1b2c3"
@@ -46,6 +46,11 @@ def node_key(n: int = 0, subscription: str = SUBSCRIPTION) -> str:
         f"/subscriptions/{subscription}/resourcegroups/mc_prod/providers/microsoft.compute"
         f"/virtualmachinescalesets/aks-system-12345678-vmss/virtualmachines/{n}"
     )
+
+
+def machine_id(name: str, scale_set: str = "aks-system-12345678-vmss", group: str = "MC_Prod") -> str:
+    """An instance's resource id; of a single VM where `scale_set` is empty."""
+    return instance_resource_id(SUBSCRIPTION, group, scale_set, name)
 
 
 def node(n: int = 0, **changes: Any) -> Node:

@@ -40,6 +40,7 @@ def from_verdict(run_id: str, observed: datetime, node: Node, control_id: str, v
         restart_pending=verdict.restart_pending,
         node_image_version=node.node_image_version,
         node_created=node.created,
+        resource_id=node.id,
     )
     return plain_fields(made)
 
@@ -56,15 +57,7 @@ def reported_by(finding: Finding, version: str) -> Finding:
 
 def key_of(node: Node, control_id: str) -> str:
     """`Finding.key` of this node's and control's finding."""
-    place = (
-        node.subscription,
-        node.resource_group,
-        node.cluster,
-        node.node_pool,
-        node.scale_set,
-        node.instance_id,
-    )
-    return "|".join((*place, control_id)).lower()
+    return f"{node.key}|{control_id.lower()}"
 
 
 def from_problem(

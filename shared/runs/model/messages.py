@@ -52,7 +52,7 @@ class OpenLane(Ref):
 
 
 class BatchRef(Message):
-    """A batch that was not begun: its work row, region and number of nodes."""
+    """A batch that was not begun: its work row, number of nodes, and what their starts count under (`region`)."""
 
     name: str
     region: str

@@ -1,8 +1,9 @@
 """When a lane's batches may start so that Azure's limits hold (pure; FACTS, section 4).
 
-A node's audit is one write to Azure Resource Manager and one update of an instance to Compute. The lane alone decides
-when a batch starts, so the limits hold however many machines do the work; what others take shows in Azure's answers
-(`Pace.told`).
+A node's audit is one write to Azure Resource Manager and one update of an instance or a single VM to Compute, which
+counts the two apart in each region, by the same figures: what is called a region here is a region of either kind
+(`shared.azure.update_bucket`). The lane alone decides when a batch starts, so the limits hold however many machines do
+the work; what others take shows in Azure's answers (`Pace.told`).
 """
 
 from __future__ import annotations

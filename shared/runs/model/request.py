@@ -68,9 +68,10 @@ def _integral(value: Any) -> Any:
 _SHARE = r"([1-9][0-9]{0,3}|([1-9][0-9]?|100)%)"
 
 
-# Azure's own rules: cluster names have 1 to 63 letters, digits, hyphens and underscores; pool names 1 to 12.
+# Azure's own rules: cluster names have 1 to 63 letters, digits, hyphens and underscores. Pool names have 1 to 12
+# letters and digits; those of node auto-provisioning are names of Kubernetes objects, of at most 63 as their labels.
 ClusterName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9]$|^[a-zA-Z0-9][-_a-zA-Z0-9]{0,61}[a-zA-Z0-9]$")]
-PoolName = Annotated[str, Field(pattern=r"^[a-zA-Z][a-zA-Z0-9]{0,11}$")]
+PoolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9]$|^[a-zA-Z0-9][-.a-zA-Z0-9]{0,61}[a-zA-Z0-9]$")]
 # The extras are for the OpenAPI document: what the validators ask for, said in a schema's words.
 SubscriptionId = Annotated[
     str,

@@ -157,12 +157,12 @@ def _bar(plan: NodePlan, current: Node | Problem) -> tuple[Outcome, Problem] | N
         return Outcome.NOT_TRIED, current
     if (current.created, current.node_image_version) != (plan.node.created, plan.node.node_image_version):
         why = "the node was replaced or reimaged since it was planned"
-        return Outcome.CHANGED_MEANWHILE, Problem(Status.SKIPPED, "reimaged", why, "Plan again.")
+        return Outcome.CHANGED_MEANWHILE, Problem(Status.ERROR, "reimaged", why, "Plan again.")
     problem = precheck(current)
     if problem is None and current.provisioning.lower() not in ("succeeded", ""):
         # It could be reached, but something else is being done to it.
-        why = f"the instance is in the state {current.provisioning}: left for later"
-        problem = Problem(Status.SKIPPED, "not_ready", why, "Fix it again later.")
+        why = f"the machine is in the state {current.provisioning}: left for later"
+        problem = Problem(Status.ERROR, "not_ready", why, "Fix it again later.")
     return None if problem is None else (Outcome.NOT_TRIED, problem)
 
 

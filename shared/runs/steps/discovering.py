@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from shared.azure import precheck
+from shared.azure import precheck, update_bucket
 from shared.errors import EndpointError
 from shared.models import Cluster, Node, ScopeProblem, Told
 from shared.runs import documents
@@ -63,7 +63,8 @@ async def find_nodes(services: Services, message: FindNodes) -> Found:
 
 @dataclass
 class _Gathering:
-    """The nodes of a chunk on their way into batches; no more of them are held than fill a batch a region."""
+    """The nodes of a chunk on their way into batches, by what Compute counts their starts under; no more of them are
+    held than fill a batch each."""
 
     services: Services
     standing: Standing
@@ -89,20 +90,21 @@ class _Gathering:
                     self.missed = self.missed or f"cluster {cluster.name}: {item.problem.reason}"
                 self.problems.append(item)
                 continue
-            held = self._nodes[item.location]
+            bucket = update_bucket(item.location, single=item.single)
+            held = self._nodes[bucket]
             held.append(item)
             if len(held) >= BATCH:
-                self._nodes[item.location] = []
-                await self._put(held)
+                self._nodes[bucket] = []
+                await self._put(bucket, held)
 
     async def flush(self) -> None:
         """Make batches of what is left."""
-        for held in self._nodes.values():
+        for bucket, held in self._nodes.items():
             if held:
-                await self._put(held)
+                await self._put(bucket, held)
         self._nodes.clear()
 
-    async def _put(self, nodes: list[Node]) -> None:
+    async def _put(self, bucket: str, nodes: list[Node]) -> None:
         number = len(self.batches)
         name = keys.audit_batch(self.subscription, self.chunk, self._token, number)
         run_id, store = self.standing.run.id, self.services.store
@@ -112,10 +114,10 @@ class _Gathering:
             await documents.save(store, run_id, keys.told(name), documents.TOLD, told)
             members = await self._chosen(nodes, told)
         asked = sum(member.look and precheck(member.node) is None for member in members)
-        self.batches.append(BatchRef(name=name, region=nodes[0].location, nodes=asked))
-        self.regions[nodes[0].location] += asked
+        self.batches.append(BatchRef(name=name, region=bucket, nodes=asked))
+        self.regions[bucket] += asked
         self.found += len(nodes)
-        batch = Batch(nodes[0].location, len(nodes), members)
+        batch = Batch(bucket, len(nodes), members)
         await store.put_work(run_id, name, batches.to_text(batch), None)
 
     async def _chosen(self, nodes: list[Node], told: Mapping[str, Told]) -> tuple[OpenNode, ...]:

@@ -148,7 +148,11 @@ async def _look_at_pool(
     if isinstance(cluster, Problem):
         return {}, cluster.reason if _is_gone(cluster) else _unseen(f"cluster {member.cluster}", cluster)
     pool = next((item for item in cluster.pools if item.name.lower() == member.node_pool.lower()), None)
-    for noun, state in (("cluster", cluster.provisioning), ("node pool", pool.provisioning if pool else "gone")):
+    states = [("cluster", cluster.provisioning)]
+    # A pool of node auto-provisioning is none of the cluster's: only its nodes show it.
+    if pool is not None or not (member.single and cluster.auto_provisioned):
+        states.append(("node pool", pool.provisioning if pool is not None else "gone"))
+    for noun, state in states:
         if state.lower() != "succeeded":
             return {}, f"the {noun} is not in the state Succeeded but {state}: left for later"
     store, name = services.store, keys.pool_running(wave.pool)

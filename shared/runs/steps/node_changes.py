@@ -14,20 +14,28 @@ from shared.store import Store
 async def changes_of(store: Store, run: Run, findings: Sequence[Finding]) -> Mapping[str, Sequence[History]]:
     """The changes that the store still has, in order of time, by `Finding.key`: an entry for each finding of a node.
 
-    `run` is theirs. It, or the run that planned it, knows the node resource groups, which findings do not tell; where
-    neither does (both are of 0.1.0), there are no changes. Raises StoreError.
+    `run` is theirs. Where they were made before findings told their machine's resource id, it, or the run that planned
+    it, knows the node resource groups; where neither does (both are of 0.1.0), there are no changes. Raises StoreError.
     """
     known: dict[str, Sequence[History]] = {}
-    groups = await _groups(store, run, {finding.subscription for finding in findings})
-    for finding in findings:
-        if not finding.node:
-            continue
-        group = groups.get(_place(finding.subscription, finding.resource_group, finding.cluster))
+    of_nodes = [finding for finding in findings if finding.node]
+    groups = await _groups(store, run, {finding.subscription for finding in of_nodes if not finding.resource_id})
+    for finding in of_nodes:
         known[finding.key] = ()
-        if group is not None:
-            key = instance_resource_id(finding.subscription, group, finding.scale_set, finding.instance_id).lower()
+        key = _node_key(finding, groups)
+        if key:
             known[finding.key] = [entry for entry in await store.changes(key) if entry.control == finding.control]
     return known
+
+
+def _node_key(finding: Finding, groups: Mapping[tuple[str, ...], str]) -> str:
+    """`Node.key` of a finding's node; empty where it is not known."""
+    if finding.resource_id:
+        return finding.resource_id.lower()
+    group = groups.get(_place(finding.subscription, finding.resource_group, finding.cluster))
+    if group is None:
+        return ""
+    return instance_resource_id(finding.subscription, group, finding.scale_set, finding.instance_id).lower()
 
 
 async def _groups(store: Store, run: Run, subscriptions: set[str]) -> Mapping[tuple[str, ...], str]:

@@ -126,10 +126,12 @@ async def _unknown_names(
     seen = [cluster for listed in found for cluster in listed or ()]
     request = standing.request
     chosen = [c for c in seen if not request.clusters or not names.unknown([c.name], request.clusters)]
+    # What node auto-provisioning calls its pools shows only on their nodes: a run that finds none says so at its end.
+    pools = () if any(c.auto_provisioned for c in chosen) else request.node_pools
     sentences = []
     for noun, wanted, known in (
         ("cluster", request.clusters, {cluster.name.lower() for cluster in seen}),
-        ("node pool", request.node_pools, {pool.name.lower() for cluster in chosen for pool in cluster.pools}),
+        ("node pool", pools, {pool.name.lower() for cluster in chosen for pool in cluster.pools}),
     ):
         missing = names.unknown(wanted, known)
         if missing:

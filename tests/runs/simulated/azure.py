@@ -123,6 +123,7 @@ class SmallAzure:
                 node_resource_group=group,
                 name=f"{cluster}-{number:06}",
                 created=CREATED,
+                id="",
             )
             made.append(Member(one, wrong=bad))
             self.members[one.key] = made[-1]
