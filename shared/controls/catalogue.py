@@ -23,7 +23,8 @@ from shared.models import Node
 from shared.plain import plain
 from shared.validation import said
 
-_LONGEST = 1_048_576
+# Some 300 controls. YAML is slow to read, and who starts a run waits for it.
+_LONGEST = 262_144
 _MOST_SAID = 5
 
 
@@ -237,6 +238,8 @@ def read(text: str, where: str, base: Catalogue | None = None) -> Catalogue:
     except (yaml.YAMLError, RecursionError) as error:
         why = " ".join(str(error).split()) or "it is nested too deeply"
         raise SettingsError(f"the catalogue {where} cannot be read as YAML: {plain(why, 300)}") from None
+    if not isinstance(values, dict):
+        raise SettingsError(f"the catalogue {where} must be a mapping with controls, or benchmarks, or both")
     try:
         found = _File.model_validate(values, context=base)
     except ValidationError as error:
@@ -261,12 +264,25 @@ def read(text: str, where: str, base: Catalogue | None = None) -> Catalogue:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML, but for aliases: a few lines with them make millions of values."""
+    """YAML, but for aliases, a few lines of which make millions of values, and for doubled keys, of which one would
+    count and nobody be told."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not taken here")
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="aliases (*name) are not taken here", problem_mark=mark)
         return super().compose_node(parent, index)
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        made = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in made.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    problem = f"the key {plain(key.value, 60)!r} is there twice"
+                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+                seen.add(key.value)
+        return made
 
 
 def _line(node: yaml.Node | None, path: Sequence[int | str]) -> int:

@@ -5,6 +5,7 @@ from shared.kubelet.minors import knows
 from shared.kubelet.resolve import GATES, ConfigPaths, Resolution, config_paths, named_by, resolve
 from shared.kubelet.source import Assignment, Source
 from shared.kubelet.told import NotTold, asked, told
+from shared.kubelet.usual import Usual, usual
 from shared.kubelet.versions import minor_of, modelled
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "NotTold",
     "Resolution",
     "Source",
+    "Usual",
     "asked",
     "config_paths",
     "flag_text",
@@ -23,4 +25,5 @@ __all__ = [
     "named_by",
     "resolve",
     "told",
+    "usual",
 ]
