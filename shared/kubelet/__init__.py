@@ -1,7 +1,7 @@
 """What a real kubelet would do with a command line and its files, without running one."""
 
 from shared.kubelet.edit import flag_text
-from shared.kubelet.minors import knows
+from shared.kubelet.minors import kind_of, knows
 from shared.kubelet.resolve import GATES, ConfigPaths, Resolution, config_paths, named_by, resolve
 from shared.kubelet.source import Assignment, Source
 from shared.kubelet.told import NotTold, asked, told
@@ -19,6 +19,7 @@ __all__ = [
     "asked",
     "config_paths",
     "flag_text",
+    "kind_of",
     "knows",
     "minor_of",
     "modelled",

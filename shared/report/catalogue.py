@@ -13,6 +13,7 @@ from rich.text import Text
 from shared.controls import Benchmark, Catalogue, Control, Recommendation
 from shared.controls.rules import show
 from shared.kubelet import GATES, Usual, usual
+from shared.plain import plain
 from shared.report.words import indented
 
 _MARGIN = 16
@@ -25,13 +26,13 @@ def controls_as_text(known: Catalogue, chosen: Sequence[str], out: IO[str]) -> N
     for name in chosen:
         control = known.controls[name]
         console.print()
-        indented(console, control.title, width, "bold", name)
+        indented(console, plain(control.title, None), width, "bold", name)
         indented(console, f"{control.subject} must {control.must}", width)
         words = f"severity {control.severity} · {_FIXED[_fixed(control)]} · {_in_short(known, name)}"
         indented(console, words, width, "dim")
     console.print()
     versions = ", ".join(
-        f"{one.version} is {one.name}{' (the default)' if version == known.default else ''}"
+        f"{one.version} is {plain(one.name)}{' (the default)' if version == known.default else ''}"
         for version, one in known.benchmarks.items()
     )
     indented(console, f"{len(chosen)} controls. {versions}. `kubelet-guard explain ID` says more.", 0)
@@ -55,11 +56,12 @@ def explained_as_text(known: Catalogue, control: Control, fixed_here: bool, out:
     """Everything about a control; `fixed_here` says whether this deployment's settings let a fix touch it."""
     console = Console(file=out, highlight=False)
     console.print()
-    indented(console, control.title, len(control.id) + 1, "bold", control.id)
+    indented(console, plain(control.title, None), len(control.id) + 1, "bold", control.id)
     console.print(Text(f"severity {control.severity}", "dim"))
     console.print()
     for heading, text in _parts(known, control, fixed_here):
-        for number, line in enumerate(text if isinstance(text, list) else [text]):
+        for number, raw in enumerate(text if isinstance(text, list) else [text]):
+            line = plain(raw, None)
             first = "" if number else heading
             if line.startswith("https://"):  # whole, so that it can be clicked
                 console.print(Text(f"{first:{_MARGIN}}{line}"), soft_wrap=True)
