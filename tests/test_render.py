@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import render
+from shared import report
 from shared.controls import Verdict
 from shared.models import Finding, History, Node, Outcome, Status
 from shared.node.fixing import file_edit
@@ -27,7 +27,7 @@ PASS, FAIL, ERROR, SKIPPED = Status.PASS, Status.FAIL, Status.ERROR, Status.SKIP
 
 def table(*findings: Finding) -> str:
     out = io.StringIO()
-    render.as_table(findings, out)
+    report.as_table(findings, out)
     return out.getvalue()
 
 
@@ -42,12 +42,12 @@ def table(*findings: Finding) -> str:
     ],
 )
 def test_exit_codes(statuses: list[Status], code: int) -> None:
-    assert render.exit_code([finding(status) for status in statuses]) == code
+    assert report.exit_code([finding(status) for status in statuses]) == code
 
 
 def test_json_has_the_promised_keys() -> None:
     out = io.StringIO()
-    render.as_json([finding(FAIL, actual=False)], out)
+    report.as_json([finding(FAIL, actual=False)], out)
     (row,) = json.loads(out.getvalue())
     place = "subscription resource_group cluster node_pool scale_set instance_id node"
     assert {*place.split(), *["control", "status", "actual", "expected", "source", "reason"]} <= set(row)
@@ -61,12 +61,12 @@ def test_what_became_of_a_node_over_time_is_a_line_a_change() -> None:
     first = History("/key", one.control, FAIL, fixed - timedelta(days=1), None, None, None, None)
     changes = {one.key: [first, replace(first, status=PASS, seen=fixed, last_fixed=fixed)]}
     out = io.StringIO()
-    render.changes_as_text([one, place], changes, out)
+    report.changes_as_text([one, place], changes, out)
     assert out.getvalue() == (
         f"\n[n] over time  {one.control}\n  2026-10-01 03:04 UTC  Fail\n  2026-10-02 03:04 UTC  Pass  fixed\n"
     )
     out = io.StringIO()
-    render.as_json([one], out, changes)
+    report.as_json([one], out, changes)
     assert json.loads(out.getvalue())[0]["changes"] == [
         {"at": "2026-10-01T03:04:00+00:00", "status": "fail", "what": ""},
         {"at": "2026-10-02T03:04:00+00:00", "status": "pass", "what": "fixed"},
@@ -75,7 +75,7 @@ def test_what_became_of_a_node_over_time_is_a_line_a_change() -> None:
 
 def test_csv_is_whole_and_harmless_in_a_spreadsheet() -> None:
     out = io.StringIO()
-    render.as_csv([finding(FAIL, reason='=HYPERLINK("http://x")', node='a,"b"\nc')], out)
+    report.as_csv([finding(FAIL, reason='=HYPERLINK("http://x")', node='a,"b"\nc')], out)
     header, row = list(csv.reader(io.StringIO(out.getvalue())))
     assert header == [field.name for field in fields(Finding)]
     assert row[header.index("reason")] == '\'=HYPERLINK("http://x")'
@@ -139,12 +139,12 @@ def test_no_format_lets_a_hostile_character_through(values: dict[str, str], actu
     shown = table(hostile)
     assert harmless(shown)
     out = io.StringIO()
-    render.as_csv([hostile], out)
+    report.as_csv([hostile], out)
     _, row = list(csv.reader(io.StringIO(out.getvalue(), newline="")))
     assert all(harmless(cell) and "\n" not in cell for cell in row)
     assert not any(cell.lstrip().startswith(("=", "+", "-", "@")) for cell in row)
     out = io.StringIO()
-    render.as_json([hostile], out)
+    report.as_json([hostile], out)
     (decoded,) = json.loads(out.getvalue())
     assert all(harmless(decoded[name]) and "\n" not in decoded[name] for name in TEXTS if decoded[name] is not None)
     assert all(harmless(text) for text in decoded["actual"])
@@ -155,7 +155,7 @@ def test_no_format_lets_a_hostile_character_through(values: dict[str, str], actu
 def test_plans_are_shown_in_plain_characters(name: str, line: str, why: str) -> None:
     plan = planned(line, f"{line}x", steps=(line,), place=replace(node(1), name=name, cluster=why))
     out = io.StringIO()
-    render.plans_as_text([plan, plan.model_copy(update={"refused": why})], out)
+    report.plans_as_text([plan, plan.model_copy(update={"refused": why})], out)
     assert harmless(out.getvalue())
 
 
@@ -193,8 +193,8 @@ def planned(
 
 def test_sorting_is_by_place() -> None:
     first, second = finding(PASS, cluster="a", node="z"), finding(PASS, cluster="b", node="a")
-    assert render.sorted_by_place([second, first]) == [first, second]
-    assert render.sorted_by_place([replace(first, node="b"), first])[0].node == "b"
+    assert report.sorted_by_place([second, first]) == [first, second]
+    assert report.sorted_by_place([replace(first, node="b"), first])[0].node == "b"
 
 
 def test_the_diff_of_several_long_lines_shows_each() -> None:
@@ -202,7 +202,7 @@ def test_the_diff_of_several_long_lines_shows_each() -> None:
     flags = " ".join(f"--flag-number-{number}=value" for number in range(40))
     before = f"A={flags} --make-iptables-util-chains=false\nB={flags} --make-iptables-util-chains=0 {flags}\n"
     out = io.StringIO()
-    render.plans_as_text([planned(before, before.replace("false", "true").replace("chains=0", "chains=1"))], out)
+    report.plans_as_text([planned(before, before.replace("false", "true").replace("chains=0", "chains=1"))], out)
     removed = [line for line in out.getvalue().splitlines() if line.startswith("    -…")]
     added = [line for line in out.getvalue().splitlines() if line.startswith("    +…")]
     assert ["chains=false" in line for line in removed] == [True, False]
@@ -214,7 +214,7 @@ def test_the_diff_of_several_long_lines_shows_each() -> None:
 def test_the_diff_of_long_lines_that_go_shows_them() -> None:
     gone = [f"A={'x' * 200}\n", f"B={'y' * 200}\n"]
     out = io.StringIO()
-    render.plans_as_text([planned("".join(["C=1\n", *gone]), "C=1\n")], out)
+    report.plans_as_text([planned("".join(["C=1\n", *gone]), "C=1\n")], out)
     for line in gone:
         assert f"    -{line}" in out.getvalue()
 
@@ -223,7 +223,7 @@ def test_the_diff_of_a_long_line_shows_what_changed() -> None:
     flags = " ".join(f"--flag-number-{number}=value" for number in range(40))
     before = f"KUBELET_FLAGS={flags} --make-iptables-util-chains=false {flags}\n"
     out = io.StringIO()
-    render.plans_as_text([planned(before, before.replace("false", "true"))], out)
+    report.plans_as_text([planned(before, before.replace("false", "true"))], out)
     lines = out.getvalue().splitlines()
     (removed,) = [line for line in lines if line.startswith("    -…")]
     (added,) = [line for line in lines if line.startswith("    +…")]
