@@ -2,7 +2,7 @@
 
 from shared.kubelet.edit import flag_text
 from shared.kubelet.minors import knows
-from shared.kubelet.resolve import GATES, ConfigPaths, Resolution, config_paths, named_by, resolve
+from shared.kubelet.resolve import GATES, ConfigPaths, Resolution, config_paths, has_setting, named_by, resolve
 from shared.kubelet.source import Assignment, Source
 from shared.kubelet.told import NotTold, asked, told
 from shared.kubelet.versions import minor_of, modelled
@@ -17,6 +17,7 @@ __all__ = [
     "asked",
     "config_paths",
     "flag_text",
+    "has_setting",
     "knows",
     "minor_of",
     "modelled",
