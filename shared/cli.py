@@ -329,7 +329,7 @@ async def plan_command(arguments: argparse.Namespace, settings: Settings) -> int
     from shared.runs.model.plans import PlanFile, digest
     from shared.runs.model.request import FixRequest, settled
 
-    request = settled(RunKind.PLAN, _request(FixRequest, arguments), settings.fix_controls)
+    request = settled(RunKind.PLAN, _request(FixRequest, arguments), settings)
     async with _services(arguments, settings) as (services, begun):
         run = await survey_here(services, RunKind.PLAN, request, begun)
         plans = await plans_of(services, run)

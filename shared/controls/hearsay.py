@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 from shared.controls.catalogue import Control
 from shared.controls.codes import Code
 from shared.controls.rules import Present, show
-from shared.controls.running import Word, value_told
+from shared.controls.running import Word, value_told, without_setting
 from shared.controls.verdict import Trouble, Verdict
+from shared.kubelet import has_setting
 from shared.models import Evidence, Status, Told
 
 CONFIGZ = "configz"
@@ -27,7 +28,10 @@ def judge_told(control: Control, told: Told, version: str | None, why: str = "")
     if control.file is not None:
         reason = f"{control.subject} shows on the node only; {unseen}"
         return _of(Trouble(Code.NEEDS_NODE, reason, _LOOK).verdict)
-    value = value_told(control, Word(CONFIGZ, told.values), told.version or version)
+    version = told.version or version
+    if not has_setting(control.setting, version):
+        return _of(without_setting(control, version).verdict)
+    value = value_told(control, Word(CONFIGZ, told.values), version)
     if isinstance(value, Trouble):
         return _of(value.verdict)
     setting = f"{control.setting} is {show(value)} ({CONFIGZ})"

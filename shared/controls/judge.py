@@ -18,9 +18,9 @@ from shared.controls.inputs import placed, runs_kubelet
 from shared.controls.paths import absolute
 from shared.controls.restart import OnDisk, next_start, started_by
 from shared.controls.rules import Present, show
-from shared.controls.running import Look, Running, look, running, words
+from shared.controls.running import Look, Running, Word, look, running, without_setting, words
 from shared.controls.verdict import Trouble, Verdict
-from shared.kubelet import Source
+from shared.kubelet import Source, has_setting
 from shared.models import Evidence, Process, Status
 
 
@@ -44,10 +44,17 @@ def judge_all(
     """
     if trouble := _unusable(evidence):
         return {control.id: trouble.verdict for control in controls}
-    settings = [control for control in controls if control.file is None]
-    verdicts = _of_settings(settings, evidence, version, proofs, configz) if settings else {}
+    process = evidence.process
+    if process is None:
+        without = _not_running(evidence, next_start(evidence, version))
+    elif not runs_kubelet(process):
+        without = _not_a_kubelet(process).verdict
+    else:
+        settings = [control for control in controls if control.file is None]
+        verdicts = _of_settings(settings, evidence, process, version, proofs, configz) if settings else {}
+        return {control.id: verdicts.get(control.id) or judge_file(control, evidence) for control in controls}
     return {
-        control.id: verdicts[control.id] if control.file is None else judge_file(control, evidence)
+        control.id: judge_file(control, evidence) if control.file is not None and control.file.path else without
         for control in controls
     }
 
@@ -55,16 +62,11 @@ def judge_all(
 def _of_settings(
     controls: Sequence[Control],
     evidence: Evidence,
+    process: Process,
     version: str | None,
     proofs: Collection[str],
     configz: Mapping[str, str] | None,
 ) -> dict[str, Verdict]:
-    process = evidence.process
-    if process is None:
-        verdict = _not_running(evidence, next_start(evidence, version))
-        return {control.id: verdict for control in controls}
-    if not runs_kubelet(process):
-        return {control.id: _not_a_kubelet(process).verdict for control in controls}
     version = process.version or version
     seen = look(evidence, process, version, proofs, started_by(evidence))
     after = next_start(evidence, version)
@@ -73,7 +75,7 @@ def _of_settings(
     witness = "node" if configz is None else "node+configz"
     return {
         control.id: replace(
-            _of_setting(control, evidence, seen, after, silent or running(control, seen, said)),
+            _of_setting(control, evidence, seen, after, said, silent),
             proof=seen.proof,
             witness=witness,
         )
@@ -82,8 +84,16 @@ def _of_settings(
 
 
 def _of_setting(
-    control: Control, evidence: Evidence, seen: Look, after: OnDisk | Trouble, found: Running | Trouble
+    control: Control,
+    evidence: Evidence,
+    seen: Look,
+    after: OnDisk | Trouble,
+    said: Sequence[Word],
+    silent: Trouble | None,
 ) -> Verdict:
+    if not has_setting(control.setting, seen.version):
+        return without_setting(control, seen.version).verdict
+    found = silent or running(control, seen, said)
     if isinstance(found, Trouble):
         return found.verdict
     if is_off(seen):

@@ -23,7 +23,7 @@ _UNPROVED = (
     "Nothing says that anything is wrong. What proves it: the next restart by whoever owns the node, a look at the"
     " cluster's configz, or from Kubernetes 1.37 on the kubelet's own log."
 )
-_OTHER_VERSION = "Use a version of this tool that knows the kubelet's version."
+OTHER_VERSION = "Use a version of this tool that knows the kubelet's version."
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,9 @@ def running(control: Control, seen: Look, said: Sequence[Word]) -> Running | Tro
     if said:
         return _by_word(control, said, seen)
     for resolution in (seen.alone, seen.whole):
+        # By its name: of a feature gate that only its group's flag switches, a file may say otherwise.
         if isinstance(resolution, Resolution) and resolution.accepted:
-            source = resolution.decided_by(control.setting)
+            source = resolution.source(control.setting)
             if source.kind == "flag":
                 return _certain(control, resolution, seen)
     if isinstance(seen.whole, Trouble):
@@ -120,7 +121,7 @@ def _certain(control: Control, resolution: Resolution, seen: Look) -> Running | 
         return Trouble(
             Code.VERSION_UNKNOWN,
             f"{unknown_version(seen.version)}; by the nearest ones {control.setting} is {show(value)} ({source})",
-            _OTHER_VERSION,
+            OTHER_VERSION,
         )
     written = seen.whole if isinstance(seen.whole, Resolution) else resolution
     return Running(value, source, "", _written(control, written, seen))
@@ -143,7 +144,7 @@ def _refused(seen: Look, resolution: Resolution) -> Trouble:
         return Trouble(
             Code.VERSION_UNKNOWN,
             f"{unknown_version(seen.version)}; the nearest ones refuse what it runs with: {resolution.error}",
-            _OTHER_VERSION,
+            OTHER_VERSION,
         )
     return Trouble(
         Code.NOT_UNDERSTOOD,
@@ -187,8 +188,16 @@ def value_told(control: Control, word: Word, version: str | None) -> object | Tr
         hint = "Report this case, with the kubelet's version."
         return Trouble(Code.NOT_UNDERSTOOD, f"{word.witness} says {error}", hint)
     if control.setting.startswith(GATES) and control.setting not in word.values and not modelled(version):
-        return Trouble(Code.VERSION_UNKNOWN, unknown_version(version), _OTHER_VERSION)
+        return Trouble(Code.VERSION_UNKNOWN, unknown_version(version), OTHER_VERSION)
     return value
+
+
+def without_setting(control: Control, version: str | None) -> Trouble:
+    """Why a control says nothing of a kubelet that does not have its setting."""
+    if not modelled(version):
+        return Trouble(Code.VERSION_UNKNOWN, unknown_version(version), OTHER_VERSION)
+    reason = f"the kubelet of Kubernetes {version} has no {control.setting}"
+    return Trouble(Code.NOT_FOR_THIS_NODE, reason, "Nothing to do.")
 
 
 def unknown_version(version: str | None) -> str:

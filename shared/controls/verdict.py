@@ -41,4 +41,5 @@ class Trouble:
     @property
     def verdict(self) -> Verdict:
         """The verdict where this is all that can be said."""
-        return Verdict(Status.ERROR, self.code, None, "", self.reason, self.hint)
+        status = Status.NOT_APPLICABLE if self.code is Code.NOT_FOR_THIS_NODE else Status.ERROR
+        return Verdict(status, self.code, None, "", self.reason, self.hint)

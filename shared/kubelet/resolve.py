@@ -183,6 +183,19 @@ def named_by(argv: Sequence[str], flag: str) -> str:
     return "".join([cast(str, given.value) for given in line.given if given.flag.name == name][-1:])
 
 
+@cache
+def has_setting(path: str, version: str | None) -> bool:
+    """Whether the kubelet of a version has this setting, or feature gate; where there is no data of it, the nearest."""
+    rules = minor_rules(nearest_minor(version)[0])
+    if path.startswith(GATES):
+        return path.removeprefix(GATES) in rules.gates
+    try:
+        split_path(path, rules.configuration)
+    except KeyError:
+        return False
+    return True
+
+
 def resolve(
     argv: Sequence[str],
     files: Mapping[str, str],

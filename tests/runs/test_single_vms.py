@@ -9,7 +9,7 @@ import pytest
 
 import sandbox
 from shared.models import Finding, Outcome, RunKind, RunState, Status
-from shared.render import exit_code
+from shared.report import exit_code
 from shared.runs.hosts import terminal as runs
 from shared.runs.model.request import FixRequest, RunRequest
 from shared.runs.steps import node_changes
