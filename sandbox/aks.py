@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
-from sandbox.states import Kubelet
+from sandbox.states import AZURE_JSON, CLIENT_CA, KUBECONFIG, Kubelet
 
 KUBELET = "/opt/bin/kubelet"
 UNIT = "/etc/systemd/system/kubelet.service"
@@ -40,9 +42,8 @@ _FLAGS = {
     "--cloud-provider": "external",
     "--image-credential-provider-bin-dir": "/var/lib/kubelet/credential-provider",
     "--image-credential-provider-config": "/var/lib/kubelet/credential-provider-config.yaml",
-    "--kubeconfig": "/var/lib/kubelet/kubeconfig",
+    "--kubeconfig": KUBECONFIG,
     "--node-status-update-frequency": "10s",
-    "--rotate-certificates": "true",
 }
 
 # Flags that the config file replaces.
@@ -52,7 +53,7 @@ _TRANSLATED_FLAGS = {
     "--authentication-token-webhook": "true",
     "--authorization-mode": "Webhook",
     "--cgroups-per-qos": "true",
-    "--client-ca-file": "/etc/kubernetes/certs/ca.crt",
+    "--client-ca-file": CLIENT_CA,
     "--cluster-dns": "10.0.0.10",
     "--cluster-domain": "cluster.local",
     "--container-log-max-size": "50M",
@@ -69,6 +70,7 @@ _TRANSLATED_FLAGS = {
     "--protect-kernel-defaults": "true",
     "--read-only-port": "0",
     "--resolv-conf": "/run/systemd/resolve/resolv.conf",
+    "--rotate-certificates": "true",
     "--rotate-server-certificates": "true",
     "--serialize-image-pulls": "false",
     "--streaming-connection-idle-timeout": "4h",
@@ -80,20 +82,37 @@ _TRANSLATED_FLAGS = {
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file of a node: its text and mode."""
+    """A file of a node: its text, its mode, and its user and group."""
 
     text: str
     mode: int
+    owner: str = "0:0"
 
 
-def files(kubelet: Kubelet, labels: Sequence[str]) -> dict[str, File]:
-    """Every file that is on the node when its kubelet starts, by absolute path; empty where none is installed."""
+def files(kubelet: Kubelet, labels: Sequence[str], version: str) -> dict[str, File]:
+    """Every file that is on the node when its kubelet starts, by absolute path; empty where none is installed.
+
+    `version` is the node's Kubernetes version ("1.33.2"): AKS sets other things for others.
+    """
     if not kubelet.installed:
         return {}
+    found = _files(kubelet, labels, version) | {
+        KUBECONFIG: File(_KUBECONFIG, 0o600),
+        AZURE_JSON: File(_AZURE_JSON, 0o600),
+        **{f"/etc/kubernetes/certs/{name}": File("", 0o600) for name in _CERTIFICATES},
+    }
+    return {
+        path: File(file.text, kubelet.modes.get(path, file.mode), kubelet.owners.get(path, file.owner))
+        for path, file in found.items()
+    }
+
+
+def _files(kubelet: Kubelet, labels: Sequence[str], version: str) -> dict[str, File]:
+    """Those of the kubelet's unit."""
     arguments = " \\\n        ".join(("--enable-server", *_EXEC_START, *kubelet.unit_flags))
     found = {
         UNIT: File(_UNIT.format(kubelet=KUBELET, arguments=arguments), 0o644),
-        ENVIRONMENT: File(_environment(kubelet, labels), 0o600),
+        ENVIRONMENT: File(_environment(kubelet, labels, version), 0o600),
         f"{UNIT_DROPINS}/10-containerd-base-flag.conf": File(_CONTAINERD_DROPIN, 0o644),
         f"{UNIT_DROPINS}/10-tlsbootstrap.conf": File(_TLS_DROPIN, 0o600),
         f"{UNIT_DROPINS}/10-watchdog.conf": File("[Service]\nWatchdogSec=60s\n", 0o644),
@@ -104,7 +123,7 @@ def files(kubelet: Kubelet, labels: Sequence[str]) -> dict[str, File]:
         if kubelet.dropin_chains is not None:
             config_flags += f" --config-dir {CONFIG_DIR}"
             found[f"{CONFIG_DIR}/50-team.conf"] = File(_config_dropin(kubelet.dropin_chains), 0o600)
-        found[path] = File(config_text(kubelet, kubelet.chains), 0o600)
+        found[path] = File(config_text(kubelet, kubelet.chains, version), 0o600)
         if kubelet.seed_layout:
             found[f"{UNIT_DROPINS}/10-kubelet-args.conf"] = File(_seed_dropin(config_flags), 0o644)
         else:
@@ -132,17 +151,36 @@ def config_path(kubelet: Kubelet) -> str | None:
     return CONFIG if kubelet.config == "json" else YAML_CONFIG
 
 
-def config_text(kubelet: Kubelet, chains: bool | str | None) -> str:
+def config_text(kubelet: Kubelet, chains: bool | str | None, version: str) -> str:
     """The config file's text with `makeIPTablesUtilChains: chains`, without the key where that is None."""
     if kubelet.config == "yaml":
         line = "" if chains is None else f"makeIPTablesUtilChains: {json.dumps(chains)}  # see ticket NET-482\n"
         return _YAML.format(chains=line, attack=_ATTACK if kubelet.hostile else "")
-    setting = {} if chains is None else {"makeIPTablesUtilChains": chains}
-    return json.dumps(_CONFIG | setting, indent=4) + "\n"
+    values = deepcopy(_CONFIG)
+    if not _sets_idle_timeout(version):
+        del values["streamingConnectionIdleTimeout"]
+    for path, value in {**kubelet.settings, "makeIPTablesUtilChains": chains}.items():
+        _put(values, path, value)
+    return json.dumps(values, indent=4) + "\n"
 
 
-def _environment(kubelet: Kubelet, labels: Sequence[str]) -> str:
-    given = dict(sorted((_FLAGS if kubelet.config != "none" else _FLAGS | _TRANSLATED_FLAGS).items()))
+def _put(values: dict[str, Any], path: str, value: object) -> None:
+    *above, name = path.split(".")
+    for part in above:
+        values = values[part]
+    if value is None:
+        values.pop(name, None)
+    else:
+        values[name] = value
+
+
+def _sets_idle_timeout(version: str) -> bool:
+    # AgentBaker leaves it out from 1.34.0 on, where the kubelet no longer does anything with it.
+    return int(version.split(".")[1]) < 34
+
+
+def _environment(kubelet: Kubelet, labels: Sequence[str], version: str) -> str:
+    given = _flags(kubelet, version)
     flags = [*(f"{name}={value}" for name, value in given.items()), *kubelet.flags]
     if kubelet.quoted:
         half = len(flags) // 2
@@ -159,6 +197,12 @@ def _environment(kubelet: Kubelet, labels: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _flags(kubelet: Kubelet, version: str) -> Mapping[str, str]:
+    given = _FLAGS if kubelet.config != "none" else _FLAGS | _TRANSLATED_FLAGS
+    left_out = {*kubelet.without, *(() if _sets_idle_timeout(version) else ("--streaming-connection-idle-timeout",))}
+    return {name: given[name] for name in sorted(given.keys() - left_out)}
+
+
 def _setting(name: str, value: str) -> str:
     return f'[Service]\nEnvironment="{name}={value}"\n'
 
@@ -172,6 +216,33 @@ def _seed_dropin(config_flags: str) -> str:
     arguments = " ".join(("--enable-server", *(word for word in _EXEC_START if "CONFIG_FILE" not in word)))
     return f"{_setting('KUBELET_ARGS', config_flags)}ExecStart=\nExecStart={KUBELET} {arguments} $KUBELET_ARGS\n"
 
+
+_CERTIFICATES = ("ca.crt", "kubeletserver.crt", "kubeletserver.key")
+
+# What a look at these two files must not bring out: nobody asks for their text.
+_KUBECONFIG = """\
+apiVersion: v1
+kind: Config
+clusters:
+- name: default-cluster
+  cluster: {server: https://aks-one-dns.hcp.westeurope.azmk8s.io:443}
+users:
+- name: default-auth
+  user: {token: a-token-that-stays-on-the-node}
+"""
+_AZURE_JSON = (
+    json.dumps(
+        {
+            "cloud": "AzurePublicCloud",
+            "vmType": "vmss",
+            "aadClientId": "msi",
+            "aadClientSecret": "a-secret-that-stays-on-the-node",
+            "useManagedIdentityExtension": True,
+        },
+        indent=4,
+    )
+    + "\n"
+)
 
 _EXEC_START = (
     '--node-labels="${KUBELET_NODE_LABELS}"',
@@ -219,7 +290,7 @@ _TLS_DROPIN = (
     ' --bootstrap-kubeconfig /var/lib/kubelet/bootstrap-kubeconfig"\n'
 )
 
-_CONFIG: dict[str, object] = {
+_CONFIG: dict[str, Any] = {
     "kind": "KubeletConfiguration",
     "apiVersion": "kubelet.config.k8s.io/v1beta1",
     "staticPodPath": "/etc/kubernetes/manifests",
@@ -230,7 +301,7 @@ _CONFIG: dict[str, object] = {
     "rotateCertificates": True,
     "serverTLSBootstrap": True,
     "authentication": {
-        "x509": {"clientCAFile": "/etc/kubernetes/certs/ca.crt"},
+        "x509": {"clientCAFile": CLIENT_CA},
         "webhook": {"enabled": True},
         "anonymous": {"enabled": False},
     },

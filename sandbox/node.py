@@ -44,7 +44,7 @@ class Folder:
 
 
 def _install_commands(directory: Path) -> Path:
-    """Write the stand-ins for systemctl, curl, iptables and kubelet into `directory`/bin; returns that folder."""
+    """Write the stand-ins for systemctl, curl, stat and the like into `directory`/bin; returns that folder."""
     commands = directory / "bin"
     commands.mkdir(parents=True)
     source = Path(__file__).resolve().parent.parent
@@ -68,12 +68,14 @@ def make(members: Iterable[Member], directory: Path) -> dict[str, Folder]:
     time.sleep(_PAUSE_SECONDS)
     for member in nodes:
         service.start_first(folders[member.name].root, time.time())
-    later = [member for member in nodes if _changes_after_start(member)]
+    later = [m for m in nodes if _changes_after_start(m) or STATES[m.state].kubelet.then_gone]
     if later:
         time.sleep(_PAUSE_SECONDS)
         for member in later:
             for path, file in _changes_after_start(member).items():
                 _write(folders[member.name].root / path[1:], file.text, file.mode)
+            for path in STATES[member.state].kubelet.then_gone:
+                (folders[member.name].root / path[1:]).unlink()
     return folders
 
 
@@ -82,15 +84,16 @@ def _write_files(member: Member, root: Path) -> None:
     for name in _DIRECTORIES:
         (root / name).mkdir(parents=True, exist_ok=True)
     (root / _DOWNLOADS).mkdir(parents=True, mode=0o700)
-    for path, file in aks.files(kubelet, _labels(member)).items():
+    written = aks.files(kubelet, _labels(member), _version(member))
+    for path, file in written.items():
         _write(root / path[1:], file.text, file.mode)
-    for name in ("ca.crt", "kubeletserver.crt", "kubeletserver.key"):
-        _write(root / "etc/kubernetes/certs" / name, "", 0o600)
     _write(root / "etc/hostname", f"{member.name}\n", 0o644)
     number = zlib.crc32(member.name.encode())
-    version = member.pool.version or member.cluster.version
-    facts = service.Facts(version, kubelet.quirk, time.time() - service.uptime())
+    facts = service.Facts(_version(member), kubelet.quirk, time.time() - service.uptime())
     service.install(root, facts, first_pid=1900 + number % 900)
+    # Only root could give files away: who they belong to on this node, its stat and chown know from here.
+    owners = "".join(f"{file.owner} {path}\n" for path, file in written.items() if file.owner != "0:0")
+    _write(root / "run/sandbox/owners", owners, 0o600)
     if kubelet.installed:
         _write(root / aks.KUBELET[1:], '#!/bin/sh\nexec kubelet "$@"\n', 0o755)
 
@@ -100,15 +103,18 @@ def _changes_after_start(member: Member) -> dict[str, aks.File]:
     changed: dict[str, aks.File] = {}
     path = aks.config_path(kubelet)
     if kubelet.then_chains is not None and path is not None:
-        changed[path] = aks.File(aks.config_text(kubelet, kubelet.then_chains), 0o600)
+        changed[path] = aks.File(aks.config_text(kubelet, kubelet.then_chains, _version(member)), 0o600)
     if kubelet.then_flags:
-        changed[aks.ENVIRONMENT] = aks.files(replace(kubelet, flags=kubelet.then_flags), _labels(member))[
-            aks.ENVIRONMENT
-        ]
+        then = replace(kubelet, flags=kubelet.then_flags)
+        changed[aks.ENVIRONMENT] = aks.files(then, _labels(member), _version(member))[aks.ENVIRONMENT]
     if kubelet.then_systemd_flags:
         path, file = aks.systemd_dropin(kubelet.then_systemd_flags)
         changed[path] = file
     return changed
+
+
+def _version(member: Member) -> str:
+    return member.pool.version or member.cluster.version
 
 
 def _labels(member: Member) -> list[str]:

@@ -16,6 +16,7 @@ State is kept in `run/sandbox/` of the node:
     dies_at          the epoch at which the running kubelet exits
     timers/          one file for each transient timer that systemd-run has made
     canary           there once the kubelet has made its KUBE-KUBELET-CANARY chains
+    owners           `USER:GROUP PATH`, in numbers: whose files are that are not root's, for stat and chown
 
 It imports nothing of `sandbox`, whose package pulls in the server.
 """
@@ -33,11 +34,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from shared.systemd import MissingEnvironmentFile, UnitError, start_command
 
+if TYPE_CHECKING:
+    from shared.kubelet import Resolution
+
 UNIT = "kubelet.service"
+_CHAINS = "makeIPTablesUtilChains"
 CLOCK_TICKS = 100
 _UNIT_DIRECTORIES = ("etc/systemd/system", "run/systemd/system", "usr/lib/systemd/system")  # the first one wins
 _DIES_AFTER_SECONDS = 4
@@ -137,12 +142,13 @@ def _launch(root: Path, executable: str, argv: Sequence[str], now: float, health
     """Fork the kubelet: it runs, or refuses what it is given and crash-loops."""
     facts, pid = _facts(root), _process(root).last_pid + 211
     files = _config_files(root, argv)
-    accepted, chains = _verdict(tuple(argv), files, facts.version)
-    if not accepted or not (root / executable[1:]).is_file():
+    resolution = _resolution(tuple(argv), files, facts.version)
+    if not resolution.accepted or not _reads_client_ca(root, resolution) or not (root / executable[1:]).is_file():
         _become(root, Process("crashing", now, 0, pid))
         return
     _write(root, "read.json", json.dumps(files))
     _spawn(root, pid, argv, executable, now, facts.boot)
+    chains = resolution.value(_CHAINS) is True
     healthy = not (chains and facts.quirk == "unhealthy_when_true")
     _write(root, "healthz", f"{healthy_from} {200 if healthy else 500}\n")
     if chains:
@@ -212,15 +218,15 @@ def uptime() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def effective_chains(root: Path) -> bool | None:
-    """makeIPTablesUtilChains as the running kubelet would read it from disk now; None where none runs or it refuses."""
+def effective(root: Path) -> Resolution | None:
+    """What the running kubelet would make of what is on disk now; None where none runs or it refuses."""
     process = _process(root)
     if process.state != "running":
         return None
     raw = (root / f"proc/{process.pid}/cmdline").read_bytes().rstrip(b"\0").decode("utf-8", "surrogateescape")
     argv = tuple(raw.split("\0"))
-    accepted, chains = _verdict(argv, _config_files(root, argv), _facts(root).version)
-    return chains if accepted else None
+    resolution = _resolution(argv, _config_files(root, argv), _facts(root).version)
+    return resolution if resolution.accepted else None
 
 
 def serving(root: Path) -> tuple[tuple[str, ...], dict[str, str], str] | None:
@@ -259,13 +265,17 @@ def _start_command(
 
 
 @lru_cache(maxsize=256)
-def _verdict(argv: tuple[str, ...], files: tuple[tuple[str, str], ...], version: str) -> tuple[bool, bool]:
-    """Whether the kubelet starts with this, and its makeIPTablesUtilChains."""
+def _resolution(argv: tuple[str, ...], files: tuple[tuple[str, str], ...], version: str) -> Resolution:
     # A node's systemctl is a process of its own each time, and only a start needs a kubelet's rules.
     from shared.kubelet import resolve
 
-    resolution = resolve(argv, dict(files), version=version)
-    return resolution.accepted, resolution.accepted and resolution.value("makeIPTablesUtilChains") is True
+    return resolve(argv, dict(files), version=version)
+
+
+def _reads_client_ca(root: Path, resolution: Resolution) -> bool:
+    """Whether the client CA file, where one is named, is there: without it a kubelet does not start."""
+    path = str(resolution.value("authentication.x509.clientCAFile"))
+    return not path or (root / path.lstrip("/")).is_file()
 
 
 def _config_files(root: Path, argv: Sequence[str]) -> tuple[tuple[str, str], ...]:

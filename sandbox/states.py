@@ -8,14 +8,21 @@ the sandbox made the node: `pass` or `fail` where the running kubelet is known, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 FALSE_FLAG = "--make-iptables-util-chains=false"
 TRUE_FLAG = "--make-iptables-util-chains=true"
+CHAINS = "3.2.6"
+"""The control that most states are about."""
 
-Expected = Literal["pass", "fail", "pending", "unknown", "skipped"]
+KUBECONFIG = "/var/lib/kubelet/kubeconfig"
+AZURE_JSON = "/etc/kubernetes/azure.json"
+CLIENT_CA = "/etc/kubernetes/certs/ca.crt"
+
+Expected = Literal["pass", "fail", "pending", "unknown", "not_applicable", "skipped"]
 
 
 class Command(StrEnum):
@@ -60,11 +67,16 @@ class Kubelet:
     unit_flags: tuple[str, ...] = ()  # at the end of the unit's own ExecStart
     systemd_flags: tuple[str, ...] = ()  # in a systemd drop-in's Environment= line
     labels: tuple[str, ...] = ()  # further KUBELET_NODE_LABELS
+    without: tuple[str, ...] = ()  # flags that AKS gives and this node has not
+    settings: Mapping[str, bool | int | str | None] = field(default_factory=dict)  # as `chains`: others, by their paths
+    modes: Mapping[str, int] = field(default_factory=dict)  # of files, where they are not AKS's
+    owners: Mapping[str, str] = field(default_factory=dict)  # USER:GROUP in numbers of files that are not root's
     installed: bool = True
     seed_layout: bool = False  # the paths of another distribution: kubelet-config.json and 10-kubelet-args.conf
     then_chains: bool | None = None  # the config file is rewritten with this after the start
     then_flags: tuple[str, ...] = ()  # KUBELET_FLAGS is rewritten with these in the place of `flags` after the start
     then_systemd_flags: tuple[str, ...] = ()  # a systemd drop-in is added after the start, without daemon-reload
+    then_gone: tuple[str, ...] = ()  # files that are taken away after the start
     hostile: bool = False  # contents that attack whoever reads or displays them
     padding: int = 0  # this many characters of comments that do not compress, in /etc/default/kubelet
     quirk: Quirk = Quirk.NONE
@@ -72,13 +84,31 @@ class Kubelet:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """One entry of the catalogue. `power` is the instance view's code without its prefix."""
+    """One entry of the catalogue. `power` is the instance view's code without its prefix.
+
+    `expected` is of 3.2.6. Every other control passes where this node can be looked at, but for those in `others`.
+    """
 
     description: str
     expected: Expected
-    kubelet: Kubelet = Kubelet()
+    kubelet: Kubelet = field(default_factory=Kubelet)
     command: Command = Command.WORKS
     power: Literal["running", "stopped", "deallocated"] = "running"
+    others: Mapping[str, Expected] = field(default_factory=dict)
+
+    def expects(self, control: str) -> Expected:
+        """The truth about a control."""
+        if control in self.others:
+            return self.others[control]
+        return self.expected if control == CHAINS or self.expected in ("unknown", "skipped") else "pass"
+
+
+_ROOT_FILES: Mapping[str, Expected] = {"3.1.3": "pass", "3.1.4": "pass"}
+_ALL_FILES: Mapping[str, Expected] = {"3.1.1": "pass", "3.1.2": "pass", **_ROOT_FILES}
+
+
+def _failing(*controls: str, description: str, **kubelet: Any) -> State:
+    return State(description, "pass", Kubelet(**kubelet), others=dict.fromkeys(controls, "fail"))
 
 
 STATES: dict[str, State] = {
@@ -142,6 +172,117 @@ STATES: dict[str, State] = {
         "fail",
         Kubelet(config="json", chains=False, seed_layout=True),
     ),
+    # Compliant with 3.2.6, and not with another control.
+    "kubeconfig_open": _failing(
+        "3.1.1", description="the kubelet's kubeconfig file has the mode 666", modes={KUBECONFIG: 0o666}
+    ),
+    "kubeconfig_owner": _failing(
+        "3.1.2", description="the kubelet's kubeconfig file belongs to a user", owners={KUBECONFIG: "1000:1000"}
+    ),
+    "azure_json_open": _failing("3.1.3", description="azure.json has the mode 666", modes={AZURE_JSON: 0o666}),
+    "azure_json_owner": _failing("3.1.4", description="azure.json belongs to a user", owners={AZURE_JSON: "1000:0"}),
+    "anonymous_flag": _failing("3.2.1", description="--anonymous-auth=true by flag", flags=("--anonymous-auth=true",)),
+    "anonymous_file": _failing(
+        "3.2.1",
+        description="anonymous authentication is on in kubeletconfig.json",
+        config="json",
+        settings={"authentication.anonymous.enabled": True},
+    ),
+    "always_allow_flag": _failing(
+        "3.2.2", description="--authorization-mode=AlwaysAllow by flag", flags=("--authorization-mode=AlwaysAllow",)
+    ),
+    "always_allow_file": _failing(
+        "3.2.2",
+        description="authorization is AlwaysAllow in kubeletconfig.json",
+        config="json",
+        settings={"authorization.mode": "AlwaysAllow"},
+    ),
+    "no_client_ca_flag": _failing("3.2.3", description="--client-ca-file is missing", without=("--client-ca-file",)),
+    "no_client_ca_file": _failing(
+        "3.2.3",
+        description="clientCAFile is missing in kubeletconfig.json",
+        config="json",
+        settings={"authentication.x509.clientCAFile": None},
+    ),
+    "client_ca_gone": State(
+        "the client CA file was taken away after the start: a kubelet would not start any more",
+        "unknown",
+        Kubelet(then_gone=(CLIENT_CA,)),
+        others={**_ALL_FILES, "3.2.3": "fail"},
+    ),
+    "read_only_port_flag": _failing(
+        "3.2.4", description="--read-only-port=10255 by flag", flags=("--read-only-port=10255",)
+    ),
+    "read_only_port_file": _failing(
+        "3.2.4",
+        description="readOnlyPort is 10255 in kubeletconfig.json",
+        config="json",
+        settings={"readOnlyPort": 10255},
+    ),
+    "idle_timeout_flag": _failing(
+        "3.2.5",
+        description="--streaming-connection-idle-timeout=0 by flag",
+        flags=("--streaming-connection-idle-timeout=0",),
+    ),
+    "idle_timeout_file": State(
+        "streamingConnectionIdleTimeout is 0 in kubeletconfig.json, which a kubelet takes for its default, 4 hours",
+        "pass",
+        Kubelet(config="json", settings={"streamingConnectionIdleTimeout": "0s"}),
+    ),
+    "event_qps_flag": _failing("3.2.7", description="--event-qps=1 by flag", flags=("--event-qps=1",)),
+    "event_qps_file": _failing(
+        "3.2.7", description="eventRecordQPS is 2 in kubeletconfig.json", config="json", settings={"eventRecordQPS": 2}
+    ),
+    "rotation_off_flag": _failing(
+        "3.2.8", description="--rotate-certificates=false by flag", flags=("--rotate-certificates=false",)
+    ),
+    "rotation_off_file": _failing(
+        "3.2.8",
+        description="rotateCertificates is missing in kubeletconfig.json: the kubelet's own default is false",
+        config="json",
+        settings={"rotateCertificates": None},
+    ),
+    "gate_off_flag": _failing(
+        "3.2.9",
+        description="the gate RotateKubeletServerCertificate is off by flag, and with it serverTLSBootstrap",
+        flags=("--rotate-server-certificates=false", "--feature-gates=RotateKubeletServerCertificate=false"),
+    ),
+    "gate_off_file": _failing(
+        "3.2.9",
+        description="the gate RotateKubeletServerCertificate is off in kubeletconfig.json",
+        config="json",
+        settings={"featureGates.RotateKubeletServerCertificate": False, "serverTLSBootstrap": False},
+    ),
+    "bare_flags": _failing(
+        "3.2.1",
+        "3.2.2",
+        "3.2.3",
+        "3.2.4",
+        "3.2.8",
+        description="no config file and none of the flags: the defaults of long ago hold",
+        without=(
+            "--anonymous-auth",
+            "--authorization-mode",
+            "--client-ca-file",
+            "--event-qps",
+            "--feature-gates",
+            "--read-only-port",
+            "--rotate-certificates",
+            "--streaming-connection-idle-timeout",
+        ),
+    ),
+    "neglected": State(
+        "fails six controls: in kubeletconfig.json, by flag and by the modes of files",
+        "fail",
+        Kubelet(
+            config="json",
+            chains=False,
+            flags=("--read-only-port=10255",),
+            settings={"authentication.anonymous.enabled": True, "eventRecordQPS": 1},
+            modes={KUBECONFIG: 0o666, AZURE_JSON: 0o646},
+        ),
+        others=dict.fromkeys(("3.1.1", "3.1.3", "3.2.1", "3.2.4", "3.2.7"), "fail"),
+    ),
     # Disk and process differ.
     "restart_pending_fixed": State(
         "started with false by flag; the environment file was corrected afterwards",
@@ -157,6 +298,7 @@ STATES: dict[str, State] = {
         "started with true; the config file was made false afterwards, so that nobody can tell what is running",
         "unknown",
         Kubelet(config="json", chains=True, then_chains=False),
+        others=_ALL_FILES,
     ),
     "daemon_reload_pending": State(
         "compliant, but a systemd drop-in that says false waits for daemon-reload and a restart",
@@ -168,8 +310,14 @@ STATES: dict[str, State] = {
         "the config file has a string where a bool belongs: the kubelet crash-loops",
         "unknown",
         Kubelet(config="json", chains="false"),
+        others=_ROOT_FILES,
     ),
-    "no_kubelet": State("no unit, no binary: not a Kubernetes node", "unknown", Kubelet(installed=False)),
+    "no_kubelet": State(
+        "no unit, no binary: not a Kubernetes node",
+        "unknown",
+        Kubelet(installed=False),
+        others={"3.1.3": "not_applicable", "3.1.4": "not_applicable"},
+    ),
     "unhealthy_when_fixed": State(
         "false in the file; corrected, the kubelet starts but never gets healthy: a fix must roll back",
         "fail",

@@ -1,9 +1,11 @@
-"""Every state of the catalogue is what it says, on disk and in its process."""
+"""Every state of the catalogue is what it says, on disk and in its process, and is judged so for every control."""
 
 from __future__ import annotations
 
 import json
+import os
 import stat
+import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,15 +15,50 @@ import pytest
 from sandbox import node, service
 from sandbox.fleet import members
 from sandbox.states import STATES, Command
+from shared.controls import Verdict, catalogue, judge_all
+from shared.models import Evidence, Status
+from shared.node import evidence, frames
+from shared.node.fixing import ModeEdit, apply_script, parse_report
 from tests.support.fleets import fleet
+
+_VERSION = "1.33.2"
+_NONCE = "0123456789abcdef"
+_IN_REACH = [name for name, state in STATES.items() if state.command is Command.WORKS and state.power == "running"]
 
 
 @pytest.fixture(scope="module")
-def nodes(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, node.Folder]:
     """A node folder for each state."""
     made = [*members(fleet(*STATES))]
     folders = node.make(made, tmp_path_factory.mktemp("nodes"))
-    return {member.state: folders[member.name].root for member in made}
+    return {member.state: folders[member.name] for member in made}
+
+
+@pytest.fixture(scope="module")
+def nodes(folders: Mapping[str, node.Folder]) -> Mapping[str, Path]:
+    """The root of each."""
+    return {state: folder.root for state, folder in folders.items()}
+
+
+def run(folder: node.Folder, script: str) -> subprocess.CompletedProcess[str]:
+    """Run a script on a node as its run command does."""
+    return subprocess.run(
+        ["/bin/sh", "-c", script], env=dict(folder.environment()), capture_output=True, text=True, check=True
+    )
+
+
+def look(folder: node.Folder) -> Evidence:
+    """What a node shows, by the very script that runs on nodes."""
+    parts: list[frames.Frame] = []
+    while not parts or len(parts) < parts[0].parts:
+        done = run(folder, frames.collect_script(len(parts) + 1, _NONCE))
+        parts += frames.parse_streams(done.stdout, done.stderr, _NONCE)
+    return evidence.read(frames.unpack(parts), parts[0].wall, parts[0].uptime)
+
+
+def verdicts(folder: node.Folder) -> Mapping[str, Verdict]:
+    """Of every control."""
+    return judge_all([*catalogue().controls.values()], look(folder), _VERSION)
 
 
 def shown(root: Path, name: str) -> str:
@@ -42,14 +79,67 @@ def started(root: Path) -> float:
 
 @pytest.mark.parametrize("name", STATES)
 def test_the_truth_about_a_state_is_the_expected_one(name: str, nodes: Mapping[str, Path]) -> None:
-    state = STATES[name]
-    chains = service.effective_chains(nodes[name])
-    if state.expected in ("pass", "fail"):
-        assert chains is (state.expected == "pass")
+    state, now = STATES[name], service.effective(nodes[name])
     if name in ("refuses_start", "no_kubelet"):
-        assert (chains, process_id(nodes[name])) == (None, 0)
-    elif state.command is not Command.WORKS or state.power != "running":
-        assert chains is True, "the trouble is to be outside the node"
+        assert (now, process_id(nodes[name])) == (None, 0)
+        return
+    assert now is not None
+    for control in catalogue().controls.values():
+        expected = state.expects(control.id)
+        if state.command is not Command.WORKS or state.power != "running":
+            expected = "pass"  # the trouble is to be outside the node
+        if control.file is None and expected in ("pass", "fail") and name != "client_ca_gone":
+            assert control.complies(now.effective(control.setting)) is (expected == "pass"), control.id
+
+
+@pytest.mark.parametrize("name", _IN_REACH)
+def test_every_control_is_judged_as_expected(name: str, folders: Mapping[str, node.Folder]) -> None:
+    for control, verdict in verdicts(folders[name]).items():
+        expected = STATES[name].expects(control)
+        if expected == "pending":
+            assert verdict.restart_pending, control
+        else:
+            assert verdict.status == ("error" if expected == "unknown" else expected), (control, verdict)
+
+
+def test_every_control_fails_somewhere_by_every_way() -> None:
+    failing = {control for state in STATES.values() for control, said in state.others.items() if said == "fail"}
+    assert {*failing, "3.2.6"} == set(catalogue().controls)
+    ways = {name.rsplit("_", 1)[0] for name in STATES if name.endswith("_flag")}
+    assert ways - {"compliant"} == {name.rsplit("_", 1)[0] for name in STATES if name.endswith("_file")} - {"compliant"}
+
+
+def test_what_belongs_to_whoever_runs_the_sandbox_is_root_s_and_can_be_given_away(tmp_path: Path) -> None:
+    (folder,) = node.make(members(fleet("azure_json_owner")), tmp_path).values()
+    path = "/etc/kubernetes/azure.json"
+    real = folder.root / path[1:]
+    assert (real.stat().st_uid, real.stat().st_gid) == (os.getuid(), os.getgid())
+    shown = 'stat -c \'%a %u:%g\' "$KUBELET_GUARD_ROOT/{0}" && stat -L -c %u:%g "$KUBELET_GUARD_ROOT/{1}"'
+    assert run(folder, shown.format(path, "etc/hostname")).stdout == "600 1000:0\n0:0\n"
+    (folder.root / "etc/azure").symlink_to("kubernetes/azure.json")
+    assert run(folder, shown.format("etc/azure", "etc/azure")).stdout.split()[1:] == ["0:0", "1000:0"]
+
+    edit = ModeEdit(path, 0o600, 1000, 0, 0o600, 0, 0)
+    script = apply_script(
+        [], modes=[edit], restart=False, present=(), absent=(), settle_seconds=1, limit_seconds=20, nonce=_NONCE
+    )
+    assert parse_report(run(folder, script).stderr, _NONCE).outcome == "applied"
+    assert verdicts(folder)["3.1.4"].status is Status.PASS
+
+
+def test_a_kubelet_without_its_client_ca_does_not_start(tmp_path: Path) -> None:
+    (folder,) = node.make(members(fleet("client_ca_gone")), tmp_path).values()
+    run(folder, "systemctl restart kubelet")
+    assert shown(folder.root, "SubState") == "auto-restart"
+
+
+def test_aks_leaves_the_idle_timeout_out_where_it_does_nothing(tmp_path: Path) -> None:
+    for version, given in (("1.33.5", True), ("1.34.0", False)):
+        made = [*members(fleet("compliant_default", "compliant_file", pool=f"version: {version},"))]
+        found = node.make(made, tmp_path / version)
+        flags, config = ((found[member.name].root) for member in made)
+        assert ("streaming" in (flags / "etc/default/kubelet").read_text()) is given
+        assert ("streaming" in (config / "etc/default/kubeletconfig.json").read_text()) is given
 
 
 @pytest.mark.parametrize("name", sorted(STATES.keys() - {"refuses_start", "no_kubelet"}))
