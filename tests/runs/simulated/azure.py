@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import random
 import re
 from collections import Counter
@@ -14,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from shared.azure import CommandResult, Pending, Stats
+from shared.azure import CommandResult, Invoked, Pending, Stats
 from shared.errors import EndpointError
 from shared.models import Cluster, Node, NodePool, Problem, ScopeProblem, Status, Subscription
 from shared.node import evidence, frames
@@ -85,12 +86,22 @@ class Operation:
     result: CommandResult | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """A command in a cluster."""
+
+    cluster: Cluster
+    script: str
+    ends: datetime
+
+
 @dataclass
 class SmallAzure:
     """Subscriptions, also below management `groups`, with clusters of one pool each. `seconds` says how long a command
     takes.
 
-    `trouble` is told of every call before it and after it, and may raise.
+    `trouble` is told of every call before it and after it, and may raise. `unready` are the names of nodes that their
+    clusters say are not Ready.
     """
 
     source: random.Random
@@ -101,6 +112,8 @@ class SmallAzure:
     known: list[Cluster] = field(default_factory=list)
     groups: dict[str, Sequence[str]] = field(default_factory=dict)
     operations: dict[str, Operation] = field(default_factory=dict)
+    invoked: dict[str, Invocation] = field(default_factory=dict)
+    unready: set[str] = field(default_factory=set)
     calls: Counter[str] = field(default_factory=Counter)
 
     def add(self, subscription: str, cluster: str, wrong: Sequence[bool], location: str = "westeurope") -> list[Member]:
@@ -209,6 +222,60 @@ class SmallAzure:
         if operation.result is not None:
             return operation.result
         return replace(pending, due=now() + timedelta(seconds=12), looks=pending.looks + 1)
+
+    # What a cluster does
+
+    async def start_in_cluster(
+        self, cluster: Cluster, command: str, before: Pending | None, first_look: float
+    ) -> Pending | Invoked | Problem:
+        await self._call("start_in_cluster")
+        url = f"https://invoked/{len(self.invoked)}"
+        ends = now() + timedelta(seconds=self.seconds(self.source))
+        self.invoked[url] = Invocation(cluster, command, ends)
+        taken = now()
+        await asyncio.sleep(self.call_seconds(self.source))
+        self.trouble("started")
+        return Pending(now() + timedelta(seconds=first_look), taken, url, taken)
+
+    async def look_in_cluster(self, cluster: Cluster, pending: Pending) -> Pending | Invoked | Problem:
+        await self._call("look_in_cluster")
+        made = self.invoked[pending.url]
+        assert made.cluster.id == cluster.id
+        if made.ends <= now():
+            return Invoked(self._swept(made), 0)
+        return replace(pending, due=now() + timedelta(seconds=6), looks=pending.looks + 1)
+
+    def _swept(self, made: Invocation) -> str:
+        """What the real script would print of nodes that say what they run with."""
+
+        def given(name: str) -> str:
+            found = re.search(rf"^{name}=(.*)$", made.script, re.MULTILINE)
+            assert found is not None
+            return found[1].strip("'")
+
+        settings, names = json.loads(given("settings")), json.loads(given("names"))
+        known = sorted(
+            (m for m in self.members.values() if m.node.cluster == made.cluster.name), key=lambda m: m.node.name
+        )
+        asked = [m for m in known if m.node.name > given("after") and (names is None or m.node.name in names)]
+        chosen, rest = asked[: int(given("most"))], asked[int(given("most")) :]
+        lines = [{"sweep": "", "listed": len(known), "left": len(rest)}]
+        for member in chosen:
+            lines.append(
+                {
+                    "node": member.node.name,
+                    "id": f"azure://{member.node.id}",
+                    "version": "v1.33.5",
+                    "boot": "another",
+                    "ready": "False" if member.node.name in self.unready else "True",
+                }
+            )
+        for member in chosen:
+            values = [not member.wrong if setting == "makeIPTablesUtilChains" else None for setting in settings]
+            lines.append({"answer": member.node.name, "values": values})
+        report = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+        digest = hashlib.sha256(report.encode()).hexdigest()
+        return f"{report}KC1 {len(lines)} {len(report)} {given('nonce')} {digest}\n"
 
     # What a node does
 
