@@ -290,6 +290,10 @@ def _power(box: Sandbox, listed: Body) -> str:
 
 
 def _get_vm(box: Sandbox, request: Request) -> Answer:
+    owner, item = box.by_node_group(request)
+    other = next((name for name in item.other_vms if name.lower() == request.parts["vm"].lower()), None)
+    if other is not None:
+        return Answer(200, arm.other_vm(owner, item, other))
     member = _present(box, request).member
     return Answer(200, arm.vm(member, view=request.query.get("$expand", "").lower() == "instanceview"))
 

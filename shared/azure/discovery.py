@@ -192,10 +192,10 @@ def _gone(fault: Fault, target: Target) -> Problem:
 async def nodes(arm: Arm, cluster: Cluster, pools: Collection[str] | None) -> AsyncIterator[Node | ScopeProblem]:
     """The nodes of a cluster's pools (of those named in `pools`, or all), and what cannot be looked at.
 
-    They come page by page, and no more than a page is held. A list that breaks off gives a problem of its pool after
-    the nodes that it had. The cluster may have been listed some time ago (Azure Resource Graph is always behind): where
-    its scale sets and VMs are not those of its pools, it is read again, once. Raises nothing: a problem says whether it
-    is `passing`.
+    They come page by page, and no more than a page is held; of single VMs what counts of all of them. A list that
+    breaks off gives a problem of its pool after the nodes that it had. The cluster may have been listed some time ago
+    (Azure Resource Graph is always behind): where its scale sets and VMs are not those of its pools, it is read again,
+    once. Raises nothing: a problem says whether it is `passing`.
     """
     wanted = None if pools is None else {name.lower() for name in pools}
     ready = _ready(cluster, wanted)
@@ -280,8 +280,12 @@ async def _held(arm: Arm, cluster: Cluster, ready: _Ready, known: _Held) -> _Hel
 async def _listed(arm: Arm, cluster: Cluster, operation: Operation) -> list[Body] | ScopeProblem:
     """What a node resource group has of a kind, or why that is not known."""
     place = {"subscription": cluster.subscription, "group": cluster.node_resource_group}
-    listed = await _all(arm.pages(operation, cluster.location, **place))
-    return await _unlisted(arm, cluster, listed, operation) if isinstance(listed, Fault) else listed
+    items: list[Body] = []
+    async for page in arm.pages(operation, cluster.location, **place):
+        if isinstance(page, Refusal):
+            return await _unlisted(arm, cluster, page.fault, operation)
+        items += map(single_vms.essence, page) if operation is VMS else page
+    return items
 
 
 def _unlike(cluster: Cluster, wanted: Collection[str] | None, ready: _Ready, held: _Held) -> bool:

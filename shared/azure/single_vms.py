@@ -36,6 +36,7 @@ POOL_TAGS = ("aks-managed-poolname", "poolname")
 Kubernetes cluster autoscaler's Azure provider knows both). Tag names are case-insensitive."""
 
 _KARPENTER_POOL = "karpenter.sh_nodepool"
+_TAGS = {*POOL_TAGS, _KARPENTER_POOL}
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 """What a VM or scale set may be called."""
@@ -53,6 +54,25 @@ def holds_singles(pool: NodePool) -> bool:
 def pool_name(tags: Body) -> str | None:
     """The name of the AKS pool in tags with lower-case names; None where no tag names one."""
     return next((text_of(tags[tag]) for tag in POOL_TAGS if tag in tags), None)
+
+
+def essence(vm: Body) -> Body:
+    """What of a VM counts here: a resource group may have thousands, each a page of JSON."""
+    properties = under(vm, "properties")
+    storage = under(properties, "storageProfile")
+    return {
+        "name": vm.get("name"),
+        "tags": {name: value for name, value in lowered(under(vm, "tags")).items() if name in _TAGS},
+        "properties": {
+            "provisioningState": properties.get("provisioningState"),
+            "timeCreated": properties.get("timeCreated"),
+            "osProfile": {"computerName": under(properties, "osProfile").get("computerName")},
+            "storageProfile": {
+                "imageReference": under(storage, "imageReference"),
+                "osDisk": {"osType": under(storage, "osDisk").get("osType")},
+            },
+        },
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +143,9 @@ class PowerStates:
         async with self._turns.setdefault(subscription, asyncio.Lock()):
             known = self._known.get(subscription)
             if known is None or time.monotonic() - known[0] > _KNOWN_FOR:
-                states = await _states(arm, subscription)
-                known = self._known[subscription] = (time.monotonic(), states)
+                states, now = await _states(arm, subscription), time.monotonic()
+                self._known = {name: one for name, one in self._known.items() if now - one[0] <= _KNOWN_FOR}
+                known = self._known[subscription] = (now, states)
             return known[1]
 
 

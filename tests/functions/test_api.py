@@ -34,7 +34,7 @@ async def test_every_wrong_field_is_named(cloud: CloudFactory) -> None:
     body = {
         "subscriptions": ["prod"],
         "clusters": ["-x"],
-        "node_pools": ["np-1"],
+        "node_pools": ["np_1"],
         "controls": ["9.9.9"],
         "method": "by hand",
         "max_unavailable": "0",

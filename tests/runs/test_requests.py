@@ -16,7 +16,7 @@ from shared.runs.model.request import MOST_NAMES, FixRequest, RunRequest, parse_
         ({"subscriptions": ["abc"]}, "'abc' is not a subscription id"),
         ({"clusters": ["a b"]}, "cluster: 'a b' is not a possible name"),
         ({"clusters": ["$(rm -rf /)"]}, "is not a possible name"),
-        ({"node_pools": ["NP-1"]}, "node pool: 'NP-1' is not a possible name"),
+        ({"node_pools": ["NP_1"]}, "node pool: 'NP_1' is not a possible name"),
         ({"controls": ["9.9.9"]}, "no control '9.9.9'; there is: 3.2.6"),
         ({"max_unavailable": "0"}, "max unavailable"),
         ({"max_unavailable": "101%"}, "max unavailable"),

@@ -11,8 +11,11 @@ import sandbox
 from shared.models import Finding, Outcome, RunKind, RunState, Status
 from shared.report import exit_code
 from shared.runs.hosts import terminal as runs
+from shared.runs.model import batch as batches
 from shared.runs.model.request import FixRequest, RunRequest
 from shared.runs.steps import node_changes
+from tests.runs.by_hand import found as found_by_hand
+from tests.runs.by_hand import recorded
 from tests.support.bench import Bench, BenchFactory
 
 SUBSCRIPTION = "5f1d6c1e-8a4b-4d0e-9a53-3c2b7f60a9d1"
@@ -114,6 +117,30 @@ async def test_they_are_planned_and_fixed_by_the_same_code(bench: BenchFactory) 
         assert {item.status for item in again} == {PASS}
         assert exit_code(again) == 0
         assert "bastion" not in b.box.stats()["commands"]
+
+
+async def test_their_starts_count_apart(bench: BenchFactory) -> None:
+    async with bench(FLEET) as b:
+        run = await recorded(b.services, RunKind.AUDIT)
+        names = await found_by_hand(b.services, run)
+        works = [await b.services.store.work(run.id, name) for name in names]
+        made = [batches.from_text(work.text, work.name) for work in works if work is not None]
+        assert {batch.region: batch.found for batch in made} == {"westeurope": 3, "westeurope/single": 7}
+        assert all(node.node.single == batch.region.endswith("/single") for batch in made for node in batch.nodes)
+
+
+async def test_a_pool_that_was_deleted_meanwhile_is_left(bench: BenchFactory) -> None:
+    fleet = one_pool_of_vms("false_flag")
+    async with bench(fleet, **FAST) as b:
+        survey = await runs.survey_here(b.services, RunKind.PLAN, FixRequest())
+        plans = await runs.plans_of(b.services, survey)
+        assert len(plans) == 1
+    async with bench(fleet.replace("name: vms,", "name: others,"), **FAST) as b:
+        run = await runs.fix_here(b.services, FixRequest(pause_seconds=0), plans)
+        (found,) = await b.findings(run.id)
+        assert (found.status, found.outcome) == (FAIL, Outcome.NOT_TRIED)
+        assert "the node pool is not in the state Succeeded but gone" in found.reason
+        assert not b.box.stats()["commands"]
 
 
 async def test_a_pool_of_node_auto_provisioning_is_chosen_by_its_name(bench: BenchFactory) -> None:

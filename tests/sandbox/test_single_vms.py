@@ -78,7 +78,8 @@ async def test_one_vm(monkeypatch: pytest.MonkeyPatch) -> None:
         view = await clients.compute.virtual_machines.instance_view(GROUP, first)
         assert view.statuses is not None
         assert view.statuses[-1].code == "PowerState/running"
-        for name in (second, "none", "bastion"):
+        assert (await clients.compute.virtual_machines.get(GROUP, "bastion")).tags == {"owner": "network team"}
+        for name in (second, "none"):
             with pytest.raises(ResourceNotFoundError) as caught:
                 await clients.compute.virtual_machines.get(GROUP, name)
             assert code(caught.value) == "ResourceNotFound"
