@@ -34,7 +34,7 @@ CLUSTER_SCOPE = "6dae42f8-4368-4678-94ff-3960e28e3630/.default"
 # 512 kB of logs, each byte of which JSON may write as six, in some more JSON; nothing bigger is read.
 _LONGEST_ANSWER = 1 << 22
 _PATIENCE = 3
-# A pod has 60 s to be scheduled, and our longest command takes some 160 after that.
+# A pod has 60 s to be scheduled, and our longest command takes some 200 after that.
 _DEADLINE = timedelta(seconds=300)
 _STEP, _LONGEST_STEP = 3.0, 10.0
 _STATES = {"succeeded", "failed", "canceled"}

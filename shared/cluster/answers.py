@@ -38,6 +38,7 @@ _MACHINE = re.compile(
     rf"/(?:virtualMachineScaleSets/{_PART}/virtualMachines/\d{{1,10}}|virtualMachines/{_PART}))",
     re.IGNORECASE | re.ASCII,
 )
+_PASSING = {"configz_not_asked", "configz_no_room", "configz_lost"}
 _READY = {"True": True, "False": False}
 
 
@@ -76,6 +77,11 @@ class Sweep:
     listed: int = 0
     left: int = 0
     problem: Problem | None = None
+
+    @property
+    def again(self) -> tuple[str, ...]:
+        """The nodes that another call may well hear, since this one had no time or room for them."""
+        return tuple(name for name, node in self.nodes.items() if node.trouble and node.trouble.code in _PASSING)
 
     @property
     def last(self) -> str:

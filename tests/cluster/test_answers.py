@@ -128,6 +128,13 @@ def test_nodes_that_were_not_to_be_asked() -> None:
     assert (found.listed, found.left) == (9, 7)
 
 
+def test_what_another_call_may_hear() -> None:
+    troubles = dict(zip("abcd", ("not_asked", "no_room", "timeout", "forbidden"), strict=True))
+    nodes = [node(name, number) for number, name in enumerate("abcde")]
+    found = read(report(*nodes, *({"answer": name, "trouble": word} for name, word in troubles.items())))
+    assert set(found.again) == {"a", "b", "e"}
+
+
 def test_two_nodes_that_claim_one_machine_are_both_in_trouble() -> None:
     heard = ({"answer": name, "values": [True, None]} for name in "abc")
     found = read(report(node("a"), node("b"), node("c", 1), *heard))
