@@ -89,6 +89,8 @@ async def carry_out(connections: Connections, name: str, job: Any) -> Any:
         services = replace(services, store=patient(services.store))
         ours = await leases.renew(services.store, job["run_id"])
     except GuardError as error:
+        if isinstance(error, SettingsError):
+            log.error("run %s: %s: %s", job.get("run_id"), name, error)
         return {"failed": first_line(error), "again": True}
     if not ours:
         return {"failed": f"the run {job['run_id']} is carried out by another one, not by the app", "again": True}
