@@ -85,8 +85,9 @@ check_mode() { # check_mode PATH OLD NEW: it is what was planned for, and can be
     [ -f "$root$1" ] || refuse changed_meanwhile "$1 is not there any more" || return
     target=$(readlink -f "$root$1")
     [ "$(mode_of "$target")" = "$2" ] || refuse changed_meanwhile "the mode or owner of $1 has changed" || return
-    [ -w "$target" ] && replaceable "$target" "$target" ||
+    if ! [ -w "$target" ] || ! replaceable "$target" "$target"; then
         refuse failed "the mode or owner of $1 cannot be set: immutable, append-only, or a read-only file system"
+    fi
 }
 
 mode_of() { stat -c '%a:%u:%g' "$1"; }
