@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from shared.controls import builtin, catalogue
-from shared.errors import UsageError
+from shared.errors import NotFixedError, SettingsError, UsageError
 from shared.models import Run, RunKind
 from shared.node.edits import Method
 from shared.plain import plain
@@ -149,17 +150,25 @@ def settled(kind: RunKind, request: Request, fix_controls: tuple[str, ...]) -> R
     """The request with its controls named, where it is one to plan or fix: those that this deployment fixes
     (`fix_controls`, GUARD_FIX_CONTROLS), if it names none.
 
-    Raises UsageError for a fix of others.
+    Raises NotFixedError for a fix of others, and SettingsError where those are none that there are.
     """
     if kind is RunKind.AUDIT:
         return request
-    others = [name for name in request.controls if name not in fix_controls]
-    if kind is RunKind.FIX and others:
-        raise UsageError(
-            f"this deployment does not fix {', '.join(others)}, only {', '.join(fix_controls) or 'nothing'}"
-            " (GUARD_FIX_CONTROLS)"
-        )
+    known = catalogue().controls
+    if strange := [name for name in fix_controls if name not in known]:
+        raise SettingsError(f"GUARD_FIX_CONTROLS names {strange[0]}, which is no control; {there_is(strange, known)}")
+    if kind is RunKind.FIX:
+        refuse_others(request.controls, fix_controls)
     return request if request.controls else request.model_copy(update={"controls": fix_controls})
+
+
+def refuse_others(controls: Iterable[str], fix_controls: tuple[str, ...]) -> None:
+    """Raises NotFixedError where a fix of these controls would be one of others than this deployment fixes."""
+    others = sorted(set(controls) - set(fix_controls))
+    if others:
+        raise NotFixedError(
+            f"this deployment does not fix {', '.join(others)}, only {', '.join(fix_controls)} (GUARD_FIX_CONTROLS)"
+        )
 
 
 def parse_request(kind: type[Request], values: dict[str, Any]) -> Request:
