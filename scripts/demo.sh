@@ -33,4 +33,6 @@ show audit
 show plan --out "$work/plan.json"
 export GUARD_ALLOW_FIX=true # the second key
 show fix --plan "$work/plan.json" --pause 0 --yes
+export GUARD_FIX_CONTROLS='3.1.1 3.1.3 3.1.4 3.2.1 3.2.4 3.2.6 3.2.7' # a fix touches 3.2.6 alone, unless it is told more
+show fix --pause 0 --yes
 show audit

@@ -359,7 +359,7 @@ async def fix_command(arguments: argparse.Namespace, settings: Settings) -> int:
     from shared.runs.hosts.terminal import fix_here, plans_in_file, plans_of, survey_here
     from shared.runs.model.findings import key_of
     from shared.runs.model.plans import read_plan_file
-    from shared.runs.model.request import FixRequest
+    from shared.runs.model.request import FixRequest, refuse_others, settled
 
     _refuse_together(arguments)
     if not settings.allow_fix:
@@ -369,8 +369,10 @@ async def fix_command(arguments: argparse.Namespace, settings: Settings) -> int:
         )
     if arguments.resume is not None:
         return await _resume(arguments, settings)
-    request = _request(FixRequest, arguments)
+    request = settled(RunKind.FIX, _request(FixRequest, arguments), settings)
     plan_file = None if arguments.plan is None else read_plan_file(_read(Path(arguments.plan)), arguments.plan)
+    if plan_file is not None:
+        refuse_others(plan_file.controls, settings.fix_controls)
     survey: Run | None
     async with _services(arguments, settings) as (services, begun):
         if plan_file is not None:

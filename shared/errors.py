@@ -19,6 +19,10 @@ class SettingsError(UsageError):
     """A setting has a bad value. The text names the setting, the value and what is allowed."""
 
 
+class NotFixedError(UsageError):
+    """A fix of a control that this deployment does not fix (GUARD_FIX_CONTROLS)."""
+
+
 class CredentialError(GuardError):
     """No credential, or none that Azure accepts."""
 

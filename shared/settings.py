@@ -139,7 +139,7 @@ def _schedule(text: str) -> str:
 
 def _controls(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(text.replace(",", " ").split()))
-    if not all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", name) for name in names):
+    if not names or not all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", name) for name in names):
         raise ValueError
     return names
 

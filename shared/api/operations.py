@@ -39,7 +39,7 @@ from shared.api.bodies import (
     Scope,
     SummaryView,
 )
-from shared.errors import GuardError, UsageError
+from shared.errors import GuardError, NotFixedError, UsageError
 from shared.models import Approval, Run, RunKind, RunState, Starter
 from shared.plain import plain
 from shared.settings import place_of
@@ -112,7 +112,7 @@ async def _start(caller: Caller, kind: RunKind, request: RunRequest, *, manual: 
         run = await starting.start(
             caller.services, caller.orchestrations, kind, request, by=Starter.HTTP, manual=manual
         )
-    except starting.NotAllowedError as error:
+    except (starting.NotAllowedError, NotFixedError) as error:
         return problem(problems.FIX_NOT_ALLOWED, str(error))
     except starting.HeldError as error:
         return problem(problems.HELD, str(error))

@@ -17,8 +17,9 @@ from shared.azure import runcommand
 from shared.errors import GuardError
 from shared.models import Finding, Outcome, RunKind, Status
 from shared.runs.hosts import terminal as runs
-from shared.runs.model.request import FixRequest, RunRequest
+from shared.runs.model.request import FixRequest
 from tests.support.bench import Bench, one_pool, serve_bench
+from tests.support.findings import AUDIT
 
 pytestmark = pytest.mark.sandboxed
 
@@ -160,7 +161,7 @@ WHOLE = {"list-without-value", "no-aks-here-policy", "no-aks-here-provider", "de
 
 
 async def audit(bench: Bench) -> list[Finding]:
-    run = await runs.survey_here(bench.services, RunKind.AUDIT, RunRequest())
+    run = await runs.survey_here(bench.services, RunKind.AUDIT, AUDIT)
     found = sorted(await bench.findings(run.id), key=lambda item: item.key)
     assert run.summary is not None
     assert run.summary.statuses == Counter(item.status for item in found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -17,15 +18,15 @@ SETTING = "makeIPTablesUtilChains"
 NOW = datetime(2026, 11, 28, 2, 0, tzinfo=UTC)
 
 
-def told(version: str = "v1.36.3", asked: datetime = NOW, **values: str) -> Told:
+def told(values: Mapping[str, str] | None = None, version: str = "v1.36.3", asked: datetime = NOW) -> Told:
     boot = process_of(evidence()).boot_id
-    return Told("/subscriptions/s/x", "aks-1", asked, version=version, boot_id=boot, ready=True, values=values)
+    return Told("/subscriptions/s/x", "aks-1", asked, version=version, boot_id=boot, ready=True, values=values or {})
 
 
 class TestAlone:
     def test_the_running_value_is_certain_and_the_disk_is_not_seen(self) -> None:
-        right = judge_told(IPTABLES, told(makeIPTablesUtilChains="true"), None)
-        wrong = judge_told(IPTABLES, told(makeIPTablesUtilChains="false"), None)
+        right = judge_told(IPTABLES, told({SETTING: "true"}), None)
+        wrong = judge_told(IPTABLES, told({SETTING: "false"}), None)
         assert (right.status, right.actual, right.witness) == (Status.PASS, True, "configz")
         assert (wrong.status, wrong.actual, wrong.code) == (Status.FAIL, False, Code.WRONG)
         assert "was not looked at" in right.reason
@@ -57,7 +58,7 @@ class TestAlone:
     def test_what_is_left_out_has_go_s_zero_value_and_a_gate_its_default(
         self, control_id: str, values: dict[str, str], status: Status
     ) -> None:
-        assert judge_told(control(control_id), told(**values), None).status is status
+        assert judge_told(control(control_id), told(values), None).status is status
 
     def test_only_the_node_shows_its_files(self) -> None:
         for entry in builtin().controls.values():
@@ -68,13 +69,13 @@ class TestAlone:
 
     @pytest.mark.parametrize("value", ['"yes"', "{}", "[1]", "null", '"\\u001b[31m"', "1"])
     def test_what_is_no_value_of_the_setting_is_an_error(self, value: str) -> None:
-        verdict = judge_told(IPTABLES, told(makeIPTablesUtilChains=value), None)
+        verdict = judge_told(IPTABLES, told({SETTING: value}), None)
         assert (verdict.status, verdict.code) == (Status.ERROR, Code.NOT_UNDERSTOOD)
 
     def test_a_gate_of_a_version_without_rules_is_not_guessed(self) -> None:
         gate = control("3.2.9")
-        assert judge_told(gate, told("v1.99.0"), None).code == Code.VERSION_UNKNOWN
-        known = told("v1.99.0", **{"featureGates.RotateKubeletServerCertificate": "true"})
+        assert judge_told(gate, told(version="v1.99.0"), None).code == Code.VERSION_UNKNOWN
+        known = told({"featureGates.RotateKubeletServerCertificate": "true"}, "v1.99.0")
         assert judge_told(gate, known, None).status is Status.PASS
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -33,12 +32,12 @@ def test_verdicts_are_those_of_what_was_measured(minor: str) -> None:
     for case, truth, version in measured(minor):
         if not truth["accepted"]:
             continue
-        found = resolve(
-            case["argv"],
-            case["files"],
-            version=version,
-            exists=lambda path, files=case["files"]: path in files or path.startswith(CERTIFICATES),
-        )
+        files = case["files"]
+
+        def exists(path: str, files: Mapping[str, str] = files) -> bool:
+            return path in files or path.startswith(CERTIFICATES)
+
+        found = resolve(case["argv"], files, version=version, exists=exists)
         for control in CONTROLS:
             value = truth["effective"].get(control.setting)
             if value is None and control.setting.startswith(GATES):

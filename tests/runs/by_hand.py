@@ -13,11 +13,12 @@ from shared.runs.model.request import FixRequest, RunRequest
 from shared.runs.services import Services
 from shared.runs.steps import advancing, discovering, fix_plan, fix_waves, scope
 from shared.store import new_run_id
+from tests.support.findings import FIX
 
 
 async def recorded(services: Services, kind: RunKind, request: RunRequest | None = None) -> Run:
     """A run that is recorded as going."""
-    asked = (request or FixRequest()).model_dump(mode="json")
+    asked = (request or FIX).model_dump(mode="json")
     started = datetime.now(UTC)
     run = Run(new_run_id(started), kind, RunState.RUNNING, started, request=asked, engine=ENGINE)
     await services.store.save_run(run)

@@ -10,18 +10,20 @@ from pathlib import Path
 import pytest
 
 import sandbox
+from sandbox.states import STATES
 from shared.azure import Azure
 from shared.errors import GuardError, UsageError
 from shared.models import Finding, RunKind, RunState, Status
 from shared.runs.hosts import terminal as runs
 from shared.runs.model.request import RunRequest
 from tests.support.bench import Bench, BenchFactory, environment, one_pool
+from tests.support.findings import AUDIT, CHAINS
 
 PASS, FAIL, ERROR, SKIPPED = Status.PASS, Status.FAIL, Status.ERROR, Status.SKIPPED
 FLAG = "flag --make-iptables-util-chains="
 CONFIG = "/etc/default/kubeletconfig.json:"
 
-# What the audit must find for every node of the demo fleet: status, code, actual value, where it comes from.
+# What the audit must find of 3.2.6 for every node of the demo fleet: status, code, actual value, where it comes from.
 EXPECTED: dict[tuple[str, str], list[tuple[Status, str, bool | None, str]]] = {
     ("aks-retail-prod-weu", "system"): [
         (PASS, "right", True, "default"),
@@ -37,7 +39,7 @@ EXPECTED: dict[tuple[str, str], list[tuple[Status, str, bool | None, str]]] = {
         (PASS, "right", True, FLAG),
         (FAIL, "wrong_after_restart", True, FLAG),
     ],
-    ("aks-retail-prod-weu", "win22"): [(Status.NOT_APPLICABLE, "windows", None, "")] * 2,
+    ("aks-retail-prod-weu", "win22"): [(Status.NOT_APPLICABLE, "not_for_this_node", None, "")] * 2,
     ("aks-batch-prod-neu", "system"): [
         (PASS, "right", True, "default"),
         (ERROR, "VMAgentStatusCommunicationError", None, ""),
@@ -62,10 +64,11 @@ async def test_the_demo_fleet(bench: BenchFactory) -> None:
     async with bench() as b:
         run = await runs.survey_here(b.services, RunKind.AUDIT, RunRequest())
         findings = await b.findings(run.id)
-        stats = b.box.stats()
+        stats, instances = b.box.stats(), [*b.box.compute.instances.values()]
     by_pool: dict[tuple[str, str], list[Finding]] = {}
     for finding in sorted(findings, key=lambda item: (item.node, item.key)):
-        by_pool.setdefault((finding.cluster, finding.node_pool), []).append(finding)
+        if finding.control == CHAINS:
+            by_pool.setdefault((finding.cluster, finding.node_pool), []).append(finding)
     assert set(by_pool) == set(EXPECTED)
     for pool, expected in EXPECTED.items():
         got = [(item.status, item.code, item.actual, item.source) for item in by_pool[pool]]
@@ -75,15 +78,28 @@ async def test_the_demo_fleet(bench: BenchFactory) -> None:
         ):
             assert (status, code, actual) == (want, want_code, want_actual), (pool, got)
             assert source.startswith(want_source), (pool, source)
-    # Every node that was found has exactly one finding, and the summary adds up.
+    # Of the others what fails, by the state of the node; a node that nobody can look at says why for each.
+    states = {instance.member.name: instance.member.state for instance in instances}
+    failing = {(item.node, item.control) for item in findings if item.status is FAIL and item.control != CHAINS}
+    assert failing == {
+        (name, control)
+        for name, state in states.items()
+        for control, said in STATES[state].others.items()
+        if said == "fail"
+    }
+    assert len(failing) == 8
+    others = {(item.node, item.status, item.code) for item in findings if item.node not in states}
+    assert {code for _, _, code in others} == {"virtual_machines_pool", "cluster_stopped"}
+    # Every node and place that was found has exactly one finding for each control, and the summary adds up.
     assert run.summary is not None
     assert run.state is RunState.COMPLETED
     nodes = [item for item in findings if item.node]
-    assert run.summary.nodes == len(nodes) == len({item.place for item in nodes}) == 24
+    assert len({item.node for item in nodes}) == run.summary.nodes == 24
+    assert len(nodes) == len({item.key for item in nodes}) == 24 * 13
     assert run.summary.statuses == Counter(item.status for item in findings)
     assert {item.key for item in b.heard} == {item.key for item in findings}
     assert sum(b.found) == 24
-    assert all(item.reason and item.expected is True for item in findings)
+    assert all(item.reason and item.benchmark == "CIS AKS Benchmark v1.8" for item in findings)
     assert all(item.hint for item in findings if item.status is not PASS)
     assert not any(stats["throttled"].values()), stats
 
@@ -93,7 +109,7 @@ async def test_few_calls_a_node(bench: BenchFactory) -> None:
         run = await runs.survey_here(b.services, RunKind.AUDIT, RunRequest())
         calls = b.box.stats()["calls"]
     assert run.summary is not None
-    assert run.summary.statuses == {PASS: 12}
+    assert run.summary.statuses == {PASS: 12 * 13}
     assert calls["runCommand"] == 12, calls
     assert calls["operations.get"] <= 24, calls
 
@@ -120,7 +136,7 @@ async def test_every_other_state(bench: BenchFactory) -> None:
         "compliant_default": (PASS, "right"),  # bad nodes must not touch the others
     }
     async with bench(one_pool(*expected)) as b:
-        run = await runs.survey_here(b.services, RunKind.AUDIT, RunRequest())
+        run = await runs.survey_here(b.services, RunKind.AUDIT, AUDIT)
         found = sorted(await b.findings(run.id), key=lambda item: int(item.instance_id))
     assert dict(zip(expected, ((item.status, item.code) for item in found), strict=True)) == expected
     assert all(item.reason.isprintable() for item in found)
@@ -172,7 +188,7 @@ async def test_a_forbidden_subscription_is_a_finding(bench: BenchFactory) -> Non
             "*", count=99, path="5f1d6c1e-8a4b-4d0e-9a53-3c2b7f60a9d1/providers", status=403, code="AuthorizationFailed"
         )
         b.box.inject(fault)
-        run = await runs.survey_here(b.services, RunKind.AUDIT, RunRequest())
+        run = await runs.survey_here(b.services, RunKind.AUDIT, AUDIT)
         findings = await b.findings(run.id)
     refused = [item for item in findings if item.subscription.startswith("5f1d")]
     assert [(item.status, item.cluster, item.node) for item in refused] == [(ERROR, "", "")]
@@ -185,7 +201,7 @@ async def test_a_name_that_may_be_out_of_sight_is_not_called_unknown(bench: Benc
         hidden = "5f1d6c1e-8a4b-4d0e-9a53-3c2b7f60a9d1"
         name = (await b.services.azure.clusters(hidden))[0].name
         b.box.inject(sandbox.Fault("*", count=99, path=f"{hidden}/providers", status=403, code="AuthorizationFailed"))
-        run = await runs.survey_here(b.services, RunKind.AUDIT, RunRequest(clusters=(name,)))
+        run = await runs.survey_here(b.services, RunKind.AUDIT, RunRequest(controls=(CHAINS,), clusters=(name,)))
         findings = await b.findings(run.id)
     assert [(item.status, item.subscription) for item in findings] == [(ERROR, hidden)]
 
@@ -195,12 +211,12 @@ async def test_no_endpoint_and_no_credential(bench: BenchFactory, tmp_path: Path
         elsewhere = b.services.settings.model_copy(update={"arm_endpoint": "https://localhost:9"})
         async with Azure(elsewhere) as azure:
             with pytest.raises(GuardError, match="localhost:9"):
-                await runs.survey_here(replace(b.services, azure=azure), RunKind.AUDIT, RunRequest())
+                await runs.survey_here(replace(b.services, azure=azure), RunKind.AUDIT, AUDIT)
         assert "localhost:9" in await failed_at_the_door(b)
         with environment({**b.box.environ, "IDENTITY_HEADER": "wrong"}):
             async with Azure(b.services.settings) as azure:
                 with pytest.raises(GuardError, match="az login"):
-                    await runs.survey_here(replace(b.services, azure=azure), RunKind.AUDIT, RunRequest())
+                    await runs.survey_here(replace(b.services, azure=azure), RunKind.AUDIT, AUDIT)
         assert "az login" in await failed_at_the_door(b)
 
 
@@ -212,7 +228,7 @@ async def test_no_secret_reaches_the_store(bench: BenchFactory, tmp_path: Path) 
         path = b.box.node_dir(node) / "etc/default/kubelet"
         path.write_text(path.read_text().replace("KUBELET_NODE_LABELS=", f"KUBELET_NODE_LABELS=team={canary},", 1))
         assert canary in path.read_text()
-        await runs.survey_here(b.services, RunKind.AUDIT, RunRequest())
+        await runs.survey_here(b.services, RunKind.AUDIT, AUDIT)
         assert len(b.heard) == 1
     with sqlite3.connect(tmp_path / "runs.db") as database:
         dump = "\n".join(database.iterdump())

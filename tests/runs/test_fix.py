@@ -28,6 +28,7 @@ from shared.runs.model.plans import NodePlan, PlanFile, SeenFile, digest, same
 from shared.runs.model.request import FixRequest, RunRequest
 from shared.store import Store, new_run_id, open_store
 from tests.support.bench import Bench, BenchFactory, one_pool
+from tests.support.findings import AUDIT
 
 FAST = {"allow_fix": True, "restart_seconds": 8, "command_deadline_seconds": 90.0}
 
@@ -435,7 +436,7 @@ async def test_a_fixed_node_that_fails_again_has_regressed(bench: BenchFactory) 
         made = await plans(b)
         _, (fixed,) = await fix(b, made)
         made_false(b, made[0])
-        run = await runs.survey_here(b.services, RunKind.AUDIT, RunRequest())
+        run = await runs.survey_here(b.services, RunKind.AUDIT, AUDIT)
         (finding,) = await b.findings(run.id)
         assert (finding.status, finding.regressed, finding.reimaged_since) == (Status.FAIL, True, False)
         assert finding.last_right == fixed.observed
@@ -468,7 +469,7 @@ async def test_a_fix_is_a_proof_for_later_looks(bench: BenchFactory) -> None:
         (plan,) = await plans(b)
         await fix(b, [plan])
         (b.box.node_dir(plan.node.name) / plan.edits[0].path[1:]).chmod(0o600)
-        run = await runs.survey_here(b.services, RunKind.AUDIT, RunRequest())
+        run = await runs.survey_here(b.services, RunKind.AUDIT, AUDIT)
         (finding,) = await b.findings(run.id)
         assert finding.status is Status.PASS, finding
 
@@ -508,7 +509,7 @@ async def test_a_fix_that_may_have_run_stops_the_pool(bench: BenchFactory, kind:
 async def test_after_a_roll_back_the_audit_says_the_plain_truth(bench: BenchFactory) -> None:
     async with bench(one_pool("unhealthy_when_fixed"), **FAST) as b:
         await fix(b, await plans(b))
-        run = await runs.survey_here(b.services, RunKind.AUDIT, RunRequest())
+        run = await runs.survey_here(b.services, RunKind.AUDIT, AUDIT)
         (finding,) = await b.findings(run.id)
     assert (finding.status, finding.code, finding.actual) == (Status.FAIL, "wrong", False), finding
 

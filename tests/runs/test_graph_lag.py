@@ -20,6 +20,7 @@ from shared.store.backend import Row, Table
 from tests.runs.simulated.clock import virtually
 from tests.runs.simulated.rig import rig
 from tests.support.bench import BenchFactory
+from tests.support.findings import AUDIT
 from tests.support.records import RUN, run
 
 STARTED, GROWN, STEADY = (f"{number}1111111-2222-4333-8444-555555555555" for number in range(1, 4))
@@ -48,7 +49,7 @@ subscriptions:
 async def test_what_was_so_some_time_ago_is_no_verdict(bench: BenchFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scope, "GRAPH_FROM", 2)
     async with bench(FLEET) as b:
-        audit = await terminal.survey_here(b.services, RunKind.AUDIT, RunRequest())
+        audit = await terminal.survey_here(b.services, RunKind.AUDIT, AUDIT)
         found = {(item.cluster, item.node_pool, item.code) for item in await b.findings(audit.id)}
         assert found == {
             ("one", "np1", "deallocated"),
@@ -67,7 +68,7 @@ async def test_a_name_is_refused_only_by_what_azure_itself_lists(
 ) -> None:
     monkeypatch.setattr(scope, "GRAPH_FROM", 2)
     async with bench(FLEET) as b:
-        audit = await terminal.survey_here(b.services, RunKind.AUDIT, RunRequest(clusters=("YOUNG",)))
+        audit = await terminal.survey_here(b.services, RunKind.AUDIT, AUDIT.model_copy(update={"clusters": ("YOUNG",)}))
         assert [(item.cluster, item.code) for item in await b.findings(audit.id)] == [("young", "deallocated")]
         with pytest.raises(UsageError, match=r"no node pool named np9 in the 3 subscriptions; .*np3"):
             await terminal.survey_here(b.services, RunKind.AUDIT, RunRequest(node_pools=("np9",)))

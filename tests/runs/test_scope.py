@@ -13,6 +13,7 @@ from shared.runs.steps import scope
 from tests.runs.simulated.clock import virtually
 from tests.runs.simulated.rig import rig
 from tests.support.bench import BenchFactory
+from tests.support.findings import AUDIT, CHAINS
 
 SEEN, OTHER, HIDDEN, LEFT_OUT, ELSEWHERE = (f"{number}1111111-2222-4333-8444-555555555555" for number in range(1, 6))
 CLUSTER = "resource_group: rg, location: westeurope, version: 1.33.2, pools: [{name: np1, nodes: [{state: stopped}]}]"
@@ -45,7 +46,9 @@ async def test_all_below_a_group_is_looked_at_whatever_the_graph_leaves_out(
     async with bench(FLEET) as b:
         if graph == "is forbidden":
             b.box.inject(sandbox.Fault("graph.query", status=403, code="AuthorizationFailed", message="no"))
-        run = await terminal.survey_here(b.services, RunKind.AUDIT, RunRequest(management_group="ALL"))
+        run = await terminal.survey_here(
+            b.services, RunKind.AUDIT, RunRequest(controls=(CHAINS,), management_group="ALL")
+        )
         assert run.state is RunState.COMPLETED
         found = {(item.subscription, item.cluster, item.status) for item in await b.findings(run.id)}
         assert found == WHOLE_GROUP, "what the identity cannot see into is an error of that subscription"
@@ -93,7 +96,7 @@ async def test_the_settings_group_is_for_those_who_name_nothing(bench: BenchFact
 async def test_a_group_with_nothing_below_it_is_said(bench: BenchFactory) -> None:
     async with bench(FLEET, management_group="none") as b:
         with pytest.raises(GuardError, match="the management group none has no subscription below it"):
-            await terminal.survey_here(b.services, RunKind.AUDIT, RunRequest())
+            await terminal.survey_here(b.services, RunKind.AUDIT, AUDIT)
 
 
 def test_a_fix_of_one_subscription_of_a_group_touches_no_other() -> None:

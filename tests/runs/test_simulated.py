@@ -24,7 +24,7 @@ from shared.runs.hosts import terminal
 from shared.runs.model import batch as batches
 from shared.runs.model.pace import last_start
 from shared.runs.model.plans import NodePlan
-from shared.runs.model.request import FixRequest, RunRequest
+from shared.runs.model.request import FixRequest
 from shared.runs.orchestrators.hand import WINDOW
 from shared.runs.steps.advancing import OvertakenError
 from shared.store import Hold, Store
@@ -34,6 +34,7 @@ from tests.runs.simulated.clock import now, virtually
 from tests.runs.simulated.hub import Chances
 from tests.runs.simulated.rig import Rig, rig
 from tests.runs.simulated.store import away
+from tests.support.findings import AUDIT
 
 A, B = "5f1d6c1e-8a4b-4d0e-9a53-3c2b7f60a9d1", "11111111-2222-3333-4444-555555555555"
 SEEDS = [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 14))]
@@ -200,7 +201,7 @@ def test_nothing_is_sent_for_a_run_that_was_ended_while_the_store_was_away() -> 
     async def work() -> None:
         world = rig(5)
         members = fleet(world, 5, clusters=1, subscriptions=(A,))
-        run = await recorded(world.services, RunKind.AUDIT, RunRequest())
+        run = await recorded(world.services, RunKind.AUDIT, AUDIT)
         names = await found(world.services, run)
         whole = Store.put_work
 
@@ -222,7 +223,7 @@ def test_a_store_that_goes_away_while_a_terminal_works(begins: float) -> None:
         world = rig(6)
         members = fleet(world, 20)
         goes_away(world, begins, 600)
-        run = await terminal.survey_here(world.services, RunKind.AUDIT, RunRequest())
+        run = await terminal.survey_here(world.services, RunKind.AUDIT, AUDIT)
         found = await world.complete(run, members)
         assert run.state is RunState.COMPLETED
         assert Counter(finding.status for finding in found.values()) == right_for(members)
@@ -338,7 +339,7 @@ def test_a_terminal_hears_at_once_that_azure_is_away() -> None:
         fleet(world, 1)
         azure_goes_away(world, 0, 600)
         with pytest.raises(GuardError, match="nobody answers"):
-            await terminal.survey_here(world.services, RunKind.AUDIT, RunRequest())
+            await terminal.survey_here(world.services, RunKind.AUDIT, AUDIT)
         assert asyncio.get_running_loop().time() < 10
 
     virtually(work)

@@ -7,6 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from shared.models import Finding, Node, Status
+from shared.runs.model.request import FixRequest, RunRequest
+
+CHAINS = "3.2.6"
+"""The control of most tests of the engine, which does the same for all."""
+AUDIT, FIX = RunRequest(controls=(CHAINS,)), FixRequest(controls=(CHAINS,))
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 

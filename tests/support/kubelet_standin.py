@@ -58,6 +58,9 @@ def main() -> None:
     resolution = resolve(sys.argv, files_named(sys.argv), version=VERSION)
     if not resolution.accepted:
         sys.exit(f"run: {resolution.error}")
+    authority = str(resolution.value("authentication.x509.clientCAFile"))
+    if authority and not Path(authority).is_file():
+        sys.exit(f"run: unable to load client CA file {authority}: open {authority}: no such file or directory")
     if "STANDIN_IGNORES_TERM" in os.environ:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if log := os.environ.get("STANDIN_LOG"):

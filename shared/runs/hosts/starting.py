@@ -94,7 +94,8 @@ async def start(
 ) -> Run:
     """Record a run and start it; a fix that is `manual` waits for an approval of its plan.
 
-    Raises NotAllowedError, UsageError, HeldError, GoingError and CrowdedError; then nothing was started.
+    Raises NotAllowedError, NotFixedError, SettingsError, HeldError, GoingError and CrowdedError; then nothing was
+    started.
     """
     store = services.store
     if kind is RunKind.FIX:

@@ -21,7 +21,7 @@ from shared.runs.model import ENGINE, keys
 from shared.runs.model.findings import key_of
 from shared.runs.model.messages import End, Finished, Ref
 from shared.runs.model.plans import NodePlan, PlanFile, digest, fault, held_back, same
-from shared.runs.model.request import FixRequest, RunRequest, parse_request, settled
+from shared.runs.model.request import FixRequest, RunRequest, parse_request, refuse_others, settled
 from shared.runs.orchestrators import ORCHESTRATORS, RUN
 from shared.runs.services import Services
 from shared.runs.steps import STEPS, plan_pages
@@ -127,10 +127,12 @@ async def fix_here(
     """Carry out exactly these plans, in waves; the run's record names their subscriptions.
 
     Of a subscription one run fixes at a time: raises UsageError where another one does, fixes are held, or a plan is
-    none that this version makes, and GuardError where the run failed, which is recorded.
+    none that this version makes or this deployment carries out, and GuardError where the run failed, which is recorded.
     """
     services = _patient(services)
+    request = settled(RunKind.FIX, request, services.settings)
     for plan in plans:
+        refuse_others(() if plan.refused else plan.controls, services.settings.fix_controls)
         if why := fault(plan):
             raise UsageError(f"the plan of {plain(plan.node.name)} is refused: {plain(why)}")
     subscriptions = tuple(sorted({plan.node.subscription for plan in plans}))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from shared.controls import builtin, catalogue
-from shared.errors import UsageError
+from shared.errors import NotFixedError, SettingsError, UsageError
 from shared.models import Run, RunKind
 from shared.node.edits import Method
 from shared.plain import plain
@@ -165,7 +166,8 @@ def settled(kind: RunKind, request: Request, settings: Settings) -> Request:
     """The request with its witness named, and for one to plan or fix its controls: those of GUARD_FIX_CONTROLS, if it
     names none.
 
-    Raises UsageError for a fix of others, and for what the witness cannot tell.
+    Raises NotFixedError for a fix of others, SettingsError where those are none that there are, and UsageError for what
+    the witness cannot tell.
     """
     if not request.witness:
         able = kind is RunKind.AUDIT or settings.witness != "configz"
@@ -179,13 +181,21 @@ def settled(kind: RunKind, request: Request, settings: Settings) -> Request:
     if kind is RunKind.AUDIT:
         return request
     fix_controls = settings.fix_controls
-    others = [name for name in request.controls if name not in fix_controls]
-    if kind is RunKind.FIX and others:
-        raise UsageError(
-            f"this deployment does not fix {', '.join(others)}, only {', '.join(fix_controls) or 'nothing'}"
-            " (GUARD_FIX_CONTROLS)"
-        )
+    known = catalogue().controls
+    if strange := [name for name in fix_controls if name not in known]:
+        raise SettingsError(f"GUARD_FIX_CONTROLS names {strange[0]}, which is no control; {there_is(strange, known)}")
+    if kind is RunKind.FIX:
+        refuse_others(request.controls, fix_controls)
     return request if request.controls else request.model_copy(update={"controls": fix_controls})
+
+
+def refuse_others(controls: Iterable[str], fix_controls: tuple[str, ...]) -> None:
+    """Raises NotFixedError where a fix of these controls would be one of others than this deployment fixes."""
+    others = sorted(set(controls) - set(fix_controls))
+    if others:
+        raise NotFixedError(
+            f"this deployment does not fix {', '.join(others)}, only {', '.join(fix_controls)} (GUARD_FIX_CONTROLS)"
+        )
 
 
 def parse_request(kind: type[Request], values: dict[str, Any]) -> Request:

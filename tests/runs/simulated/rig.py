@@ -23,6 +23,7 @@ from tests.runs.simulated.azure import Member, SmallAzure
 from tests.runs.simulated.clock import now
 from tests.runs.simulated.hub import Chances, Hub, Instance
 from tests.runs.simulated.store import Memory, memory_store
+from tests.support.findings import AUDIT
 
 Json = Any
 SETTINGS = {
@@ -48,8 +49,8 @@ class Rig:
     runs: list[Run] = field(default_factory=list)
 
     async def start(self, kind: RunKind, request: RunRequest | None = None, *, manual: bool = False) -> Run:
-        """Start a run as the app does."""
-        asked = request or (RunRequest() if kind is RunKind.AUDIT else FixRequest(pause_seconds=0))
+        """Start a run as the app does, of one control where the request does not say it."""
+        asked = request or (AUDIT if kind is RunKind.AUDIT else FixRequest(pause_seconds=0))
         return await starting.start(self.services, App(self.hub), kind, asked, by=Starter.HTTP, manual=manual)
 
     async def ended(self, run_id: str, hours: float = 6) -> Run:
