@@ -75,12 +75,15 @@ param settings {
   GUARD_FIX_CONTROLS: string?
   GUARD_FIX_MOST: string?
   GUARD_FIX_NEW_PERCENT: string?
+  GUARD_FULL_EVERY: string?
   GUARD_KEEP_DAYS: string?
   GUARD_KEEP_WORK_DAYS: string?
   GUARD_MANAGEMENT_GROUP: string?
   GUARD_RESTART_SECONDS: string?
   GUARD_SETTLE_SECONDS: string?
   GUARD_STORE: string?
+  GUARD_SWEEP_WAY: string?
+  GUARD_WITNESS: string?
 } = {}
 
 @description('Ids of subscriptions in which this deployment also creates the custom role and gives it to the app. It takes Owner or User Access Administrator there. Empty: use access-subscription.bicep or access-management-group.bicep afterwards.')
