@@ -27,11 +27,14 @@ class SweptPage:
 class ClusterSweep:
     """How far one cluster was asked: `pages` calls are over, the last of them up to the node `after`.
 
-    `command` is the call that is under way, or to be tried again.
+    `again` are nodes that these calls had no time or room for: when all were asked, they are once more. `command` is
+    the call that is under way, or to be tried again.
     """
 
     pages: int = 0
     after: str = ""
+    again: tuple[str, ...] = ()
+    last: bool = False
     command: Pending | None = None
     done: bool = False
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from shared.azure import Invoked, Pending
-from shared.cluster import NodeConfig, parse_sweep, sweep_script
+from shared.cluster import NODES_A_CALL, NodeConfig, parse_sweep, sweep_script
 from shared.controls import catalogue
 from shared.kubelet import asked
 from shared.models import Cluster, Node, Problem, Status, Told
@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 # Seconds: a pod is there in some ten, and asks a thousand kubelets in as many.
 _FIRST_LOOK = 10.0
+# What a call had no time or room for.
+_LEFT_OVER = {"configz_not_asked", "configz_no_room", "configz_lost"}
 # So many clusters of a chunk are asked at once.
 _AT_ONCE = 20
 
@@ -92,7 +94,8 @@ class _Turn:
             if command is not None and command.url:
                 outcome = await azure.look_in_cluster(cluster, command)
             else:
-                script = sweep_script(settings(), way, nonce, after=state.after)
+                nodes = state.again if state.last else None
+                script = sweep_script(settings(), way, nonce, nodes=nodes, after="" if state.last else state.after)
                 outcome = await azure.start_in_cluster(cluster, script, command, _FIRST_LOOK)
         except Exception as error:
             log.exception("asking the cluster %s failed", cluster.id)
@@ -106,8 +109,14 @@ class _Turn:
         found = parse_sweep(outcome.logs, nonce, settings(), way)
         page = SweptPage(tuple(_told(node, begun) for node in found.nodes.values()), found.problem)
         await self._save(state, page)
-        more = found.left > 0 and found.last > state.after and found.problem is None
-        return ClusterSweep(state.pages + 1, found.last or state.after, done=not more)
+        left = [name for name, node in found.nodes.items() if node.trouble and node.trouble.code in _LEFT_OVER]
+        again = tuple(sorted({*state.again, *left}))[:NODES_A_CALL]
+        pages = state.pages + 1
+        if found.left > 0 and found.last > state.after and found.problem is None and not state.last:
+            return ClusterSweep(pages, found.last, again)
+        if again and found.problem is None and not state.last:
+            return ClusterSweep(pages, again=again, last=True)
+        return ClusterSweep(pages, done=True)
 
     async def _save(self, state: ClusterSweep, page: SweptPage) -> None:
         subscription, chunk, number = self._place
