@@ -350,13 +350,8 @@ async def _singles(
     if not found.singles:
         return
     states = await arm.power_states.of(arm, cluster.subscription)
-    # By name: a list that changes between its pages can name a VM twice.
-    seen: set[str] = set()
     for single in found.singles:
         name = text_of(single.vm.get("name"))
-        if name.lower() in seen:
-            continue
-        seen.add(name.lower())
         if NAME.fullmatch(name) is None:
             fault = Fault(None, "malformed", f"a VM's name is {name!r}")
             target = Target(f"node pool {single.pool}", VMS.action, cluster.id)
