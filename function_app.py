@@ -108,12 +108,12 @@ def _http(operation: routes.Operation) -> None:
         return _response(
             await routes.carry_out(
                 operation,
+                connections.catalogue,
                 connect,
                 parts=req.route_params,
                 query=req.params,
                 body=req.get_body(),
                 content_type=req.headers.get("content-type", ""),
-                bad=bad,
             )
         )
 

@@ -71,6 +71,8 @@ param settings {
   GUARD_BUSY_WAIT_SECONDS: string?
   GUARD_COMMAND_DEADLINE_SECONDS: string?
   GUARD_COMMAND_SECONDS: string?
+  GUARD_CONTROLS_FILE: string?
+  GUARD_FIX_CONTROLS: string?
   GUARD_FIX_MOST: string?
   GUARD_FIX_NEW_PERCENT: string?
   GUARD_KEEP_DAYS: string?
@@ -127,7 +129,7 @@ param alertEmails string[] = []
 @description('Resource ids of existing action groups that alerts are sent to.')
 param actionGroupIds string[] = []
 
-@description('Share of the findings of a run, in percent, that may end in error before an alert is raised.')
+@description('Share of the nodes of a run, in percent, that may end in error for any control before an alert is raised.')
 @minValue(0)
 @maxValue(100)
 param undeterminedPercent int = 5
@@ -139,6 +141,7 @@ var allTags = union(tags, {
 })
 var privateStorage = network != 'public'
 var deploymentContainer = 'app-package'
+var controlsContainer = 'controls'
 
 resource group 'Microsoft.Resources/resourceGroups@2024-03-01' = {
   name: resourceGroupName
@@ -180,6 +183,7 @@ module storage 'modules/storage.bicep' = {
     sku: storageSku
     publicAccess: !privateStorage
     deploymentContainer: deploymentContainer
+    controlsContainer: controlsContainer
     principalId: identity.outputs.principalId
   }
 }
@@ -288,6 +292,9 @@ output IDENTITY_PRINCIPAL_ID string = identity.outputs.principalId
 
 @description('URL of the storage account\'s tables, for reading the findings with the terminal command.')
 output STORE_URL string = storage.outputs.tableEndpoint
+
+@description('URL of the container for a catalogue of controls of one\'s own: GUARD_CONTROLS_FILE is this, a slash and the blob\'s name.')
+output CONTROLS_URL string = '${storage.outputs.blobEndpoint}${controlsContainer}'
 
 @description('Name of the Application Insights resource.')
 output APPLICATION_INSIGHTS_NAME string = monitoring.outputs.applicationInsightsName

@@ -26,8 +26,9 @@ from shared.plain import PlainFormatter, plain
 # What a command needs is imported by the command: `--help` and a wrong option answer at once.
 if TYPE_CHECKING:
     from shared.models import Finding, Run
-    from shared.render import Changes
+    from shared.report import Changes
     from shared.runs.hosts.terminal import OnBegun
+    from shared.runs.model.plans import NodePlan
     from shared.runs.model.request import Request
     from shared.runs.services import Services
     from shared.settings import Settings
@@ -39,8 +40,8 @@ INTERRUPTED = 130
 _SUPPORT_POLICY = """\
 AKS's support policy: changes made to nodes through the IaaS APIs, scale-set run command among them, can make a
 cluster unsupportable. AKS also documents manual changes to a node as lost at its next upgrade, reimage or scaling:
-a fixed node can come back as it was. Each fix restarts that node's kubelet, which can show it NotReady for a moment;
-running pods stay."""
+a fixed node can come back as it was. Each fix but that of a file's mode or owner restarts the node's kubelet, which can
+show it NotReady for a moment; running pods stay."""
 
 # What findings can be narrowed down to, as fields of theirs.
 _PLACES = ("subscription", "cluster", "node_pool", "node", "control")
@@ -51,6 +52,7 @@ _SCOPE = {
     "clusters": "--cluster",
     "node_pools": "--node-pool",
     "controls": "--control",
+    "benchmark": "--benchmark",
     "management_group": "--management-group",
     "method": "--method",
 }
@@ -111,7 +113,16 @@ def _parser() -> argparse.ArgumentParser:
         findings.add_argument(f"--{place.replace('_', '-')}", metavar="NAME")
     _output_options(findings)
 
+    controls = _command(commands.add_parser, "controls", "show what is judged, in short", controls_command)
+    controls.add_argument("--benchmark", metavar="VERSION", default="", help="those of this version (default: all)")
+    _text_or_json(controls)
+
+    explain = _command(commands.add_parser, "explain", "show everything about one control", explain_command)
+    explain.add_argument("control", metavar="CONTROL", help="its id, such as 3.2.6")
+    _text_or_json(explain)
+
     hold = _command(commands.add_parser, "hold", "hold all fixes: no start and no further wave", hold_command)
+    hold.set_defaults(judges=False)
     what = hold.add_mutually_exclusive_group()
     what.add_argument("--reason", metavar="TEXT", default="", help="why, for whoever meets it")
     what.add_argument("--release", action="store_true", help="let fixes go on")
@@ -127,7 +138,7 @@ def _command(
     function: Callable[[argparse.Namespace, Settings], Awaitable[int]],
 ) -> argparse.ArgumentParser:
     parser = add(name, help=summary, description=(function.__doc__ or "").replace("`", ""))
-    parser.set_defaults(function=function)
+    parser.set_defaults(function=function, judges=True)
     return parser
 
 
@@ -142,6 +153,9 @@ def _scope_options(parser: argparse.ArgumentParser) -> None:
     scope.add_argument("--control", metavar="ID", dest="controls", action="append")
     scope.add_argument(
         "--management-group", metavar="ID", help="the subscriptions below it, or those of them that are named"
+    )
+    scope.add_argument(
+        "--benchmark", metavar="VERSION", help="judge and report by this version of the benchmark (once; see controls)"
     )
 
 
@@ -171,6 +185,10 @@ def _fix_options(parser: argparse.ArgumentParser) -> None:
 def _output_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", choices=["table", "json", "csv"], default="table", help="default: table")
     _store_option(parser)
+
+
+def _text_or_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", choices=["table", "json"], default="table", help="default: %(default)s")
 
 
 def _store_option(parser: argparse.ArgumentParser) -> None:
@@ -299,7 +317,7 @@ async def plan_command(arguments: argparse.Namespace, settings: Settings) -> int
     Nothing is changed. The plan file is what `kubelet-guard fix --plan FILE` carries out. The exit status is that of
     an audit.
     """
-    from shared import render
+    from shared import report
     from shared.models import RunKind
     from shared.runs.hosts.terminal import plans_of, survey_here
     from shared.runs.model.plans import PlanFile, digest
@@ -310,7 +328,7 @@ async def plan_command(arguments: argparse.Namespace, settings: Settings) -> int
         run = await survey_here(services, RunKind.PLAN, request, begun)
         plans = await plans_of(services, run)
         findings = await _findings(services.store, run.id)
-    render.plans_as_text(plans, sys.stdout)
+    report.plans_as_text(plans, sys.stdout)
     whole = PlanFile(
         run_id=run.id,
         made=datetime.now(UTC),
@@ -321,7 +339,7 @@ async def plan_command(arguments: argparse.Namespace, settings: Settings) -> int
     )
     _write(Path(arguments.out), whole.model_dump_json(indent=1))
     _say(f"the plan is in {arguments.out}; carry it out with: kubelet-guard fix --plan {arguments.out}")
-    return render.exit_code(findings)
+    return report.exit_code(findings)
 
 
 async def fix_command(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -330,7 +348,7 @@ async def fix_command(arguments: argparse.Namespace, settings: Settings) -> int:
     Pools are fixed side by side, each in waves, a canary first; a pool is left at the first sign of trouble. Needs
     GUARD_ALLOW_FIX=true besides.
     """
-    from shared import render
+    from shared import report
     from shared.models import RunKind
     from shared.runs.hosts.terminal import fix_here, plans_in_file, plans_of, survey_here
     from shared.runs.model.findings import key_of
@@ -360,14 +378,13 @@ async def fix_command(arguments: argparse.Namespace, settings: Settings) -> int:
     if plan_file is not None:
         keys = {key_of(plan.node, item) for plan in plan_file.nodes for item in plan.controls}
         surveyed = [finding for finding in surveyed if finding.key in keys]
-    render.plans_as_text(plans, sys.stderr)
-    planned = sum(not plan.refused for plan in plans)
-    if not planned:
+    report.plans_as_text(plans, sys.stderr)
+    if all(plan.refused for plan in plans):
         _say("there is nothing to fix")
         if survey is None:
             return 1 if plans else 0
         return _show(surveyed, arguments.output)
-    _ask(arguments, planned)
+    _ask(arguments, plans)
     async with _services(arguments, settings) as (services, begun):
         run = await fix_here(services, request, plans, begun)
         fixed = await _findings(services.store, run.id)
@@ -378,14 +395,14 @@ async def fix_command(arguments: argparse.Namespace, settings: Settings) -> int:
 
 async def _resume(arguments: argparse.Namespace, settings: Settings) -> int:
     """Go on with a fix that was broken off, after the same question as before it."""
-    from shared import render
+    from shared import report
     from shared.runs.hosts.terminal import left_to_fix, resume_fix_here
 
     async with _services(arguments, settings) as (services, _):
         left = await left_to_fix(services, arguments.resume)
-    render.plans_as_text(left, sys.stderr)
+    report.plans_as_text(left, sys.stderr)
     if left:
-        _ask(arguments, len(left))
+        _ask(arguments, left)
     async with _services(arguments, settings) as (services, begun):
         run = await resume_fix_here(services, arguments.resume, begun)
         findings = await _findings(services.store, run.id)
@@ -423,6 +440,40 @@ async def findings_command(arguments: argparse.Namespace, settings: Settings) ->
         return 0 if whole else 2
     code = _show(findings, arguments.output, changes)
     return code if whole else code or 2
+
+
+async def controls_command(arguments: argparse.Namespace, settings: Settings) -> int:  # noqa: ARG001 - as all commands
+    """Show the controls of the catalogue (and of GUARD_CONTROLS_FILE), in short."""
+    from shared import report
+    from shared.controls import catalogue
+    from shared.runs.model import names
+
+    known = catalogue()
+    version: str = arguments.benchmark
+    if version and version not in known.benchmarks:
+        raise UsageError(f"no version {version!r} of the benchmark; {names.there_is([version], known.benchmarks)}")
+    chosen = known.of(version) if version else tuple(known.controls)
+    show = report.controls_as_json if arguments.output == "json" else report.controls_as_text
+    show(known, chosen, sys.stdout)
+    return 0
+
+
+async def explain_command(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Show everything about one control: what it asks for and why, the kubelet's default, what a fix would do."""
+    from shared import report
+    from shared.controls import catalogue
+    from shared.runs.model import names
+
+    known = catalogue()
+    wanted: str = arguments.control
+    control = known.controls.get(wanted)
+    if control is None:
+        raise UsageError(f"no control {wanted!r}; {names.there_is([wanted], known.controls)}")
+    if arguments.output == "json":
+        report.explained_as_json(known, control, sys.stdout)
+    else:
+        report.explained_as_text(known, control, wanted in settings.fix_controls, sys.stdout)
+    return 0
 
 
 async def hold_command(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -487,49 +538,51 @@ async def _refuse_unknown(store: Store, run: Run, wanted: Mapping[str, str | Non
 
 async def _show_run(store: Store, run_id: str, output: str) -> int:
     """All findings of a run on stdout, as `_show`; but for a table none are held."""
-    from shared import render
+    from shared import report
     from shared.store import FindingQuery
 
     if output == "table":
         return _show(await _findings(store, run_id), output)
-    entries = {"json": render.json_entries, "csv": render.csv_entries}[output](sys.stdout)
-    statuses = await render.stream(store.all_findings(FindingQuery(run_id=run_id)), entries)
+    entries = {"json": report.json_entries, "csv": report.csv_entries}[output](sys.stdout)
+    statuses = await report.stream(store.all_findings(FindingQuery(run_id=run_id)), entries)
     if not statuses:
         _say(_NOTHING)
-    return render.exit_code_of(statuses)
+    return report.exit_code_of(statuses)
 
 
 def _show(findings: Sequence[Finding], output: str, changes: Changes | None = None) -> int:
     """Findings on stdout, with their nodes' changes where given; gives the exit status that they stand for."""
-    from shared import render
+    from shared import report
 
     _print(findings, output, changes)
     if not findings:
         _say(_NOTHING)
-    return render.exit_code(findings)
+    return report.exit_code(findings)
 
 
 def _print(findings: Sequence[Finding], output: str, changes: Changes | None = None) -> None:
-    from shared import render
+    from shared import report
 
     match output:
         case "json":
-            render.as_json(findings, sys.stdout, changes)
+            report.as_json(findings, sys.stdout, changes)
         case "csv":
-            render.as_csv(findings, sys.stdout)
+            report.as_csv(findings, sys.stdout)
         case _:
-            render.as_table(findings, sys.stdout)
-            render.changes_as_text(findings, changes or {}, sys.stdout)
+            report.as_table(findings, sys.stdout)
+            report.changes_as_text(findings, changes or {}, sys.stdout)
 
 
-def _ask(arguments: argparse.Namespace, nodes: int) -> None:
+def _ask(arguments: argparse.Namespace, plans: Sequence[NodePlan]) -> None:
     """The second thought before nodes are changed. Raises UsageError where nobody can be asked, or the answer is no."""
     _say(_SUPPORT_POLICY)
     if arguments.yes:
         return
     if not sys.stdin.isatty():
         raise UsageError("nobody can be asked here; where you are sure, add --yes")
-    print(f"Change {nodes} nodes and restart their kubelets? Type yes: ", end="", file=sys.stderr, flush=True)
+    restarts = [plan.restart for plan in plans if not plan.refused]
+    how = "restart their kubelets" if all(restarts) else f"restart {sum(restarts) or 'none'} of their kubelets"
+    print(f"Change {len(restarts)} nodes and {how}? Type yes: ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip() != "yes":
         raise UsageError("nothing was changed")
 
@@ -572,7 +625,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     async def run() -> int:
         from shared.settings import load
 
-        return await function(arguments, load(os.environ))
+        settings = load(os.environ)
+        # Whoever holds fixes must be able to, whatever is wrong with a catalogue.
+        if arguments.judges:
+            from shared.runs.hosts.own_catalogue import install_own
+
+            await install_own(settings)
+        return await function(arguments, settings)
 
     try:
         return asyncio.run(run())

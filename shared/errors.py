@@ -31,6 +31,14 @@ class EndpointError(GuardError):
     """Azure Resource Manager cannot be reached at the configured endpoint, or has no answer now."""
 
 
+class BlobError(GuardError):
+    """A blob cannot be read. `status` is what its storage account answered, None where it did not answer."""
+
+    def __init__(self, text: str, status: int | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+
+
 class OrchestrationsError(GuardError):
     """Durable Functions cannot be asked, or does not answer as it should."""
 

@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from shared.models import Finding, Status
+from shared.models import Finding, Status, worst
 
 _SECONDS_BETWEEN_LINES = 5.0
 
 
 @dataclass
 class Meter:
-    """Counts nodes found and done. All findings of a node arrive in one call, which may be of many nodes."""
+    """Counts nodes found and done, by the worst that any control found of them (`statuses`; of a cluster or pool whose
+    nodes are not known too). All findings of a node arrive in one call, which may be of many nodes."""
 
     found: int = 0
     done: int = 0
@@ -29,15 +30,18 @@ class Meter:
         self.show()
 
     def on_findings(self, findings: list[Finding]) -> None:
-        self.statuses.update(finding.status for finding in findings)
-        self.done += len({finding.place for finding in findings if finding.node})
+        places: dict[str, list[Finding]] = {}
+        for finding in findings:
+            places.setdefault(finding.place, []).append(finding)
+        self.statuses.update(worst(finding.status for finding in place) for place in places.values())
+        self.done += sum(1 for place in places.values() if place[0].node)
         self.show()
 
     def show(self) -> None:
         """Make the new figures visible."""
 
     def words(self) -> str:
-        """The findings so far, such as `12 pass, 3 fail`."""
+        """What the nodes came to so far, such as `12 pass, 3 fail`."""
         return ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in sorted(self.statuses.items()))
 
 

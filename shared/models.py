@@ -6,7 +6,7 @@ Times are timezone-aware UTC. Identifiers keep the spelling that Azure returned;
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -20,6 +20,15 @@ class Status(StrEnum):
     ERROR = "error"
     SKIPPED = "skipped"
     NOT_APPLICABLE = "not_applicable"
+
+
+_WORST_FIRST = (Status.FAIL, Status.ERROR, Status.PASS, Status.SKIPPED, Status.NOT_APPLICABLE)
+
+
+def worst(statuses: Iterable[Status]) -> Status:
+    """What a node comes to of which controls found these: it fails where one fails, and passes where one does and the
+    others do not apply. Raises ValueError where there is none."""
+    return min(statuses, key=_WORST_FIRST.index)
 
 
 class Outcome(StrEnum):
@@ -440,7 +449,7 @@ class RunState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """What a run came to: findings by status, fixes by outcome, and what it cost.
+    """What a run came to: findings by status (a node has one for each control), nodes by outcome, and what it cost.
 
     `throttled_seconds` is the time spent waiting for Azure's limits, over all lanes.
     """

@@ -132,6 +132,21 @@ def _controls(text: str) -> tuple[str, ...]:
     return names
 
 
+def _controls_file(text: str) -> str:
+    if "://" not in text:
+        return text
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        raise ValueError from None
+    if parts.scheme != "https" or not parts.hostname or not parts.path.strip("/"):
+        raise ValueError
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError("has a password or a signature: the blob is read by the identity's role")
+    return text
+
+
 def _management_group(text: str) -> str:
     # Azure's own rule for its ids.
     if re.fullmatch(r"[\w().-]{0,89}[\w()-]", text, re.ASCII) is None:
@@ -232,10 +247,10 @@ class Settings(BaseModel):
         str,
         Setting(
             "GUARD_CONTROLS_FILE",
-            "a path, or in the app the https URL of a blob",
+            "a file's path, or the https URL of a blob, without a signature",
             "a catalogue of one's own: controls and benchmarks that are added, or that take the place of those with the"
-            " same id (docs/adding-a-control.md)",
-            str,
+            " same id ([how](adding-a-control.md))",
+            _controls_file,
             "–",
         ),
     ] = ""

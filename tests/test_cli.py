@@ -14,7 +14,7 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -24,6 +24,7 @@ import pytest_asyncio
 
 import sandbox
 from shared import cli
+from shared.controls import builtin, install
 from shared.models import Finding, Run, RunKind, RunState
 from shared.node.fixing import FileEdit, Splice
 from shared.runs.model.plans import NodePlan, SeenFile, digest, read_plan_file
@@ -142,7 +143,7 @@ async def test_audit_as_json_within_a_scope(terminal: Terminal) -> None:
         ((), "required: COMMAND"),
         (("audit", "--output", "xml"), "invalid choice"),
         (("audit", "--subscription", "prod"), "'prod' is not a subscription id"),
-        (("audit", "--control", "1.2.3"), "no control '1.2.3'; there is: 3.2.6"),
+        (("audit", "--control", "1.2.3"), "no control '1.2.3'; there is: "),
         (("findings",), "holds no complete audit yet; make one with: kubelet-guard audit"),
         (("findings", "--run", "20260101T000000Z-abcdef"), "holds no run 20260101T000000Z-abcdef"),
         (("findings", "--run", "yesterday"), "'yesterday' is not a run id"),
@@ -355,7 +356,7 @@ async def test_a_plan_file_that_was_changed_is_refused(tmp_path: Path) -> None:
             (plan.read_text(), "its digest does not match"),
             ("{}", "not a plan file"),
             ('{"format": "kubelet-guard plan 1", "nodes": []}', "in the format 'kubelet-guard plan 1'"),
-            (whole.replace('"3.2.6"', '"9.9.9"'), "no control '9.9.9'; there is: 3.2.6"),
+            (whole.replace('"3.2.6"', '"9.9.9"'), "no control '9.9.9'; there is: 3.1.1, "),
             ("x", "not a plan file"),
         ):
             plan.write_text(text)
@@ -364,7 +365,7 @@ async def test_a_plan_file_that_was_changed_is_refused(tmp_path: Path) -> None:
             assert says in done.stderr
 
 
-SCOPE = ("--subscription", "--cluster", "--node-pool", "--control")
+SCOPE = ("--subscription", "--cluster", "--node-pool", "--control", "--benchmark")
 WAVES = ("--max-unavailable", "--max-failures", "--pause")
 
 
@@ -507,3 +508,100 @@ async def test_the_latest_audit_is_named_with_its_scope(tmp_path: Path, capsys: 
         await store.save_run(Run(run_id, RunKind.AUDIT, RunState.COMPLETED, datetime.now(UTC), request=request))
         await cli._latest_audit(store)
     assert capsys.readouterr().err == f"of the audit {run_id} of management group platform; clusters aks-one\n"
+
+
+@pytest.fixture
+def plain_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., tuple[int, str, str]]]:
+    """`kubelet-guard` in this process, for what asks nobody."""
+
+    def run(*arguments: str, **environ: str) -> tuple[int, str, str]:
+        with environment({"HOME": str(tmp_path), **environ}):
+            code = cli.main(arguments)
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    yield run
+    install(builtin())
+
+
+def test_the_catalogue_is_shown(plain_terminal: Callable[..., tuple[int, str, str]]) -> None:
+    code, shown, _ = plain_terminal("controls")
+    assert (code, shown.count(" must ")) == (0, 13)
+    code, shown, _ = plain_terminal("controls", "--benchmark", "v1.7", "--output", "json")
+    assert (code, len(json.loads(shown))) == (0, 13)
+    code, shown, _ = plain_terminal("explain", "3.2.6")
+    assert code == 0
+    assert "Fixed here      yes" in shown
+    assert "no: GUARD_FIX_CONTROLS" in plain_terminal("explain", "3.2.6", GUARD_FIX_CONTROLS="3.2.1")[1]
+    code, shown, _ = plain_terminal("explain", "3.2.4", "--output", "json")
+    assert (code, json.loads(shown)["rule"]) == (0, {"equals": 0})
+    for arguments, says in (
+        (("explain", "3.2.66"), "no control '3.2.66'; there is: 3.2.6, "),
+        (("controls", "--benchmark", "v1.9"), "no version 'v1.9' of the benchmark; there is: v1.8, v1.7"),
+    ):
+        code, shown, said = plain_terminal(*arguments)
+        assert (code, shown) == (64, "")
+        assert says in said
+
+
+@pytest.mark.parametrize(
+    "command", [("audit",), ("plan",), ("fix",), ("findings",), ("controls",), ("explain", "3.2.6")], ids=" ".join
+)
+def test_a_wrong_catalogue_is_said_before_anything_is_done(
+    command: tuple[str, ...], tmp_path: Path, plain_terminal: Callable[..., tuple[int, str, str]]
+) -> None:
+    file = tmp_path / "ours.yaml"
+    file.write_text("controls:\n  - id: ORG-1\n    severity: worst\n")
+    code, shown, said = plain_terminal(*command, GUARD_CONTROLS_FILE=str(file), GUARD_ALLOW_FIX="true")
+    assert (code, shown) == (64, "")
+    assert (
+        f"bad setting: GUARD_CONTROLS_FILE: the catalogue {file}: line 2: title: is missing; line 3: severity: " in said
+    )
+    assert list(tmp_path.iterdir()) == [file], "no store was made"
+
+
+def test_fixes_can_be_held_whatever_is_wrong_with_a_catalogue(
+    plain_terminal: Callable[..., tuple[int, str, str]],
+) -> None:
+    assert plain_terminal("hold", GUARD_CONTROLS_FILE="/nowhere/ours.yaml")[0] == 0
+
+
+async def test_a_catalogue_of_ones_own_from_audit_to_fix(tmp_path: Path) -> None:
+    """One control of each kind is added (those of the page), one of this version's takes another form."""
+    page = (Path(__file__).parent.parent / "docs/adding-a-control.md").read_text()
+    own = re.findall(r"```yaml\ncontrols:\n(.*?)```", page, re.DOTALL)
+    (versions,) = re.findall(r"```yaml\n(benchmarks:\n.*?)```", page, re.DOTALL)
+    ours = "  - {id: 3.2.6, title: Ours, severity: high, setting: makeIPTablesUtilChains, rule: {equals: false},"
+    ours += " flag: --make-iptables-util-chains, rationale: the other way round, fix: set it}\n"
+    file = tmp_path / "ours.yaml"
+    file.write_text(f"controls:\n{''.join(own)}{ours}{versions}")
+    async with sandbox.serve(sandbox.parse(one_pool("compliant_default", "false_file"))) as box:
+        terminal = Terminal(box, tmp_path)
+        for path in (box.node_dir(name) / "etc/default/kubelet" for name in box.folders):
+            path.chmod(0o666)
+        settings = {"GUARD_CONTROLS_FILE": str(file), "GUARD_FIX_CONTROLS": "ORG-7", "GUARD_ALLOW_FIX": "true"}
+        done = await terminal("audit", "--output", "json", **settings)
+        assert done.returncode == 1, done.stderr
+        found = json.loads(done.stdout)
+        assert {item["catalogue"] for item in found} == {sha256(file.read_bytes()).hexdigest()}
+        statuses = {(item["instance_id"], item["control"]): item["status"] for item in found}
+        others = [f"ORG-{number}" for number in (1, 2, 3, 4, 5, 6, 8)]
+        for node, of_3_2_6 in (("0", "fail"), ("1", "pass")):
+            assert {statuses[node, control] for control in others} == {"pass"}
+            assert (statuses[node, "ORG-7"], statuses[node, "3.2.6"]) == ("fail", of_3_2_6)
+        assert len(found) == 2 * 9, "the default version is the file's"
+        (title,) = {item["title"] for item in found if item["control"] == "3.2.6"}
+        assert title == "Ours"
+
+        planned = await terminal("plan", "--out", str(tmp_path / "plan.json"), **settings)
+        assert planned.returncode == 1, planned.stderr
+        assert planned.stdout.count("set the mode of /etc/default/kubelet from 666 to 600") == 2
+        assert planned.stdout.count("also fails: 3.2.6; not asked for") == 1
+        assert "restart the kubelet" not in planned.stdout
+        fix = ("fix", "--plan", str(tmp_path / "plan.json"), "--pause", "0", "--output", "json")
+        without = await terminal(*fix, "--yes", GUARD_ALLOW_FIX="true")
+        assert without.returncode == 64, "it is a control of another catalogue"
+        assert "no control 'ORG-7'" in without.stderr
+        done = await terminal(*fix, "--yes", **settings)
+        assert done.returncode == 0, done.stderr
+        assert [(item["control"], item["outcome"]) for item in json.loads(done.stdout)] == [("ORG-7", "fixed")] * 2

@@ -15,7 +15,7 @@ param emails string[]
 @description('Resource ids of existing action groups that are notified.')
 param actionGroupIds string[]
 
-@description('Share of a run\'s findings, in percent, that may end in error.')
+@description('Share of a run\'s nodes, in percent, that may end in error for any control.')
 param undeterminedPercent int
 
 @description('Whether the alert on missed runs is on.')
@@ -48,7 +48,7 @@ var rules = [
   {
     name: 'undetermined'
     title: 'Kubelet guard: too many nodes undetermined'
-    description: 'More than ${undeterminedPercent} percent of the findings of a run ended in error: these nodes are neither known to comply nor not to.'
+    description: 'More than ${undeterminedPercent} percent of the nodes of a run ended in error for a control: they are neither known to comply nor not to.'
     severity: 2
     query: replace(loadTextContent('../queries/undetermined.kql'), 'UNDETERMINED_PERCENT', string(undeterminedPercent))
     operator: 'GreaterThan'

@@ -22,6 +22,11 @@ param publicAccess bool
 @maxLength(63)
 param deploymentContainer string
 
+@description('Name of the blob container for a catalogue of controls of one\'s own (GUARD_CONTROLS_FILE).')
+@minLength(3)
+@maxLength(63)
+param controlsContainer string
+
 @description('Object id of the identity that the app runs as.')
 param principalId string
 
@@ -82,6 +87,14 @@ resource package 'Microsoft.Storage/storageAccounts/blobServices/containers@2024
   }
 }
 
+resource controls 'Microsoft.Storage/storageAccounts/blobServices/containers@2024-01-01' = {
+  parent: blobs
+  name: controlsContainer
+  properties: {
+    publicAccess: 'None'
+  }
+}
+
 resource assignments 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   for role in items(roles): {
     scope: account
@@ -99,6 +112,9 @@ output id string = account.id
 
 @description('Name.')
 output name string = account.name
+
+@description('URL of the blobs, with a slash at its end.')
+output blobEndpoint string = account.properties.primaryEndpoints.blob
 
 @description('URL of the tables.')
 output tableEndpoint string = account.properties.primaryEndpoints.table

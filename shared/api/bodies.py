@@ -86,7 +86,8 @@ class Links(BaseModel):
 
 
 class ProgressView(BaseModel):
-    """How far a run is. `waves` of a fix are over; `expected_end` is an estimate by Azure's published limits.
+    """How far a run is. `statuses` count findings: a node has one for each control. `waves` of a fix are over;
+    `expected_end` is an estimate by Azure's published limits.
 
     It is null where there is none, or the one that there was has passed.
     """
@@ -111,7 +112,7 @@ class ApprovalView(BaseModel):
 
 
 class SummaryView(BaseModel):
-    """What a run came to."""
+    """What a run came to. `statuses` count findings (a node has one for each control), `outcomes` nodes."""
 
     statuses: dict[str, int]
     outcomes: dict[str, int]
@@ -168,13 +169,14 @@ class RunList(BaseModel):
 
 
 class Scope(BaseModel):
-    """What a run looked at; an empty list or text means no restriction."""
+    """What a run looked at; an empty list or text means no restriction (of `benchmark`: the default version)."""
 
     management_group: str = ""
     subscriptions: list[str]
     clusters: list[str]
     node_pools: list[str]
     controls: list[str]
+    benchmark: str = ""
 
 
 class FindingList(BaseModel):
@@ -190,7 +192,11 @@ class FindingList(BaseModel):
 
 
 class NodePlanView(BaseModel):
-    """What would be done to one node, or `refused`: why nothing is."""
+    """What would be done to one node for `controls`, or `refused`: why nothing is.
+
+    `left` says, of controls that fail and were asked for, why they are not planned; `also` are those that fail and were
+    not asked for. Without `restart` the kubelet is not restarted.
+    """
 
     subscription: str
     resource_group: str
@@ -198,7 +204,10 @@ class NodePlanView(BaseModel):
     node_pool: str
     node: str
     controls: list[str]
+    left: dict[str, str]
+    also: list[str]
     steps: list[str]
+    restart: bool
     diff: str
     refused: str
 

@@ -241,7 +241,10 @@ async def get_plan(caller: Caller, run_id: str, query: PlanQuery) -> Answer:
                 node_pool=plan.node.node_pool,
                 node=plan.node.name,
                 controls=list(plan.controls),
+                left=dict(plan.left),
+                also=list(plan.also),
                 steps=list(plan.steps),
+                restart=plan.restart and not plan.refused,
                 diff=plan.diff,
                 refused=plan.refused,
             )

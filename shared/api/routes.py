@@ -103,21 +103,26 @@ class _Wrong(Exception):
 
 async def carry_out(
     operation: Operation,
+    ready: Callable[[], Awaitable[None]],
     connect: Callable[[], Awaitable[Caller]],
     *,
     parts: Mapping[str, str],
     query: Mapping[str, str],
     body: bytes,
     content_type: str,
-    bad: SettingsError | None = None,
 ) -> Answer:
     """Validate a request, do what it asks, and answer. Raises nothing that a caller could have caused.
 
-    With `bad` settings it does nothing and says so. No answer is to be kept by a cache.
+    `ready` raises SettingsError where a setting is bad, a GuardError where something is missing that a request is
+    validated by; then nothing is done, and the answer says so. No answer is to be kept by a cache.
     """
-    if bad is not None:
+    try:
+        await ready()
+    except SettingsError as bad:
         log.error("%s: %s", operation.name, bad)
         answer = problem(problems.BAD_SETTINGS, str(bad))
+    except GuardError as error:
+        answer = _unavailable(operation, error)
     else:
         answer = await _carry_out(operation, connect, parts, query, body, content_type)
     return replace(answer, headers={**answer.headers, **_NO_STORE})
@@ -153,8 +158,12 @@ async def _carry_out(
     except UsageError as error:
         return problem(problems.BAD_REQUEST, str(error))
     except GuardError as error:
-        log.error("%s: %s", operation.name, error)
-        return problem(problems.UNAVAILABLE, str(error), Retry_After="60")
+        return _unavailable(operation, error)
+
+
+def _unavailable(operation: Operation, error: GuardError) -> Answer:
+    log.error("%s: %s", operation.name, error)
+    return problem(problems.UNAVAILABLE, str(error), Retry_After="60")
 
 
 def _json(body: bytes, content_type: str) -> bytes:

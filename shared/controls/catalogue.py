@@ -7,24 +7,40 @@ numbers and titles are the benchmark's, everything else is in our own words.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
-from shared.controls.rules import AnyRule, Equals, FileRule, Scalar, show
+from shared.controls.rules import AnyRule, Equals, FileRule, NonZeroDuration, Present, Scalar, show
 from shared.errors import SettingsError
-from shared.kubelet import GATES, flag_text, knows, minor_of
+from shared.kubelet import GATES, flag_text, kind_of, knows, minor_of
 from shared.models import Node
 from shared.plain import plain
 from shared.validation import said
 
-_LONGEST = 1_048_576
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+# Some 300 controls. YAML is slow to read, and who starts a run waits for it.
+_LONGEST = 262_144
 _MOST_SAID = 5
+
+
+# What a setting's value is, by its Go kind, and in words.
+_TYPES: Mapping[str, tuple[type[Scalar], str]] = {
+    "bool": (bool, "true or false"),
+    "int": (int, "a whole number"),
+    "uint": (int, "a whole number"),
+    "string": (str, "text"),
+    "duration": (str, "a duration such as 4h0m0s"),
+    "log_duration": (str, "a duration such as 5s"),
+}
+_DURATIONS = ("duration", "log_duration")
 
 
 class _Entry(BaseModel):
@@ -105,13 +121,29 @@ class Control(_Entry):
         if self.file is not None and (self.flag or self.write is not None):
             raise ValueError("flag and write belong to a setting")
         # Those that this version comes with are tested; to ask costs every minor's data.
-        if self.setting and info.context is not None and (why := knows(self.setting, self.flag)):
+        if self.setting and info.context is not None and (why := self._unlike_a_kubelet()):
             raise ValueError(why)
         if self.setting and not self.by_hand and self.right is None:
             raise ValueError(f"must have `write` (what a fix writes) or `by_hand`: {self.rule.kind} does not say it")
         if self.right is not None and not self.complies(self.right):
             raise ValueError(f"a fix would write {show(self.right)}, which must {self.must}")
         return self
+
+    def _unlike_a_kubelet(self) -> str:
+        """Why no kubelet has this setting and flag, or why no value that the setting has could comply; else ''."""
+        if why := knows(self.setting, self.flag):
+            return why
+        kind = kind_of(self.setting)
+        if kind not in _TYPES:
+            return f"{self.setting} is no single value (a {kind}), and there is no rule for that"
+        kinds, words = _TYPES[kind]
+        if isinstance(self.rule, NonZeroDuration) and kind not in _DURATIONS:
+            return f"{self.setting} is no duration, but {words}"
+        if isinstance(self.rule, Present) and kind != "string":
+            return f"{self.setting} names no file, but is {words}"
+        values = [*self.rule.values, *([] if self.write is None else [self.write])]
+        wrong = [value for value in values if type(value) is not kinds]
+        return f"{self.setting} is {words}, and {wrong[0]!r} is not" if wrong else ""
 
     def complies(self, value: object) -> bool:
         """Whether an effective value of the setting is right."""
@@ -195,17 +227,6 @@ class _File(_Entry):
     benchmarks: tuple[Benchmark, ...] = Field((), strict=False)
     default: str = ""
 
-    @model_validator(mode="after")
-    def _once(self) -> Self:
-        for what, names in (
-            ("control", [one.id for one in self.controls]),
-            ("benchmark", [one.version for one in self.benchmarks]),
-        ):
-            twice = [name for number, name in enumerate(names) if name in names[:number]]
-            if twice:
-                raise ValueError(f"the {what} {twice[0]} is there twice")
-        return self
-
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
@@ -237,10 +258,12 @@ def read(text: str, where: str, base: Catalogue | None = None) -> Catalogue:
     except (yaml.YAMLError, RecursionError) as error:
         why = " ".join(str(error).split()) or "it is nested too deeply"
         raise SettingsError(f"the catalogue {where} cannot be read as YAML: {plain(why, 300)}") from None
+    if not isinstance(values, dict):
+        raise SettingsError(f"the catalogue {where} must be a mapping with controls, or benchmarks, or both")
     try:
         found = _File.model_validate(values, context=base)
     except ValidationError as error:
-        wrong = [f"line {_line(root, item['loc'])}: {_name(item['loc'])}{said(item)}" for item in error.errors()]
+        wrong = [f"line {_line(root, item['loc'])}: {_name(item['loc'])}{_said(item)}" for item in _own(error.errors())]
         more = f"; and {len(wrong) - _MOST_SAID} more" if len(wrong) > _MOST_SAID else ""
         raise SettingsError(f"the catalogue {where}: {'; '.join(wrong[:_MOST_SAID])}{more}") from None
     made = Catalogue(
@@ -249,24 +272,77 @@ def read(text: str, where: str, base: Catalogue | None = None) -> Catalogue:
         default=found.default or (base.default if base else ""),
         digest=hashlib.sha256(text.encode()).hexdigest() if base else "",
     )
-    for benchmark in made.benchmarks.values():
-        for entry in benchmark.entries:
-            if entry.control not in made.controls:
-                raise SettingsError(
-                    f"the catalogue {where}: {benchmark.name} names the control {entry.control!r}, which is not there"
-                )
-    if made.default not in made.benchmarks:
-        raise SettingsError(f"the catalogue {where}: the default benchmark {made.default!r} is not there")
+    for path, why in _misfits(found, made):
+        raise SettingsError(f"the catalogue {where}: line {_line(root, path)}: {why}")
     return made
 
 
+def _misfits(found: _File, made: Catalogue) -> Iterator[tuple[tuple[int | str, ...], str]]:
+    """What does not fit together, each with the place where it stands."""
+    for field, key, names in (
+        ("controls", "id", [one.id for one in found.controls]),
+        ("benchmarks", "version", [one.version for one in found.benchmarks]),
+    ):
+        for number, name in enumerate(names):
+            if name in names[:number]:
+                yield (field, number, key), f"the {key} {name} is there twice"
+    for number, benchmark in enumerate(found.benchmarks):
+        listed = [entry.control for entry in benchmark.entries]
+        for at, name in enumerate(listed):
+            place = ("benchmarks", number, "entries", at, "control")
+            if name not in made.controls:
+                yield place, f"{benchmark.name} names the control {plain(name, 60)!r}, which is not there"
+            if name in listed[:at]:
+                yield place, f"{benchmark.name} has the control {name} twice"
+    if made.default not in made.benchmarks:
+        yield ("default",), f"the default benchmark {plain(made.default, 60)!r} is not there"
+
+
+def _own(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """The errors without those that only follow from others: a list is too short because one of its items is wrong."""
+    return [
+        item
+        for item in errors
+        if item["type"] != "too_short"
+        or not any(other["loc"][: len(item["loc"])] == item["loc"] for other in errors if other is not item)
+    ]
+
+
+def _said(error: ErrorDetails) -> str:
+    """What is wrong, in YAML's words."""
+    match error["type"]:
+        case "string_type":
+            return "must be text, in quotes where it looks like a number, a date, true or false"
+        case "string_pattern_mismatch":
+            return f"{plain(str(error['input']), 60)!r} is not possible here"
+        case "model_type" | "model_attributes_type":
+            return "must be a mapping of names to values"
+        case "too_short":
+            return "must not be empty"
+        case _:
+            return said(error)
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML, but for aliases: a few lines with them make millions of values."""
+    """YAML, but for aliases, a few lines of which make millions of values, and for doubled keys, of which one would
+    count and nobody be told."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not taken here")
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="aliases (*name) are not taken here", problem_mark=mark)
         return super().compose_node(parent, index)
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        made = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in made.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    problem = f"the key {plain(key.value, 60)!r} is there twice"
+                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+                seen.add(key.value)
+        return made
 
 
 def _line(node: yaml.Node | None, path: Sequence[int | str]) -> int:

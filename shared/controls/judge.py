@@ -142,7 +142,7 @@ def _judged(control: Control, evidence: Evidence, found: Running, after: OnDisk 
         return verdict(
             Status.ERROR,
             Code.NEXT_START_REFUSED,
-            f"{setting} now, but the kubelet could not be started again: {problem}",
+            f"{'the kubelet runs' if right else f'{setting} now'}, but it could not be started again: {problem}",
             "Correct what is on disk before anything restarts the kubelet.",
             pending=True,
         )

@@ -29,11 +29,20 @@ class Rule(BaseModel):
         """Its name in a catalogue."""
         return next(name for name, kind in _KINDS.items() if type(self) is kind)
 
+    @property
+    def values(self) -> tuple[Scalar, ...]:
+        """The values that it compares with."""
+        return ()
+
 
 class Equals(Rule):
     """One value complies (`true` is not `1`)."""
 
     equals: Scalar
+
+    @property
+    def values(self) -> tuple[Scalar, ...]:
+        return (self.equals,)
 
     def complies(self, value: object) -> bool:
         """Whether this effective value is right."""
@@ -53,6 +62,10 @@ class OneOf(Rule):
 
     one_of: tuple[Scalar, ...] = Field(min_length=1, strict=False)
 
+    @property
+    def values(self) -> tuple[Scalar, ...]:
+        return self.one_of
+
     def complies(self, value: object) -> bool:
         """Whether this effective value is right."""
         return any(type(value) is type(each) and value == each for each in self.one_of)
@@ -70,6 +83,10 @@ class NoneOf(Rule):
     """All but some values comply."""
 
     none_of: tuple[Scalar, ...] = Field(min_length=1, strict=False)
+
+    @property
+    def values(self) -> tuple[Scalar, ...]:
+        return self.none_of
 
     def complies(self, value: object) -> bool:
         """Whether this effective value is right."""
@@ -107,6 +124,10 @@ class AtLeast(Rule):
 
     at_least: int
     or_zero: bool = False
+
+    @property
+    def values(self) -> tuple[Scalar, ...]:
+        return (self.at_least,)
 
     def complies(self, value: object) -> bool:
         """Whether this effective value is right."""

@@ -92,7 +92,10 @@ def running(control: Control, evidence: Evidence, seen: Look) -> Running | Troub
         return _refused(seen, seen.whole)
     if seen.doubt:
         return Trouble(
-            Code.UNPROVED, f"{seen.doubt}, so that what it has for {control.setting} cannot be proved", _UNPROVED
+            # The same words for every control, so that a node's trouble can be said once.
+            Code.UNPROVED,
+            f"{seen.doubt}, so that what it read cannot be proved",
+            _UNPROVED,
         )
     return _certain(control, seen.whole, seen)
 

@@ -1,10 +1,11 @@
 """What a real kubelet would do with a command line and its files, without running one."""
 
 from shared.kubelet.edit import flag_text
-from shared.kubelet.minors import knows
+from shared.kubelet.minors import kind_of, knows
 from shared.kubelet.resolve import GATES, ConfigPaths, Resolution, config_paths, named_by, resolve
 from shared.kubelet.source import Assignment, Source
 from shared.kubelet.told import NotTold, asked, told
+from shared.kubelet.usual import Usual, usual
 from shared.kubelet.versions import minor_of, modelled
 
 __all__ = [
@@ -14,13 +15,16 @@ __all__ = [
     "NotTold",
     "Resolution",
     "Source",
+    "Usual",
     "asked",
     "config_paths",
     "flag_text",
+    "kind_of",
     "knows",
     "minor_of",
     "modelled",
     "named_by",
     "resolve",
     "told",
+    "usual",
 ]

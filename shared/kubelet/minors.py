@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -11,7 +12,7 @@ from typing import Any, Final
 from shared.kubelet.flags import Flag, FlagSet, read_flags
 from shared.kubelet.gates import GateSpec, read_gates
 from shared.kubelet.gotypes import parse_duration
-from shared.kubelet.schema import GoType, go_type, split_path
+from shared.kubelet.schema import GoKind, GoType, go_type, split_path
 from shared.kubelet.versions import DATA, modelled_minors
 
 Path = tuple[str, ...]
@@ -122,6 +123,15 @@ def knows(path: str, flag: str) -> str:
     if flag and not sets:
         return f"the flag {flag} does not set {path}"
     return ""
+
+
+def kind_of(path: str) -> GoKind:
+    """What a setting is in the newest minor that has it, pointers followed. Raises KeyError where none has it."""
+    for number in reversed(modelled_minors()):
+        with suppress(KeyError):
+            _, kind = split_path(path, minor_rules(number).configuration)
+            return kind.inner.kind if kind.kind == "pointer" else kind.kind
+    raise KeyError(path)
 
 
 def _has(path: str, configuration: GoType) -> bool:

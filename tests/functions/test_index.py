@@ -118,6 +118,9 @@ def test_the_cold_start() -> None:
         ({"GUARD_SCHEDULE": "0 0 2 * * 7"}, ["wrong weekday '7'"]),
         ({"GUARD_BUGDET_PERCENT": "50"}, ["GUARD_BUDGET_PERCENT?"]),
         ({"AzureWebJobsStorage": ""}, ["AzureWebJobsStorage__tableServiceUri", "GUARD_STORE"]),
+        ({"GUARD_FIX_CONTROLS": "3.2.6 9.9.9"}, ["GUARD_FIX_CONTROLS", "no control '9.9.9'", "3.2.6"]),
+        ({"GUARD_CONTROLS_FILE": "/dev/null"}, ["GUARD_CONTROLS_FILE", "must be a mapping"]),
+        ({"GUARD_CONTROLS_FILE": "https://a.example/c/x?sig=secret"}, ["GUARD_CONTROLS_FILE", "without a signature"]),
     ],
 )
 async def test_a_bad_setting_hides_nothing_and_is_said(

@@ -20,22 +20,36 @@ log = logging.getLogger(__name__)
 
 
 class Connections:
-    """The process's one connection to Azure and to the store, opened when first asked for."""
+    """The process's one connection to Azure and to the store, and the catalogue that it judges by, each had when first
+    asked for."""
 
     def __init__(self, settings: Settings, bad: SettingsError | None = None) -> None:
         self.settings = settings
         self.bad = bad
+        self._reading = asyncio.Lock()
+        self._read = False
         self._opening = asyncio.Lock()
         self._open = AsyncExitStack()
         self._services: Services | None = None
 
-    async def services(self) -> Services:
-        """The connections. Raises CredentialError or StoreError, and may then be asked again.
+    async def catalogue(self) -> None:
+        """See to it that this process judges by the catalogue that the settings name.
 
-        Raises SettingsError where a setting is bad.
+        Raises SettingsError where a setting is bad, the catalogue among them; CredentialError or BlobError where that
+        cannot be had now. What is wrong with a catalogue is cured without a restart: ask again.
         """
         if self.bad is not None:
             raise SettingsError(str(self.bad))
+        async with self._reading:
+            if not self._read:
+                from shared.runs.hosts.own_catalogue import install_own
+
+                await install_own(self.settings)
+                self._read = True
+
+    async def services(self) -> Services:
+        """The connections. Raises CredentialError or StoreError, and may then be asked again; and as `catalogue`."""
+        await self.catalogue()
         async with self._opening:
             if self._services is None:
                 from shared.azure import Azure
@@ -75,6 +89,8 @@ async def carry_out(connections: Connections, name: str, job: Any) -> Any:
         services = replace(services, store=patient(services.store))
         ours = await leases.renew(services.store, job["run_id"])
     except GuardError as error:
+        if isinstance(error, SettingsError):
+            log.error("run %s: %s: %s", job.get("run_id"), name, error)
         return {"failed": first_line(error), "again": True}
     if not ours:
         return {"failed": f"the run {job['run_id']} is carried out by another one, not by the app", "again": True}
