@@ -73,8 +73,7 @@ class Applies(_Entry):
 
 
 class Place(_Entry):
-    """The file that a control is about: what a flag of the kubelet names, or a path. Where the kubelet does not have
-    the flag, it is not about this node."""
+    """The file that a control is about: what a flag of the kubelet names, or a path of the host."""
 
     flag: Annotated[str, Field(pattern=r"^(--[a-z][a-z0-9-]*)?$")] = ""
     path: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9_.@-]+)*$")] = ""

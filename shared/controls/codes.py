@@ -30,7 +30,7 @@ class Code(StrEnum):
     CONFIG_REFUSED = "config_refused", "a file was changed after the start, and a kubelet refuses it now"
     CONFIG_UNREADABLE = "config_unreadable", "a file that the command line names is not there or cannot be read"
     FILE_MISSING = "file_missing", "the file that the control is about is not there"
-    NO_SUCH_FILE = "no_such_file", "the kubelet is not told to use such a file, so that the control is not about it"
+    NO_SUCH_FILE = "no_such_file", "the kubelet is not told to use the file that the control is about"
     NOT_FOR_THIS_NODE = "not_for_this_node", "the control does not apply to nodes like this one"
     LISTING_UNKNOWN = "listing_unknown", "what a configuration directory holds is not known"
     TOO_LARGE = "too_large", "something is beyond a limit, which the reason says to be ours or the kernel's"

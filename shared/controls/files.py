@@ -6,32 +6,37 @@ from shlex import quote
 
 from shared.controls.catalogue import Control
 from shared.controls.codes import Code
+from shared.controls.inputs import named
 from shared.controls.paths import absolute
 from shared.controls.rules import FileRule, ModeAtMost
 from shared.controls.verdict import Trouble, Verdict
-from shared.kubelet import named_by
 from shared.models import Evidence, Metadata, Status
 
 
 def file_of(control: Control, evidence: Evidence) -> str:
-    """The path of the file that a control is about on this node, absolute; '' where the kubelet is told of none."""
-    place = control.file
+    """The path of the file that a control is about on this node, absolute; '' where the kubelet is told of none, or no
+    kubelet runs."""
+    place, process = control.file, evidence.process
     assert place is not None
     if place.path:
         return place.path
-    process = evidence.process
-    named = named_by(process.argv, place.flag) if process is not None else ""
-    return absolute(named, process.directory) if process is not None and named else ""
+    if process is None:
+        return ""
+    path = named(process.argv, place.flag)
+    return absolute(path, process.directory) if path else ""
 
 
 def judge_file(control: Control, evidence: Evidence) -> Verdict:
-    """The verdict on the file's mode or owner, as it is now: neither needs a restart to count."""
+    """The verdict on the file's mode or owner, as it is now: neither needs a restart to count.
+
+    Where a flag names the file, `evidence` must be of a running kubelet.
+    """
     assert isinstance(control.rule, FileRule)
     path = file_of(control, evidence)
     if not path:
         assert control.file is not None
-        reason = f"the kubelet has no {control.file.flag}, and so there is no such file"
-        return Verdict(Status.NOT_APPLICABLE, Code.NO_SUCH_FILE, None, "", reason, "Nothing to do.")
+        hint = "Look at the kubelet's command line (`systemctl cat kubelet`): AKS gives it one."
+        return Trouble(Code.NO_SUCH_FILE, f"the kubelet runs without {control.file.flag}", hint).verdict
     file = evidence.metadata.get(path)
     if file is None:
         return _not_seen(control, path, gone=path in evidence.metadata)

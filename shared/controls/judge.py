@@ -18,9 +18,9 @@ from shared.controls.inputs import placed, runs_kubelet
 from shared.controls.paths import absolute
 from shared.controls.restart import OnDisk, next_start, started_by
 from shared.controls.rules import Present, show
-from shared.controls.running import Look, Running, look, running
+from shared.controls.running import OTHER_VERSION, Look, Running, look, running, unknown_version
 from shared.controls.verdict import Trouble, Verdict
-from shared.kubelet import Source
+from shared.kubelet import Source, has_setting, modelled
 from shared.models import Evidence, Process, Status
 
 
@@ -39,23 +39,24 @@ def judge_all(
     """
     if trouble := _unusable(evidence):
         return {control.id: trouble.verdict for control in controls}
-    settings = [control for control in controls if control.file is None]
-    verdicts = _of_settings(settings, evidence, version, proofs) if settings else {}
+    process = evidence.process
+    if process is None:
+        without = _not_running(evidence, next_start(evidence, version))
+    elif not runs_kubelet(process):
+        without = _not_a_kubelet(process).verdict
+    else:
+        settings = [control for control in controls if control.file is None]
+        verdicts = _of_settings(settings, evidence, process, version, proofs) if settings else {}
+        return {control.id: verdicts.get(control.id) or judge_file(control, evidence) for control in controls}
     return {
-        control.id: verdicts[control.id] if control.file is None else judge_file(control, evidence)
+        control.id: judge_file(control, evidence) if control.file is not None and control.file.path else without
         for control in controls
     }
 
 
 def _of_settings(
-    controls: Sequence[Control], evidence: Evidence, version: str | None, proofs: Collection[str]
+    controls: Sequence[Control], evidence: Evidence, process: Process, version: str | None, proofs: Collection[str]
 ) -> dict[str, Verdict]:
-    process = evidence.process
-    if process is None:
-        verdict = _not_running(evidence, next_start(evidence, version))
-        return {control.id: verdict for control in controls}
-    if not runs_kubelet(process):
-        return {control.id: _not_a_kubelet(process).verdict for control in controls}
     version = process.version or version
     seen = look(evidence, process, version, proofs, started_by(evidence))
     after = next_start(evidence, version)
@@ -69,6 +70,8 @@ def _of_settings(
 def _of_setting(
     control: Control, evidence: Evidence, seen: Look, after: OnDisk | Trouble, silent: Trouble | None
 ) -> Verdict:
+    if not has_setting(control.setting, seen.version):
+        return _without_setting(control, seen.version)
     found = silent or running(control, evidence, seen)
     if isinstance(found, Trouble):
         return found.verdict
@@ -85,6 +88,13 @@ def _of_setting(
             reason = f"{control.setting} is {path} ({found.source}), which is not there"
             return Verdict(Status.FAIL, Code.FILE_MISSING, path, found.source, reason, control.by_hand or control.fix)
     return _judged(control, evidence, found, after)
+
+
+def _without_setting(control: Control, version: str | None) -> Verdict:
+    if not modelled(version):
+        return Trouble(Code.VERSION_UNKNOWN, unknown_version(version), OTHER_VERSION).verdict
+    reason = f"the kubelet of Kubernetes {version} has no {control.setting}"
+    return Verdict(Status.NOT_APPLICABLE, Code.NOT_FOR_THIS_NODE, None, "", reason, "Nothing to do.")
 
 
 def _unusable(evidence: Evidence) -> Trouble | None:

@@ -23,7 +23,7 @@ _UNPROVED = (
     "Nothing says that anything is wrong. What proves it: the next restart by whoever owns the node, a look at the"
     " cluster's configz, or from Kubernetes 1.37 on the kubelet's own log."
 )
-_OTHER_VERSION = "Use a version of this tool that knows the kubelet's version."
+OTHER_VERSION = "Use a version of this tool that knows the kubelet's version."
 _LOG = "the kubelet's own log"
 
 
@@ -82,8 +82,9 @@ def running(control: Control, evidence: Evidence, seen: Look) -> Running | Troub
     if evidence.log is not None:
         return _by_log(control, evidence.log, seen)
     for resolution in (seen.alone, seen.whole):
+        # By its name: of a feature gate that only its group's flag switches, a file may say otherwise.
         if isinstance(resolution, Resolution) and resolution.accepted:
-            source = resolution.decided_by(control.setting)
+            source = resolution.source(control.setting)
             if source.kind == "flag":
                 return _certain(control, resolution, seen)
     if isinstance(seen.whole, Trouble):
@@ -107,7 +108,7 @@ def _certain(control: Control, resolution: Resolution, seen: Look) -> Running | 
         return Trouble(
             Code.VERSION_UNKNOWN,
             f"{unknown_version(seen.version)}; by the nearest ones {control.setting} is {show(value)} ({source})",
-            _OTHER_VERSION,
+            OTHER_VERSION,
         )
     written = seen.whole if isinstance(seen.whole, Resolution) else resolution
     return Running(value, source, "", _written(control, written, seen))
@@ -130,7 +131,7 @@ def _refused(seen: Look, resolution: Resolution) -> Trouble:
         return Trouble(
             Code.VERSION_UNKNOWN,
             f"{unknown_version(seen.version)}; the nearest ones refuse what it runs with: {resolution.error}",
-            _OTHER_VERSION,
+            OTHER_VERSION,
         )
     return Trouble(
         Code.NOT_UNDERSTOOD,
@@ -150,7 +151,7 @@ def _by_log(control: Control, log: Mapping[str, str], seen: Look) -> Running | T
             "Report this case, with the kubelet's version.",
         )
     if control.setting.startswith(GATES) and control.setting not in log and not modelled(seen.version):
-        return Trouble(Code.VERSION_UNKNOWN, unknown_version(seen.version), _OTHER_VERSION)
+        return Trouble(Code.VERSION_UNKNOWN, unknown_version(seen.version), OTHER_VERSION)
     if not isinstance(seen.whole, Resolution):
         return Running(value, _LOG, "", ())
     written = _written(control, seen.whole, seen)

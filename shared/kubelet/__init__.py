@@ -2,7 +2,7 @@
 
 from shared.kubelet.edit import flag_text
 from shared.kubelet.minors import kind_of, knows
-from shared.kubelet.resolve import GATES, ConfigPaths, Resolution, config_paths, named_by, resolve
+from shared.kubelet.resolve import GATES, ConfigPaths, Resolution, config_paths, has_setting, named_by, resolve
 from shared.kubelet.source import Assignment, Source
 from shared.kubelet.told import NotTold, asked, told
 from shared.kubelet.usual import Usual, usual
@@ -19,6 +19,7 @@ __all__ = [
     "asked",
     "config_paths",
     "flag_text",
+    "has_setting",
     "kind_of",
     "knows",
     "minor_of",

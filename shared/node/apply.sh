@@ -4,7 +4,7 @@
 #   `edits`     one word a file: PATH,DIGEST,NEW_DIGEST,SPLICE,SPLICE...; a splice is START:LENGTH:OLD:NEW. Paths and texts
 #               are base64, digests SHA-256 of the whole file as it must be now and as it will be (`-`: not known)
 #   `modes`     one word a file whose mode and owner change: PATH,MODE:USER:GROUP,NEW_MODE:NEW_USER:NEW_GROUP, in numbers
-#   `restart`   no where only `modes` are to be changed, for which nothing is restarted
+#   `restart`   no where only `modes` are to be changed, for which nothing is restarted and no kubelet need be well
 #   `undo`      the name of a backup whose files are to be as they were before, in the place of `edits`; else empty
 #   `present`, `absent`  arguments that the new process must and must not have, base64, a newline within one as \001
 #   `running_pid`  the kubelet that is to be restarted; empty: whichever runs
@@ -81,22 +81,29 @@ each_mode() { # each_mode COMMAND: COMMAND PATH OLD NEW of every file in $modes,
     done
 }
 
-check_mode() { # check_mode PATH OLD NEW: it is what was planned for; nothing is touched here
+check_mode() { # check_mode PATH OLD NEW: it is what was planned for, and can be changed; nothing is touched here
     [ -f "$root$1" ] || refuse changed_meanwhile "$1 is not there any more" || return
-    [ "$(stat -L -c '%a:%u:%g' "$root$1")" = "$2" ] || refuse changed_meanwhile "the mode or owner of $1 has changed"
+    target=$(readlink -f "$root$1")
+    [ "$(mode_of "$target")" = "$2" ] || refuse changed_meanwhile "the mode or owner of $1 has changed" || return
+    if ! [ -w "$target" ] || ! replaceable "$target" "$target"; then
+        refuse failed "the mode or owner of $1 cannot be set: immutable, append-only, or a read-only file system"
+    fi
 }
 
-set_mode() { # set_mode PATH OLD NEW: owner first, which takes some bits of the mode away
+mode_of() { stat -c '%a:%u:%g' "$1"; }
+
+put_mode() { # put_mode PATH MODE:USER:GROUP; the owner first, since a new one takes some bits of the mode away
     target=$(readlink -f "$root$1")
-    owner=${3#*:}
-    chown "$owner" "$target" && chmod "${3%%:*}" "$target" && [ "$(stat -c '%a:%u:%g' "$target")" = "$3" ] ||
-        refuse failed "the mode or owner of $1 cannot be set" || return
+    chown -h "${2#*:}" "$target" && chmod "${2%%:*}" "$target" && [ "$(mode_of "$target")" = "$2" ]
+}
+
+set_mode() { # set_mode PATH OLD NEW
+    put_mode "$1" "$3" || refuse failed "the mode or owner of $1 cannot be set" || return
     note mode "$1 $2 is now $3"
 }
 
-unset_mode() { # unset_mode PATH OLD NEW: as it was
-    target=$(readlink -f "$root$1")
-    chown "${2#*:}" "$target" && chmod "${2%%:*}" "$target"
+unset_mode() { # unset_mode PATH OLD NEW: as it was, where it was set; no other file waits for one that cannot be
+    [ "$(mode_of "$(readlink -f "$root$1")")" = "$2" ] || put_mode "$1" "$2" || note mode-left "$1 is not $2 again"
 }
 
 change_modes() { # all of them or none
@@ -268,7 +275,10 @@ attempt() {
     arguments_as_wanted || return
     note verified "$active/$sub pid $pid, healthz $([ "$healthz" = - ] && echo off || echo ok)"
     change_modes || return
-    [ -z "$edits" ] || keep_new || return
+    if [ -n "$edits" ] && ! keep_new; then
+        each_mode unset_mode
+        return 1
+    fi
     outcome=applied
 }
 

@@ -236,6 +236,7 @@ plain() {
                 clean[++top] = part[i]
             }
             if (up && kind == "dir") next # a walk goes there by links, its entries are named without them
+            if (up && kind == "file") next # the kernel goes there by links as well, and names nothing anew
             path = ""
             for (i = 1; i <= top; i++) path = path "/" clean[i]
             line = kind " " (path == "" ? "/" : path slash)
@@ -355,10 +356,9 @@ named_files() {
 
 metadata() { # metadata PATH: `metadata MODE UID GID REGULAR HOSTED PATH` of what it leads to, or `absent PATH`
     named=$1 regular=no hosted=yes
-    walk "$named" >/dev/null
     # shellcheck disable=SC2046 # numbers, no more
-    set -- $(stat -c '%a %u %g %d:%i' "$within$real")
-    if [ $# -ne 4 ] || [ "$real" = /dev/null ]; then
+    walk "$named" >/dev/null && set -- $(stat -c '%a %u %g %d:%i' "$within$real")
+    if [ $# -ne 4 ]; then
         printf 'absent %s\n' "$named"
         return
     fi
@@ -626,11 +626,12 @@ END
         walk "$path" >/dev/null && [ -f "$within$real" ] && there=yes
         printf 'exists %s %s\n' "$there" "$path"
     done
-    {
-        [ "$pid" -eq 0 ] || named_files
-        # shellcheck disable=SC2086 # words without blanks
-        [ -z "$file_paths" ] || printf 'file %s\n' $file_paths
-    } | plain "$cwd" | sed 's/^file //' | sort -u | head -n 32 | while IFS= read -r path; do metadata "$path"; done
+    # What a flag names is the process's own; what has a place of its own is the host's.
+    [ "$pid" -eq 0 ] || named_files | plain "$cwd" | cut -c 6- | sort -u | head -n 16 |
+        while IFS= read -r path; do
+            case " $file_paths " in *" $path "*) ;; *) metadata "$path" ;; esac
+        done
+    for path in $file_paths; do (within=$root && metadata "$path"); done
     [ "$pid" -eq 0 ] || mounts
     [ "$pid" -eq 0 ] || health
     within=$root

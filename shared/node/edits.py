@@ -18,11 +18,11 @@ from shared.controls import Control, OnDisk, Trouble, absolute, catalogue, next_
 from shared.controls.files import file_of
 from shared.controls.inputs import by_arguments
 from shared.controls.restart import named_files, start, unit_texts
-from shared.controls.rules import FileRule, ModeAtMost, Scalar
-from shared.kubelet import GATES, Assignment, Resolution, Source, flag_text
+from shared.controls.rules import FileRule, ModeAtMost, Scalar, show
+from shared.kubelet import GATES, Assignment, Resolution, Source, flag_text, has_setting, named_by
 from shared.kubelet.edit import EditError, add_setting, config_text, replace_value
-from shared.models import Evidence, Metadata
-from shared.node.fixing import ModeEdit
+from shared.models import Evidence, File, Metadata
+from shared.node.fixing import CannotApply, ModeEdit, file_edit
 from shared.plain import plain as plain_text
 from shared.systemd import CannotEdit, append_argument, replace_argument
 
@@ -110,19 +110,49 @@ def _planned(
     """The node with the edits made that one control needs. Raises CannotPlan."""
     if control.by_hand or control.right is None:
         raise CannotPlan(control.by_hand or "what would be right is not known")
+    if not has_setting(control.setting, version):
+        raise CannotPlan(f"the kubelet of Kubernetes {version} has no {control.setting}")
     if before.process is None:
         raise CannotPlan("no kubelet process runs, so that nothing shows what a restart would have to come to")
-    known = _started(next_start(before, version))
-    mine = named_files(before, known)
+    mine = named_files(before, _started(next_start(before, version)))
     made = _comply(control, control.right, now, version, method, mine, steps)
     edited = [path for path, file in made.files.items() if file.text != before.files[path].text]
     if len({mine[path] for path in edited}) < len(edited):
         raise CannotPlan(f"one file would be edited under several names: {', '.join(sorted(edited))}")
-    after = _started(on_disk(made, version)).resolution
+    for path in edited:
+        if made.files[path].text != now.files[path].text:
+            _check_edit(before.files[path], made.files[path].text)
+    was, after = (_started(on_disk(seen, version)) for seen in (now, made))
+    if why := _ends_for_want_of_a_cluster(was, after):
+        raise CannotPlan(why)
     for other in catalogue().controls.values():
-        if other.file is None and _complies(other, known.resolution) and not _complies(other, after):
+        if other.file is not None or not has_setting(other.setting, version):
+            continue
+        if _complies(other, was.resolution) and not _complies(other, after.resolution):
             raise CannotPlan(f"{other.id} ({other.setting}) would not comply any more")
     return made
+
+
+def _check_edit(file: File, text: str) -> None:
+    """Raises CannotPlan for a new text that could not be sent: one control's must not keep the others from theirs."""
+    try:
+        file_edit(file, text)
+    except CannotApply as error:
+        raise CannotPlan(str(error)) from None
+
+
+# A kubelet asks the API server for these, and without one it ends at its start (`cmd/kubelet/app/auth.go`, BuildAuth).
+_OF_A_CLUSTER = {"authorization.mode": "Webhook", "authentication.webhook.enabled": True}
+
+
+def _ends_for_want_of_a_cluster(was: OnDisk, after: OnDisk) -> str:
+    """Why the kubelet would end for want of an API server, though it takes its configuration; '' where it would not."""
+    if named_by(after.command.texts, "--kubeconfig"):
+        return ""
+    for setting, value in _OF_A_CLUSTER.items():
+        if after.resolution.value(setting) == value != was.resolution.value(setting):
+            return f"without --kubeconfig this kubelet has no API server, and would end with {setting} {show(value)}"
+    return ""
 
 
 def _complies(control: Control, resolution: Resolution) -> bool:
@@ -135,21 +165,28 @@ def _arguments(
     """The arguments that the new process must have, and those that it must not have any more."""
     process = evidence.process
     assert process is not None  # else nothing was planned
-    final = _started(on_disk(planned, version)).resolution
+    final = _started(on_disk(planned, version))
     running = by_arguments(process.argv, evidence, version, process.directory)
     flags = {
-        assignment.source.text
+        word
         for control in controls
-        for assignment in final.assignments(control.setting)
-        if assignment.source.kind == "flag"
+        for assignment in final.resolution.assignments(control.setting)
+        for word in _words(assignment.source, final.command.texts)
     }
     wrong = {
-        assignment.source.text
+        word
         for control in controls
         for assignment in (() if isinstance(running, Trouble) else running.assignments(control.setting))
-        if assignment.source.kind == "flag" and not control.complies(assignment.value)
+        if not control.complies(assignment.value)
+        for word in _words(assignment.source, process.argv)
     }
-    return flags, wrong - flags
+    return flags, wrong.difference(final.command.texts)
+
+
+def _words(source: Source, argv: Sequence[str]) -> Sequence[str]:
+    """The arguments that a flag stands in: one, or its name and its value; an empty one cannot be looked for."""
+    words = argv[source.position : source.position + source.words] if source.kind == "flag" else ()
+    return tuple(filter(None, words))
 
 
 def _mend(control: Control, evidence: Evidence, modes: dict[str, Metadata], steps: list[str]) -> None:
@@ -163,10 +200,15 @@ def _mend(control: Control, evidence: Evidence, modes: dict[str, Metadata], step
         raise CannotPlan(f"the kubelet's process has another {path} than the host")
     if path.startswith(_IMAGE_MANAGED):
         raise CannotPlan(f"{path} belongs to the node image and is not touched")
-    modes[path] = control.rule.mended(file)
+    right = control.rule.mended(file)
+    for other in catalogue().controls.values():
+        rule = other.rule
+        if isinstance(rule, FileRule) and file_of(other, evidence) == path and rule.holds(file) > rule.holds(right):
+            raise CannotPlan(f"{other.id} ({other.subject}) would not comply any more")
+    modes[path] = right
     steps.append(
         f"set {'the mode' if isinstance(control.rule, ModeAtMost) else 'the owner'} of {path} from"
-        f" {control.rule.seen(file)} to {control.rule.seen(modes[path])}"
+        f" {control.rule.seen(file)} to {control.rule.seen(right)}"
     )
 
 
@@ -276,12 +318,13 @@ def _corrected_flag(
         raise CannotPlan(f"the edits lead to a unit that does not start: {command.reason}")
     name, given = re.split("[ =]", source.text, maxsplit=1) if re.search("[ =]", source.text) else (source.text, "")
     value = _flag_value(control, right, given)
-    index, new = (source.position + 1, value) if source.words == 2 else (source.position, f"{name}={value}")
+    between, index = (" ", source.position + 1) if source.words == 2 else ("=", source.position)
+    new = value if source.words == 2 else f"{name}={value}"
     try:
         texts = replace_argument(unit_texts(evidence), command, index, new)
     except CannotEdit as error:
         raise CannotPlan(f"the argument {source.text} cannot be corrected where it is written: {error}") from None
-    steps.append(f"correct {source.text} to {name}={value} in {', '.join(texts)}")
+    steps.append(f"correct {source.text} to {name}{between}{value} in {', '.join(texts)}")
     return texts
 
 

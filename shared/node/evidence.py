@@ -240,10 +240,10 @@ def _exists(found: _Found, rest: bytes) -> None:
 
 def _metadata(found: _Found, rest: bytes) -> None:
     mode, uid, gid, regular, hosted, path = _parts(rest, 6)
-    name = _path(path)
-    found.metadata[name] = Metadata(
-        name, _number(mode, 8), _number(uid), _number(gid), _holds(regular) is True, _holds(hosted) is True
-    )
+    name, bits, owner, group = _path(path), _number(mode, 8), _number(uid), _number(gid)
+    if bits > 0o7777 or max(owner, group) >= 2**32:
+        raise EvidenceError(f"not a mode and an owner: {rest[:80]!r}")
+    found.metadata[name] = Metadata(name, bits, owner, group, _holds(regular) is True, _holds(hosted) is True)
 
 
 def _log(found: _Found, rest: bytes) -> None:

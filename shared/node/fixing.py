@@ -154,27 +154,28 @@ def apply_script(
 ) -> str:
     """The script for run command that makes all the edits or none, restarts the kubelet, verifies, or rolls back.
 
-    `modes` are changed when all else is well; without `restart` they are all that is done. Without edits it restarts
-    only; `running_pid` then says which process is to end, so that doing it twice restarts
-    once. `present` and `absent` are whole arguments that the new process must and must not have; it has `limit_seconds`
-    (at most MAX_LIMIT_SECONDS) to come up and must stay up for `settle_seconds`. `healthz` is the address and port
-    where it says that it is healthy (HEALTHZ_OFF: nowhere). `nonce` (16 hex characters) is repeated by the answer: the
-    script's stdout ends in part 1 of the evidence after it (`frames.parse`), its stderr in the report (`parse_report`).
+    `modes` are changed when all else is well; without `restart` they are all that is done, and the kubelet is neither
+    asked nor restarted. Without edits it restarts only; `running_pid` then says which process is to end, so that doing
+    it twice restarts once. `present` and `absent` are whole arguments that the new process must and must not have; it
+    has `limit_seconds` (at most MAX_LIMIT_SECONDS) to come up and must stay up for `settle_seconds`. `healthz` is the
+    address and port where it says that it is healthy (HEALTHZ_OFF: nowhere). `nonce` (16 hex characters) is repeated by
+    the answer: the script's stdout ends in part 1 of the evidence after it (`frames.parse`), its stderr in the report
+    (`parse_report`).
     Raises CannotApply where an edit is malformed or the script too long for run command.
     """
     if len(edits) > MAX_EDITS:
         raise CannotApply(f"{len(edits)} files are more than the {MAX_EDITS} that one call changes")
     if len({edit.path for edit in edits}) < len(edits):
         raise CannotApply("a file has more than one edit")
-    if len(modes) > MAX_EDITS or (edits and not restart):
-        raise CannotApply(f"{len(modes)} modes are too many, or the kubelet would not be restarted with its edits")
+    if edits and not restart:
+        raise CannotApply("the kubelet would not be restarted with its edited files")
     return _script(
         settle_seconds,
         limit_seconds,
         nonce,
         healthz,
         edits=" ".join(map(_edit_word, edits)),
-        modes=" ".join(map(_mode_word, modes)),
+        modes=_mode_words(modes),
         restart="yes" if restart else "no",
         present=" ".join(map(_argument_word, present)),
         absent=" ".join(map(_argument_word, absent)),
@@ -182,8 +183,17 @@ def apply_script(
     )
 
 
-def undo_script(backup_id: str, *, settle_seconds: int, limit_seconds: int, nonce: str, healthz: str = HEALTHZ) -> str:
-    """The script that undoes the applied change whose report named this backup (`Report.backup_id`).
+def undo_script(
+    backup_id: str,
+    *,
+    modes: Sequence[ModeEdit] = (),
+    settle_seconds: int,
+    limit_seconds: int,
+    nonce: str,
+    healthz: str = HEALTHZ,
+) -> str:
+    """The script that undoes the applied change whose report named this backup (`Report.backup_id`), and whose `modes`
+    were these.
 
     Each file must still be as that change left it, else `changed_meanwhile`. The rest is as with `apply_script`: its
     files are old or new together, `applied` says that the old texts are back and the kubelet is well with them, and a
@@ -192,7 +202,8 @@ def undo_script(backup_id: str, *, settle_seconds: int, limit_seconds: int, nonc
     """
     if not _BACKUP.fullmatch(backup_id):
         raise CannotApply(f"not the name of a backup: {backup_id[:80]!r}")
-    return _script(settle_seconds, limit_seconds, nonce, healthz, undo=backup_id)
+    back = [ModeEdit(m.path, m.new_mode, m.new_uid, m.new_gid, m.mode, m.uid, m.gid) for m in modes]
+    return _script(settle_seconds, limit_seconds, nonce, healthz, undo=backup_id, modes=_mode_words(back))
 
 
 def _script(
@@ -218,7 +229,8 @@ def _script(
     rollback = f"#!/bin/sh\n{bounds}{_source('kubelet.sh')}{_source('rollback.sh')}"
     script = (
         f"#!/bin/sh\n{nonce_line(nonce)}{bounds}"
-        f"edits='{edits}'\nmodes='{modes}'\nrestart={restart}\nundo='{undo}'\npresent='{present}'\nabsent='{absent}'\nrunning_pid={running_pid}\n"
+        f"edits='{edits}'\nmodes='{modes}'\nrestart={restart}\nundo='{undo}'\n"
+        f"present='{present}'\nabsent='{absent}'\nrunning_pid={running_pid}\n"
         f"rollback='{_base64(rollback.encode())}'\n"
         f"{_source('kubelet.sh')}{_source('apply.sh')}first=1\n{collect_source()}"
     )
@@ -327,7 +339,17 @@ def _checked(path: str) -> str:
     return path
 
 
+def _mode_words(modes: Sequence[ModeEdit]) -> str:
+    if len(modes) > MAX_EDITS:
+        raise CannotApply(f"{len(modes)} modes are more than the {MAX_EDITS} that one call changes")
+    if len({edit.path for edit in modes}) < len(modes):
+        raise CannotApply("a file's mode has more than one edit")
+    return " ".join(map(_mode_word, modes))
+
+
 def _mode_word(edit: ModeEdit) -> str:
+    if (edit.mode, edit.uid, edit.gid) == (edit.new_mode, edit.new_uid, edit.new_gid):
+        raise CannotApply(f"the edit of the mode of {edit.path} changes nothing")
     numbers = (edit.uid, edit.gid, edit.new_uid, edit.new_gid)
     if not all(0 <= mode <= 0o7777 for mode in (edit.mode, edit.new_mode)) or not all(0 <= n < 2**32 for n in numbers):
         raise CannotApply(f"not a mode and an owner of {edit.path}: {edit}")

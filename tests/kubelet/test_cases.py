@@ -24,6 +24,12 @@ CASES: list[dict[str, Any]] = [
 MINORS = ("1.31", "1.32", "1.33", "1.34", "1.35", "1.36", "1.37")
 
 
+def minor_cases(minor: str) -> list[dict[str, Any]]:
+    """The cases that were measured on a minor."""
+    lines = gzip.decompress(Path(__file__).with_name("minors.jsonl.gz").read_bytes()).decode("utf-8").splitlines()
+    return [case for case in map(json.loads, lines) if minor in case["measured"]]
+
+
 def resolved(case: Mapping[str, Any], version: str | None = None) -> Resolution:
     files = case["files"]
     return resolve(
@@ -44,8 +50,7 @@ def test_all_600_cases_of_1_36_agree() -> None:
 
 @pytest.mark.parametrize("minor", MINORS)
 def test_the_cases_of_a_minor_agree(minor: str) -> None:
-    lines = gzip.decompress(Path(__file__).with_name("minors.jsonl.gz").read_bytes()).decode("utf-8").splitlines()
-    rows = [case for case in map(json.loads, lines) if minor in case["measured"]]
+    rows = minor_cases(minor)
     assert len(rows) >= 290
     different = [
         case["id"]

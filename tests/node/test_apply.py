@@ -14,20 +14,19 @@ import signal
 import stat
 import subprocess
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shared.models import Evidence, File
-from shared.node import evidence, fixing, frames
+from shared.models import File, Metadata
+from shared.node import fixing, frames
 from shared.node.fixing import (
     ApplyOutcome,
     CannotApply,
     FileEdit,
+    ModeEdit,
     Report,
     Splice,
     apply_script,
@@ -37,173 +36,11 @@ from shared.node.fixing import (
 )
 from shared.node.frames import FrameError
 from tests.support.disk import ext4
+from tests.support.fixable_node import CONFIG, ENVIRONMENT, NONCE, STANDINS, STATE, WANTS, FixableNode
 from tests.support.folder_node import PID, FolderNode
 from tests.support.require import require
 
-CONFIG = "/etc/default/kubeletconfig.json"
-ENVIRONMENT = "/etc/default/kubelet"
-STATE = "var/lib/kubelet-guard"
-WANTS = "etc/systemd/system/multi-user.target.wants"
-NONCE = "0123456789abcdef"
 SHELLS = pytest.mark.parametrize("shell", ["dash", "bash", "busybox"], indirect=True)
-
-# A kubelet that starts with the words of KUBELET_FLAGS, and with no text in /etc/default that says REFUSE.
-SYSTEMCTL = """
-cd "$KUBELET_GUARD_ROOT" || exit
-echo "$*" >>systemctl-calls
-show() { printf 'ActiveState=%s\\nSubState=%s\\nMainPID=%s\\nNRestarts=%s\\nLoadState=loaded\\n' "$@"; cat where; }
-case $* in
-show-environment) ;;
-show*)
-    cat systemctl-show
-    if grep -q SubState=auto-restart systemctl-show; then # once more with every look
-        restarts=$(sed -n 's/^NRestarts=//p' systemctl-show)
-        show activating auto-restart 0 $((restarts + 1)) >systemctl-show
-    fi ;;
-restart*)
-    if [ -e die-at-restart ]; then rm die-at-restart; kill -9 "-$(cut -d ' ' -f 6 /proc/self/stat)"; exit; fi
-    read -r pid <next-pid; echo $((pid + 1)) >next-pid
-    if grep -rqs REFUSE etc/default; then show activating auto-restart 0 0 >systemctl-show; exit; fi
-    if [ -e starts-no-more ]; then show failed failed 0 0 >systemctl-show; exit; fi
-    mkdir -p "proc/$pid"
-    cp proc/4242/stat "proc/$pid/stat"
-    flags=$(sed -n 's/^KUBELET_FLAGS=//p' etc/default/kubelet)
-    for word in /opt/bin/kubelet --config=/etc/default/kubeletconfig.json $flags; do
-        printf '%s\\0' "$word"
-    done >"proc/$pid/cmdline"
-    show active running "$pid" 0 >systemctl-show ;;
-esac
-"""
-STANDINS = {
-    "systemctl": SYSTEMCTL,
-    "curl": "printf ok",
-    "journalctl": 'cat "$KUBELET_GUARD_ROOT/log" 2>/dev/null',
-    "systemd-run": 'echo "$*" >>"$KUBELET_GUARD_ROOT/systemd-run-calls"',
-    "sleep": f"exec {shutil.which('sleep')} 0.1",
-}
-
-
-@dataclass
-class Applied:
-    """What one run of the script came to."""
-
-    report: Report
-    seen: Evidence
-    returned: subprocess.CompletedProcess[bytes]
-
-    @property
-    def pid(self) -> int:
-        """The kubelet's process afterwards; 0 where there is none."""
-        return self.seen.process.pid if self.seen.process else 0
-
-    @property
-    def argv(self) -> tuple[str, ...]:
-        """Its arguments."""
-        return self.seen.process.argv if self.seen.process else ()
-
-
-class FixableNode(FolderNode):
-    """A folder node whose kubelet can be restarted."""
-
-    def prepare(self) -> None:
-        shown = (self.root / "systemctl-show").read_text()
-        self.write("/where", "".join(re.findall(r"(?m)^(?:FragmentPath|DropInPaths|EnvironmentFiles)=.*\n", shown)))
-        self.write("/next-pid", "5000\n")
-        self.write("/etc/systemd/system/unrelated.service", "[Service]\n")
-        wants = self.root / WANTS
-        wants.mkdir()
-        (wants / "kubelet.service").symlink_to("../kubelet.service")
-
-    def run(
-        self, script: str, *shell: str, path: str = os.environ["PATH"], check: bool = True
-    ) -> subprocess.CompletedProcess[bytes]:
-        process = self.start(script, *shell, path=path)
-        stdout, stderr = process.communicate(timeout=60)
-        if check:
-            assert process.returncode == 0, stderr
-        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
-
-    def start(self, script: str, *shell: str, path: str = os.environ["PATH"]) -> subprocess.Popen[bytes]:
-        standins = self.root.parent / "standins"
-        standins.mkdir(exist_ok=True)
-        for name, body in STANDINS.items():
-            (standins / name).write_text(f"#!/bin/sh\n{body}\n")
-            (standins / name).chmod(0o755)
-        if not shutil.which("flock", path=path):
-            (standins / "flock").unlink(missing_ok=True)
-            (standins / "flock").symlink_to(str(shutil.which("flock")))
-        return subprocess.Popen(
-            [*(shell or ("sh",)), "-c", script],
-            env={"KUBELET_GUARD_ROOT": str(self.root), "PATH": f"{standins}:{path}"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-
-    def file(self, path: str) -> File:
-        """A file as evidence shows it, where nothing is masked."""
-        raw = (self.root / path.lstrip("/")).read_bytes()
-        text = raw.decode("utf-8", "surrogateescape")
-        return File(path, text, 0o600, 0, 0, len(raw), 0, hashlib.sha256(raw).hexdigest(), True)
-
-    def edit(self, path: str, old: str, new: str) -> FileEdit:
-        file = self.file(path)
-        assert old in file.text
-        return file_edit(file, file.text.replace(old, new))
-
-    def apply(
-        self,
-        *edits: FileEdit,
-        present: Sequence[str] = (),
-        absent: Sequence[str] = (),
-        shell: tuple[tuple[str, ...], str] = (("sh",), os.environ["PATH"]),
-    ) -> Applied:
-        script = apply_script(edits, present=present, absent=absent, settle_seconds=1, limit_seconds=3, nonce=NONCE)
-        return self.applied(script, shell)
-
-    def undo(self, backup: str, shell: tuple[tuple[str, ...], str] = (("sh",), os.environ["PATH"])) -> Applied:
-        return self.applied(undo_script(backup, settle_seconds=1, limit_seconds=3, nonce=NONCE), shell)
-
-    def applied(self, script: str, shell: tuple[tuple[str, ...], str]) -> Applied:
-        returned = self.run(script, *shell[0], path=shell[1])
-        assert len(returned.stderr) < 4096
-        assert len(returned.stdout) < 4096
-        parsed = frames.parse(returned.stdout.decode(), NONCE)
-        parts = [parsed]
-        while len(parts) < parsed.parts:
-            done = self.run(frames.collect_script(len(parts) + 1, NONCE), *shell[0], path=shell[1])
-            parts += frames.parse_streams(done.stdout.decode(), done.stderr.decode(), NONCE)
-        seen = evidence.read(frames.unpack(parts), parsed.wall, parsed.uptime)
-        return Applied(parse_report(returned.stderr.decode(), NONCE), seen, returned)
-
-    def state(self) -> dict[str, tuple[int, int, bytes]]:
-        """Everything under /etc: mode, inode's change time and content."""
-        return {
-            str(path.relative_to(self.root)): (
-                path.lstat().st_mode,
-                path.lstat().st_ctime_ns if path.is_file() else 0,
-                path.read_bytes() if path.is_file() else b"",
-            )
-            for path in sorted((self.root / "etc").rglob("*"))
-        }
-
-    def contents(self) -> dict[str, tuple[int, bytes]]:
-        return {path: (mode, content) for path, (mode, _, content) in self.state().items()}
-
-    def calls(self, name: str) -> list[str]:
-        path = self.root / f"{name}-calls"
-        return path.read_text().splitlines() if path.exists() else []
-
-    def restarts(self) -> int:
-        return sum(call.startswith("restart ") for call in self.calls("systemctl"))
-
-    def log(self, *messages: str, pid: int = 777) -> None:
-        """What journalctl shows from now on, written by the kubelet's process."""
-        now = f"{time.time() + 3600:.6f}"
-        self.write("/log", "".join(f"{now} aks-node kubelet[{pid}]: {message}\n" for message in messages))
-
-    def backups(self) -> list[Path]:
-        return sorted((self.root / STATE / "backups").glob("*"))
 
 
 @pytest.fixture
@@ -338,6 +175,206 @@ def test_rolls_back_where_the_kubelet_refuses(node: FixableNode, shell: tuple[tu
     )
     assert sorted(path.name for path in (node.root / STATE).iterdir()) == ["backups", "lock", "rollback.sh"]
     assert node.backups() == []
+
+
+# Modes and owners
+
+KUBECONFIG = "/var/lib/kubelet/kubeconfig"
+AZURE_JSON = "/etc/kubernetes/azure.json"
+ROOT = pytest.mark.skipif(os.getuid() != 0, reason="only root gives a file away")
+
+
+@pytest.fixture
+def lax(node: FixableNode) -> FixableNode:
+    """A node with a kubeconfig and an azure.json that anybody may write."""
+    node.write(KUBECONFIG, "users: []", 0o666)
+    node.write(AZURE_JSON, "{}", 0o647)
+    return node
+
+
+@SHELLS
+def test_modes_are_set_and_the_kubelet_is_let_be(lax: FixableNode, shell: tuple[tuple[str, ...], str]) -> None:
+    """Neither restarted nor asked, with nothing left behind; and a second time nothing happens."""
+    lax.write("/healthz-answers", "")
+    edits = [lax.mode_edit(KUBECONFIG, 0o644), lax.mode_edit(AZURE_JSON, 0o600)]
+    done = lax.apply(modes=edits, restart=False, shell=shell)
+    assert done.report.outcome == "applied", done.report
+    assert [(step.name, step.detail) for step in done.report.steps] == [
+        ("mode", f"{KUBECONFIG} 666:{os.getuid()}:{os.getgid()} is now 644:{os.getuid()}:{os.getgid()}"),
+        ("mode", f"{AZURE_JSON} 647:{os.getuid()}:{os.getgid()} is now 600:{os.getuid()}:{os.getgid()}"),
+    ]
+    assert (lax.mode(KUBECONFIG)[0], lax.mode(AZURE_JSON)[0]) == (0o644, 0o600)
+    assert ((lax.root / KUBECONFIG[1:]).read_text(), (lax.root / AZURE_JSON[1:]).read_text()) == ("users: []", "{}")
+    assert [call for call in lax.calls("systemctl") if not call.startswith(("show", "--version"))] == []
+    assert done.pid == PID, "the process that ran before"
+    assert done.seen.metadata[AZURE_JSON] == Metadata(AZURE_JSON, 0o600, os.getuid(), os.getgid())
+    assert sorted(path.name for path in (lax.root / STATE).iterdir()) == ["lock"]
+    before = lax.state()
+    again = lax.apply(modes=edits, restart=False, shell=shell)
+    assert (again.report.outcome, again.report.reason) == (
+        "changed_meanwhile",
+        f"the mode or owner of {KUBECONFIG} has changed",
+    )
+    assert lax.state() == before
+
+
+@ROOT
+@SHELLS
+def test_an_owner_is_set_and_the_other_bits_stay(lax: FixableNode, shell: tuple[tuple[str, ...], str]) -> None:
+    """A new owner takes a set-user-ID bit away, which is not ours to take."""
+    os.chown(lax.root / KUBECONFIG[1:], 1234, 5678)
+    (lax.root / KUBECONFIG[1:]).chmod(0o4755)
+    done = lax.apply(modes=[lax.mode_edit(KUBECONFIG, 0o4755, 0, 0)], restart=False, shell=shell)
+    assert (done.report.outcome, lax.mode(KUBECONFIG)) == ("applied", (0o4755, 0, 0))
+
+
+@SHELLS
+def test_a_mode_that_changed_meanwhile_keeps_all_as_they_are(
+    lax: FixableNode, shell: tuple[tuple[str, ...], str]
+) -> None:
+    edits = [lax.mode_edit(KUBECONFIG, 0o644), lax.mode_edit(AZURE_JSON, 0o600)]
+    (lax.root / AZURE_JSON[1:]).chmod(0o640)
+    done = lax.apply(modes=edits, restart=False, shell=shell)
+    assert (done.report.outcome, done.report.reason) == (
+        "changed_meanwhile",
+        f"the mode or owner of {AZURE_JSON} has changed",
+    )
+    assert (lax.mode(KUBECONFIG)[0], lax.mode(AZURE_JSON)[0]) == (0o666, 0o640)
+
+
+@pytest.mark.parametrize("kind", ["gone", "dangling", "directory", "fifo", "loop"])
+def test_what_is_no_file_any_more_gets_no_mode(lax: FixableNode, kind: str) -> None:
+    edits = [lax.mode_edit(AZURE_JSON, 0o600), lax.mode_edit(KUBECONFIG, 0o644)]
+    place = lax.root / KUBECONFIG[1:]
+    place.unlink()
+    match kind:
+        case "dangling":
+            place.symlink_to("/none")
+        case "loop":
+            place.symlink_to("kubeconfig")
+        case "directory":
+            place.mkdir(0o666)
+        case "fifo":
+            os.mkfifo(place)
+            place.chmod(0o666)
+    done = lax.apply(modes=edits, restart=False)
+    assert (done.report.outcome, done.report.reason) == ("changed_meanwhile", f"{KUBECONFIG} is not there any more")
+    assert lax.mode(AZURE_JSON)[0] == 0o647
+
+
+def test_a_mode_is_that_of_the_file_behind_a_link(lax: FixableNode) -> None:
+    lax.link(KUBECONFIG, "../../../opt/kube config")
+    lax.write("/opt/kube config", "", 0o666)
+    done = lax.apply(modes=[lax.mode_edit(KUBECONFIG, 0o644)], restart=False)
+    assert (done.report.outcome, lax.mode("/opt/kube config")[0]) == ("applied", 0o644)
+    assert (lax.root / KUBECONFIG[1:]).is_symlink()
+
+
+@SHELLS
+@pytest.mark.parametrize("name", ["a b", "it's", "$(touch x)", "`y`", "*", "-n", "a,b:c", "ünï", "\\n", ";&|"])
+def test_a_hostile_name_is_a_name(lax: FixableNode, shell: tuple[tuple[str, ...], str], name: str) -> None:
+    path = f"/etc/odd/{name}"
+    lax.write(path, "", 0o666)
+    done = lax.apply(modes=[lax.mode_edit(path, 0o644)], restart=False, shell=shell)
+    assert (done.report.outcome, lax.mode(path)[0]) == ("applied", 0o644)
+    assert [path.name for path in (lax.root / "etc/odd").iterdir()] == [name]
+
+
+@pytest.mark.parametrize("attribute", ["a", "i"])
+def test_an_attribute_that_forbids_a_mode_stops_before_the_first(
+    lax: FixableNode, tmp_path: Path, attribute: str
+) -> None:
+    with ext4(tmp_path) as top:
+        shutil.copytree(lax.root, top / "node", symlinks=True)
+        there = FixableNode(top / "node")
+        (top / "standins").mkdir()
+        edits = [there.mode_edit(KUBECONFIG, 0o644), there.mode_edit(AZURE_JSON, 0o600)]
+        subprocess.run(["chattr", f"+{attribute}", str(there.root / AZURE_JSON[1:])], check=True)
+        try:
+            done = there.apply(modes=edits, restart=False)
+            texts = there.apply(there.edit(ENVIRONMENT, "--v=2", "--v=4"), modes=edits)
+        finally:
+            subprocess.run(["chattr", f"-{attribute}", str(there.root / AZURE_JSON[1:])], check=True)
+        why = f"the mode or owner of {AZURE_JSON} cannot be set: immutable, append-only, or a read-only file system"
+        assert [(one.report.outcome, one.report.reason) for one in (done, texts)] == [("failed", why)] * 2
+        assert (there.mode(KUBECONFIG)[0], there.restarts()) == (0o666, 0)
+
+
+@SHELLS
+def test_a_mode_that_cannot_be_set_takes_the_others_back(
+    lax: FixableNode, monkeypatch: pytest.MonkeyPatch, shell: tuple[tuple[str, ...], str]
+) -> None:
+    """A file system may refuse what nothing could be seen of before."""
+    failing = f'case $* in *600*azure.json) exit 1 ;; esac; exec {shutil.which("chmod")} "$@"'
+    monkeypatch.setitem(STANDINS, "chmod", failing)
+    edits = [lax.mode_edit(KUBECONFIG, 0o644), lax.mode_edit(AZURE_JSON, 0o600)]
+    before = lax.contents()
+    done = lax.apply(modes=edits, restart=False, shell=shell)
+    assert (done.report.outcome, done.report.reason) == ("failed", f"the mode or owner of {AZURE_JSON} cannot be set")
+    assert (lax.mode(KUBECONFIG)[0], lax.mode(AZURE_JSON)[0]) == (0o666, 0o647)
+    texts = lax.apply(lax.edit(ENVIRONMENT, "--v=2", "--v=4"), modes=edits, shell=shell)
+    assert texts.report.outcome == "rolled_back"
+    assert lax.contents() == before
+
+
+@SHELLS
+def test_texts_and_modes_together_and_undone_together(lax: FixableNode, shell: tuple[tuple[str, ...], str]) -> None:
+    """Also of one file."""
+    lax.write(CONFIG, '{"maxPods": 30}', 0o666)
+    modes = [lax.mode_edit(CONFIG, 0o644), lax.mode_edit(KUBECONFIG, 0o644)]
+    before = lax.contents(), lax.mode(KUBECONFIG)
+    done = lax.apply(lax.edit(CONFIG, "30", "31"), modes=modes, shell=shell)
+    assert done.report.outcome == "applied", done.report
+    assert [step.name for step in done.report.steps][-3:] == ["verified", "mode", "mode"], "last, when all is well"
+    assert (lax.mode(CONFIG)[0], lax.mode(KUBECONFIG)[0]) == (0o644, 0o644)
+    assert (lax.root / CONFIG[1:]).read_text() == '{"maxPods": 31}'
+    undone = lax.undo(done.report.backup_id, shell, modes)
+    assert undone.report.outcome == "applied", undone.report
+    assert (lax.contents(), lax.mode(KUBECONFIG)) == before
+
+
+def test_where_the_kubelet_refuses_no_mode_is_touched(lax: FixableNode) -> None:
+    before = lax.contents(), lax.mode(KUBECONFIG)
+    done = lax.apply(lax.edit(CONFIG, "KubeletConfiguration", "REFUSE"), modes=[lax.mode_edit(KUBECONFIG, 0o644)])
+    assert done.report.outcome == "rolled_back"
+    assert (lax.contents(), lax.mode(KUBECONFIG)) == before
+
+
+def test_a_run_that_is_killed_between_two_modes_does_no_harm(lax: FixableNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No journal is left to be followed: each file is as before or as planned, and planning again ends it."""
+    end = 'kill -9 "-$(cut -d " " -f 6 /proc/self/stat)"'
+    killing = f'case $* in *azure.json) {end} ;; esac; exec {shutil.which("chmod")} "$@"'
+    with monkeypatch.context() as patched:
+        patched.setitem(STANDINS, "chmod", killing)
+        modes = [lax.mode_edit(KUBECONFIG, 0o644), lax.mode_edit(AZURE_JSON, 0o600)]
+        script = apply_script(
+            [], modes=modes, restart=False, present=[], absent=[], settle_seconds=1, limit_seconds=3, nonce=NONCE
+        )
+        assert lax.run(script, check=False).returncode == -signal.SIGKILL
+    (lax.root.parent / "standins" / "chmod").unlink()
+    assert (lax.mode(KUBECONFIG)[0], lax.mode(AZURE_JSON)[0]) == (0o644, 0o647)
+    assert sorted(path.name for path in (lax.root / STATE).iterdir()) == ["lock"]
+    assert lax.apply(modes=modes, restart=False).report.outcome == "changed_meanwhile"
+    assert lax.apply(modes=modes[1:], restart=False).report.outcome == "applied"
+
+
+@pytest.mark.parametrize(
+    ("modes", "says"),
+    [
+        ([ModeEdit("/x", 0o666, 0, 0, 0o666, 0, 0)], "changes nothing"),
+        ([ModeEdit("/x", 0o666, 0, 0, 0o10644, 0, 0)], "not a mode"),
+        ([ModeEdit("/x", 0o666, -1, 0, 0o644, 0, 0)], "not a mode"),
+        ([ModeEdit("/x", 0o666, 0, 0, 0o644, 2**32, 0)], "not a mode"),
+        ([ModeEdit("x", 0o666, 0, 0, 0o644, 0, 0)], "not a plain absolute path"),
+        ([ModeEdit("/x", 0o666, 0, 0, 0o644, 0, 0), ModeEdit("/x", 0o644, 1, 0, 0o644, 0, 0)], "more than one edit"),
+        ([ModeEdit(f"/{n}", 0o666, 0, 0, 0o644, 0, 0) for n in range(33)], "more than the 32"),
+    ],
+)
+def test_malformed_modes_are_refused(modes: list[ModeEdit], says: str) -> None:
+    with pytest.raises(CannotApply, match=says):
+        apply_script(
+            [], modes=modes, restart=False, present=[], absent=[], settle_seconds=1, limit_seconds=3, nonce=NONCE
+        )
 
 
 # What is undone
@@ -933,8 +970,10 @@ def test_the_report_stays_small(node: FixableNode) -> None:
 def test_is_clean_posix_sh(node: FixableNode, tmp_path: Path, unfinished: bool) -> None:
     checker = shutil.which("shellcheck")
     require(checker is not None, "shellcheck is not installed")
-    edit = node.edit(CONFIG, "v1beta1", "v1beta2")
-    script = apply_script([edit], present=["a"], absent=["b"], settle_seconds=1, limit_seconds=9, nonce=NONCE)
+    edit, mode = node.edit(CONFIG, "v1beta1", "v1beta2"), node.mode_edit(CONFIG, 0o400)
+    script = apply_script(
+        [edit], modes=[mode], present=["a"], absent=["b"], settle_seconds=1, limit_seconds=9, nonce=NONCE
+    )
     if unfinished:
         (encoded,) = re.findall(r"(?m)^rollback='(.*)'$", script)
         script = base64.b64decode(encoded).decode()

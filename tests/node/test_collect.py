@@ -13,8 +13,9 @@ import pytest
 
 from sandbox import node
 from sandbox.fleet import members
-from shared.controls import control, judge
-from shared.models import Condition, Health, Link, Listing
+from shared.controls import absolute, builtin, control, judge, read
+from shared.kubelet import named_by
+from shared.models import Condition, Health, Link, Listing, Metadata
 from shared.node import frames
 from shared.node.frames import MissingTools
 from tests.support.fleets import fleet
@@ -542,6 +543,24 @@ def test_a_log_that_is_not_whole_is_none(folder_node: FolderNode, text: str) -> 
     assert folder_node.collect().log is None
 
 
+def test_every_setting_that_counts_and_the_groups_of_a_gate(folder_node: FolderNode, shell: Shell) -> None:
+    command, path = shell
+    more = (
+        "\tauthorization:\n\t  mode: Webhook\n\t  webhook:\n\t    cacheAuthorizedTTL: 0s\n\teventRecordQPS: 0\n"
+        "\tfeatureGates:\n\t  AllBeta: false\n\t  Other: true\n\t  RotateKubeletServerCertificate: true\n"
+        "\tstreamingConnectionIdleTimeout: 4h0m0s\n"
+    )
+    folder_node.journal(EFFECTIVE.replace("\tkind: KubeletConfiguration\n", f"{more}\tkind: KubeletConfiguration\n"))
+    assert folder_node.collect(*command, path=path).log == {
+        "authorization.mode": "Webhook",
+        "eventRecordQPS": "0",
+        "featureGates.AllBeta": "false",
+        "featureGates.RotateKubeletServerCertificate": "true",
+        "makeIPTablesUtilChains": "false",
+        "streamingConnectionIdleTimeout": "4h0m0s",
+    }
+
+
 def test_a_setting_that_the_log_lacks(folder_node: FolderNode) -> None:
     folder_node.journal(EFFECTIVE.replace("\tmakeIPTablesUtilChains: false\n", ""))
     assert folder_node.collect().log == {}
@@ -611,6 +630,137 @@ def test_a_tool_that_is_missed_is_in_the_evidence(folder_node: FolderNode, tool:
     assert folder_node.collect().missing_tools == (tool,)
 
 
+# --- files of which only the mode and owner count
+
+KUBECONFIG = "/var/lib/kubelet/kubeconfig"
+AZURE_JSON = "/etc/kubernetes/azure.json"
+CANARY = "c4n4ry-t0ken"
+
+
+def a_file(node: FolderNode, path: str, mode: int = 0o644, *, regular: bool = True, hosted: bool = True) -> Metadata:
+    """What is to be said of a file; it belongs to whoever runs the tests."""
+    return Metadata(path, mode, os.getuid(), os.getgid(), regular, hosted)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path"),
+    [
+        ([f"--kubeconfig={KUBECONFIG}"], KUBECONFIG),
+        (["--kubeconfig", KUBECONFIG], KUBECONFIG),
+        ([f"--kubeconfig={KUBECONFIG}", "--kubeconfig", "/etc/second"], "/etc/second"),
+        (["--kubeconfig", "/etc/first", f"--kubeconfig={KUBECONFIG}"], KUBECONFIG),
+        (["--kubeconfig=../lib/kubelet/kubeconfig"], None),  # the kernel goes up from where a link may have led
+        (["--kubeconfig=kubelet/kubeconfig"], KUBECONFIG),
+        (["--kubeconfig=.//kubelet/kubeconfig"], KUBECONFIG),
+        ([f"--v=2=--kubeconfig={KUBECONFIG}"], None),
+        (["--", f"--kubeconfig={KUBECONFIG}"], None),
+        ([f"--kubeconfig={KUBECONFIG}", "--kubeconfig="], None),
+        (["--kubeconfig"], None),
+        (["--root-dir=/x", f"--kubeconfig={KUBECONFIG}", "--v", "2", "--", "x"], KUBECONFIG),
+    ],
+)
+def test_which_file_a_flag_names(folder_node: FolderNode, arguments: list[str], path: str | None) -> None:
+    for name in (KUBECONFIG, "/etc/first", "/etc/second"):
+        folder_node.write(name, CANARY, 0o640)
+    folder_node.process("/opt/bin/kubelet", *arguments, cwd="/var/lib")
+    seen = folder_node.collect()
+    assert {name: file for name, file in seen.metadata.items() if name != AZURE_JSON} == (
+        {path: a_file(folder_node, path, 0o640)} if path else {}
+    )
+    assert seen.process is not None
+    named = named_by(seen.process.argv, "--kubeconfig")
+    assert ".." in named or (absolute(named, "/var/lib") if named else None) == path, "the judge asks for the same"
+
+
+def test_an_underscore_in_a_flag_is_a_dash(folder_node: FolderNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of --kubeconfig there is no other spelling; of a flag that a catalogue of one's own may name there is."""
+    text = (
+        "controls: [{id: own, title: t, severity: low, file: {flag: --bootstrap-kubeconfig},"
+        " rule: {owner: 'root:root'}, rationale: r, fix: f}]"
+    )
+    monkeypatch.setattr(frames, "catalogue", lambda: read(text, "own.yaml", builtin()))
+    folder_node.write("/etc/boot", CANARY, 0o604)
+    folder_node.process("/opt/bin/kubelet", "--bootstrap_kubeconfig", "/etc/boot", "--kubeconfig=/none")
+    assert folder_node.collect().metadata == {
+        "/etc/boot": a_file(folder_node, "/etc/boot", 0o604),
+        "/none": None,
+        AZURE_JSON: None,
+    }
+
+
+def test_mode_and_owner_and_nothing_else(folder_node: FolderNode, shell: Shell) -> None:
+    """Not a byte of the files leaves the node, in whatever shell."""
+    command, path = shell
+    folder_node.write(KUBECONFIG, f"users: [{{user: {{token: {CANARY}}}}}]", 0o4666)
+    folder_node.write(AZURE_JSON, f'{{"aadClientSecret": "{CANARY}"}}', 0o600)
+    if os.getuid() == 0:
+        os.chown(folder_node.at(KUBECONFIG), 1234, 5678)
+        folder_node.at(KUBECONFIG).chmod(0o4666)
+    folder_node.process("/opt/bin/kubelet", "--kubeconfig", KUBECONFIG)
+    owner = (1234, 5678) if os.getuid() == 0 else (os.getuid(), os.getgid())
+    seen = folder_node.collect(*command, path=path)
+    assert seen.metadata == {
+        KUBECONFIG: Metadata(KUBECONFIG, 0o4666, *owner),
+        AZURE_JSON: a_file(folder_node, AZURE_JSON, 0o600),
+    }
+    done = folder_node.run(frames.collect_script(1, NONCE), *command, path=path)
+    sent = frames.unpack(frames.parse_streams(done.stdout.decode(), done.stderr.decode(), NONCE))
+    assert CANARY.encode() not in sent
+    assert not {KUBECONFIG, AZURE_JSON} & set(seen.files)
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("/opt/real", "file"),
+        ("../../../opt/real", "file"),
+        ("/opt/current/real", "file"),
+        ("/opt/none", "absent"),
+        ("/opt/real/below", "absent"),
+        ("kubeconfig", "absent"),  # itself
+        ("/dev/null", "absent"),
+        ("/opt", "directory"),
+        ("/opt/pipe", "directory"),
+    ],
+)
+def test_links_to_it_are_followed_inside_the_node(folder_node: FolderNode, target: str, expected: str) -> None:
+    folder_node.write("/opt/real", CANARY, 0o606)
+    folder_node.link("/opt/current", "/opt")
+    os.mkfifo(folder_node.at("/opt/pipe"))
+    folder_node.at("/opt/pipe").chmod(0o755)
+    folder_node.at("/opt").chmod(0o755)
+    folder_node.link(KUBECONFIG, target)
+    folder_node.process("/opt/bin/kubelet", f"--kubeconfig={KUBECONFIG}")
+    assert (
+        folder_node.collect().metadata[KUBECONFIG]
+        == {
+            "file": a_file(folder_node, KUBECONFIG, 0o606),
+            "directory": a_file(folder_node, KUBECONFIG, 0o755, regular=False),
+            "absent": None,
+        }[expected]
+    )
+
+
+def test_a_flags_file_is_the_processs_and_a_path_the_hosts(folder_node: FolderNode, shell: Shell) -> None:
+    command, path = shell
+    folder_node.write(KUBECONFIG, "", 0o600)
+    folder_node.write(AZURE_JSON, "", 0o600)
+    folder_node.write(f"/srv/root{KUBECONFIG}", "", 0o666)
+    folder_node.write(f"/srv/root{AZURE_JSON}", "", 0o666)
+    folder_node.process("/opt/bin/kubelet", f"--kubeconfig={KUBECONFIG}")
+    folder_node.root_of_process("/srv/root")
+    assert folder_node.collect(*command, path=path).metadata == {
+        KUBECONFIG: a_file(folder_node, KUBECONFIG, 0o666, hosted=False),
+        AZURE_JSON: a_file(folder_node, AZURE_JSON, 0o600),
+    }
+
+
+def test_without_a_process_a_path_is_looked_at(folder_node: FolderNode) -> None:
+    folder_node.write(AZURE_JSON, "", 0o640)
+    folder_node.unit(pid=0, ActiveState="failed")
+    assert folder_node.collect().metadata == {AZURE_JSON: a_file(folder_node, AZURE_JSON, 0o640)}
+
+
 # --- hostile nodes
 
 
@@ -632,10 +782,13 @@ def test_a_hostile_path_is_a_path(folder_node: FolderNode, shell: Shell, path: s
     dropin = f"{CONFIG_DIR}/{path.rpartition('/')[2]}.conf"
     folder_node.write(path, FALSE)
     folder_node.write(dropin, FALSE)
-    folder_node.process("kubelet", "--config", path, f"--config-dir={CONFIG_DIR}/", "--client-ca-file", path)
+    folder_node.process(
+        *("kubelet", "--config", path, f"--config-dir={CONFIG_DIR}/", "--client-ca-file", path, "--kubeconfig", path)
+    )
     seen = folder_node.collect(*command, path=tools)
     assert seen.files[path].text == FALSE
     assert seen.exists == {path: True}
+    assert seen.metadata == {path: a_file(folder_node, path), AZURE_JSON: None}
     assert seen.listings == {f"{CONFIG_DIR}/": Listing((dropin,), (CONFIG_DIR,))}
     assert not list(folder_node.root.rglob("owned"))
     assert not Path("owned").exists()

@@ -216,9 +216,10 @@ def _verified(run_id: str, limits: RestartLimits, plan: NodePlan, report: Report
 
 def _undone(run_id: str, limits: RestartLimits, plan: NodePlan, report: Report, look: Look) -> Program[_End]:
     """Roll back a fix that is applied and did not make the node right."""
-    why = f"the kubelet is well with the fix, but the node is not right: {_wrong(look)}"
     if not plan.restart:
-        return _End(Outcome.FAILED, f"the fix is applied, but the node is not right: {_wrong(look)}", look)
+        why = f"modes and owners were set, and changed again at once: {_wrong(look)}"
+        return _End(Outcome.CHANGED_MEANWHILE, why, look)
+    why = f"the kubelet is well with the fix, but the node is not right: {_wrong(look)}"
     if not plan.edits:
         return _End(Outcome.FAILED, f"{why}; it was only restarted, there is nothing to roll back", look)
     if not report.backup_id:
@@ -227,6 +228,7 @@ def _undone(run_id: str, limits: RestartLimits, plan: NodePlan, report: Report, 
     try:
         script = undo_script(
             report.backup_id,
+            modes=plan.modes,
             settle_seconds=limits.settle_seconds,
             limit_seconds=limits.restart_seconds,
             nonce=request_nonce(run_id, plan.node.key, _UNDO),
@@ -246,17 +248,30 @@ def _undone(run_id: str, limits: RestartLimits, plan: NodePlan, report: Report, 
 
 
 def _as_before(plan: NodePlan, seen: Evidence | Problem) -> bool:
-    """Whether every file that a plan edits has the text again that it had before."""
-    return isinstance(seen, Evidence) and all(
-        edit.path in seen.files and seen.files[edit.path].digest == edit.digest for edit in plan.edits
+    """Whether every file that a plan edits has the text again that it had before, and the mode and owner."""
+    return (
+        isinstance(seen, Evidence)
+        and all(edit.path in seen.files and seen.files[edit.path].digest == edit.digest for edit in plan.edits)
+        and all(_mode_seen(edit.path, seen) == (edit.mode, edit.uid, edit.gid) for edit in plan.modes)
     )
 
 
 def _as_planned(plan: NodePlan, seen: Evidence | Problem) -> bool:
-    """Whether every file that a plan edits has the text that the plan gives it, as far as that is known."""
-    return isinstance(seen, Evidence) and all(
-        edit.path in seen.files and edit.new_digest in (None, seen.files[edit.path].digest) for edit in plan.edits
+    """Whether every file that a plan edits has the text that the plan gives it, as far as that is known, and the mode
+    and owner."""
+    return (
+        isinstance(seen, Evidence)
+        and all(
+            edit.path in seen.files and edit.new_digest in (None, seen.files[edit.path].digest) for edit in plan.edits
+        )
+        and all(_mode_seen(edit.path, seen) == (edit.new_mode, edit.new_uid, edit.new_gid) for edit in plan.modes)
     )
+
+
+def _mode_seen(path: str, seen: Evidence) -> tuple[int, int, int] | None:
+    """A file's mode, user and group; None where it was not seen."""
+    file = seen.metadata.get(path)
+    return None if file is None else (file.mode, file.uid, file.gid)
 
 
 def _all_pass(look: Look) -> bool:
