@@ -102,15 +102,15 @@ async def terminal(tmp_path: Path) -> AsyncIterator[Terminal]:
 async def test_audit_then_findings(terminal: Terminal) -> None:
     done = await terminal("audit")
     assert done.returncode == 1, done.stderr
-    assert "24 nodes · 9 pass · 7 fail · 3 error · 4 skipped · 2 n/a" in done.stdout
-    assert "24 of 24 nodes" in done.stderr
+    assert "24 nodes, 13 controls · 4 pass · 8 fail · 3 error · 4 skipped · 2 n/a" in done.stdout
+    assert "19 of 24 nodes" in done.stderr
     assert "\x1b" not in done.stdout, "no colours where nobody looks"
     assert stat.S_IMODE(terminal.store.stat().st_mode) == 0o600
 
     again = await terminal("findings", "--output", "json")
     findings = json.loads(again.stdout)
     assert again.returncode == 1
-    assert len(findings) == 25
+    assert len(findings) == 25 * 13
     assert again.stderr == f"of the audit {findings[0]['run_id']} of everything\n"
     assert f"run {findings[0]['run_id']}\n" in done.stderr
     place = "subscription resource_group cluster node_pool scale_set instance_id node"
