@@ -22,7 +22,12 @@ class Kind:
 
 BAD_REQUEST = Kind("bad-request", 400, "Bad request", "a field or parameter is wrong; `errors` names the first 20")
 NOT_JSON = Kind("not-json", 400, "Not JSON", "the body cannot be read as JSON")
-FIX_NOT_ALLOWED = Kind("fix-not-allowed", 403, "Fixing is not allowed here", "the app has no `GUARD_ALLOW_FIX=true`")
+FIX_NOT_ALLOWED = Kind(
+    "fix-not-allowed",
+    403,
+    "Fixing is not allowed here",
+    "the app has no `GUARD_ALLOW_FIX=true`, or its `GUARD_FIX_CONTROLS` does not name a control of the request",
+)
 NO_SUCH_RUN = Kind("no-such-run", 404, "No such run", "there is no run with this id")
 NO_PLAN = Kind("no-plan", 404, "No plan", "the run has no plan, or none yet")
 GOING = Kind("going", 409, "A run on the same scope is going", "`run` and `Location` say which; nothing was started")

@@ -1,4 +1,4 @@
-"""A catalogue of one's own in the app: it validates requests and judges nodes, and a wrong one is cured by correcting it."""
+"""A catalogue of one's own in the app: requests are validated by it, nodes judged, and a wrong one refused."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from shared.errors import GuardError
+from shared.errors import GuardError, UsageError
 from shared.models import Approval, Run, RunKind, RunState, Starter
 from shared.runs.hosts import leases
 from shared.runs.model import ENGINE
@@ -63,7 +63,7 @@ class Orchestrations(Protocol):
 
 
 class NotAllowedError(GuardError):
-    """This deployment does not allow fixes."""
+    """This deployment does not allow fixes, or not those of a control."""
 
 
 class HeldError(GuardError):
@@ -94,7 +94,7 @@ async def start(
 ) -> Run:
     """Record a run and start it; a fix that is `manual` waits for an approval of its plan.
 
-    Raises NotAllowedError, UsageError, HeldError, GoingError and CrowdedError; then nothing was started.
+    Raises NotAllowedError, HeldError, GoingError and CrowdedError; then nothing was started.
     """
     store = services.store
     if kind is RunKind.FIX:
@@ -106,7 +106,10 @@ async def start(
         if held is not None:
             raise HeldError(held_words(held))
     now = datetime.now(UTC)
-    request = settled(kind, request, services.settings.fix_controls)
+    try:
+        request = settled(kind, request, services.settings.fix_controls)
+    except UsageError as error:  # of the deployment, not of the request
+        raise NotAllowedError(str(error)) from None
     run = Run(
         new_run_id(now), kind, RunState.RUNNING, now, request=request.model_dump(mode="json"), by=by, engine=ENGINE
     )
