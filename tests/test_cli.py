@@ -217,7 +217,9 @@ async def test_findings_are_narrowed_down_by_names_that_there_are(tmp_path: Path
     async with sandbox.serve(sandbox.parse(one_pool("compliant_default", "compliant_flag"))) as box:
         terminal = Terminal(box, tmp_path)
         assert (await terminal("audit")).returncode == 0
-        (node, other) = (item["node"] for item in json.loads((await terminal("findings", "--output", "json")).stdout))
+        of_one = ("--control", "3.2.6")
+        found = json.loads((await terminal("findings", *of_one, "--output", "json")).stdout)
+        (node, other) = (item["node"] for item in found)
         for option, name, noun in (
             ("--node", node[:-1] + "7", "node"),
             ("--node-pool", "apps", "node pool"),
@@ -230,10 +232,10 @@ async def test_findings_are_narrowed_down_by_names_that_there_are(tmp_path: Path
             assert f"no {noun} named {name} in the run" in done.stderr
             assert "there is: " in done.stderr
             assert (option != "--node") or (node in done.stderr and other in done.stderr)
-        (shown,) = json.loads((await terminal("findings", "--node", node, "--output", "json")).stdout)
+        (shown,) = json.loads((await terminal("findings", "--node", node, *of_one, "--output", "json")).stdout)
         assert [change["status"] for change in shown["changes"]] == ["pass"]
         assert re.search(
-            rf"{node} over time.*\n  \d.* UTC  Pass\n$", (await terminal("findings", "--node", node)).stdout
+            rf"{node} over time.*\n  \d.* UTC  Pass\n$", (await terminal("findings", "--node", node, *of_one)).stdout
         )
         upper = await terminal("findings", "--node", node.upper(), "--status", "fail")
         assert (upper.returncode, upper.stderr.splitlines()[1:]) == (0, ["no finding matches"])
@@ -429,7 +431,7 @@ async def test_an_interrupted_audit_can_be_read(tmp_path: Path) -> None:
         assert (none.returncode, f"kubelet-guard findings --run {run_id}" in none.stderr) == (64, True), "not complete"
         done = await terminal("findings", "--run", run_id, "--output", "json")
         shown = sorted((item["status"], item["code"]) for item in json.loads(done.stdout))
-        assert shown == [("error", "cancelled"), ("pass", "right")]
+        assert shown == [("error", "cancelled")] * 13 + [("pass", "right")] * 13
         assert done.returncode == 2, "half an audit proves nothing"
         assert f"the run {run_id} is cancelled" in done.stderr
 

@@ -577,13 +577,6 @@ def precheck(node: Node) -> Problem | None:
     A locked node is an error and not skipped: it runs, it should have been judged, and nobody chose to leave it out.
     """
     power, provisioning = node.power.lower(), node.provisioning.lower()
-    if node.os.lower() == "windows":
-        return Problem(
-            Status.ERROR,
-            "windows",
-            "the node runs Windows, which this version cannot look at.",
-            "Leave out the controls that apply to Windows nodes, in the catalogue or the request.",
-        )
     if "deleting" in (provisioning, node.pool_provisioning.lower(), node.cluster_provisioning.lower()):
         return Problem(
             Status.SKIPPED,
@@ -612,6 +605,13 @@ def precheck(node: Node) -> Problem | None:
             "starting",
             f"the node is not up yet (power state {node.power or 'unknown'}, {node.provisioning}).",
             "Run again in some minutes.",
+        )
+    if node.os.lower() == "windows":
+        return Problem(
+            Status.ERROR,
+            "windows",
+            "the node runs Windows, which this version cannot look at.",
+            "Leave out the controls that apply to Windows nodes, in the catalogue or the request.",
         )
     if node.locked:
         return judge(Fault(None, "locked", "restrictionLevel is ReadOnly"), Target("the node", "", node.id))
