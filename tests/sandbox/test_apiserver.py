@@ -46,7 +46,9 @@ async def test_named_nodes_and_their_pods(monkeypatch: pytest.MonkeyPatch) -> No
         up, down = whole.nodes
         found = await cluster.client.ask_api_server(cluster.cluster, (), None, nodes=[up, down, "gone"], pods=True)
         assert isinstance(found, Sweep)
-        told = {name: (node.ready, node.failing, node.trouble and node.trouble.code) for name, node in found.nodes.items()}
+        told = {
+            name: (node.ready, node.failing, node.trouble and node.trouble.code) for name, node in found.nodes.items()
+        }
         assert told == {up: (True, 0, None), down: (None, 2, None), "gone": (None, None, "configz_unknown_node")}
 
 
