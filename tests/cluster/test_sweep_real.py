@@ -588,6 +588,8 @@ async def test_pods_are_counted_with_the_role_for_it(cluster: KubeCluster, monke
             "containers": [{"name": "c", "image": "x"}],
         },
     }
+    # Nothing here makes a namespace its service account, which every pod has to have.
+    cluster.kubectl("create", "serviceaccount", "default", "--namespace=default")
     cluster.apply(json.dumps(pod))
     async with from_outside(cluster, PROXY, monkeypatch) as ask:
         found = await heard_from_outside(ask, settings=(), nodes=["aks-a", "aks-c"], pods=True)
