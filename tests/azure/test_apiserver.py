@@ -37,6 +37,8 @@ CONFIG = {
 MACHINE = "azure:///subscriptions/11111111-2222-4333-8444-555555555555/resourceGroups/mc_rg/providers"
 MACHINE = f"{MACHINE}/Microsoft.Compute/virtualMachineScaleSets/set/virtualMachines"
 
+PACKED = {"Content-Encoding": "gzip"}
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -183,7 +185,7 @@ async def test_pages_and_parts(arm: Arm, azure: Azure, kube: Kube) -> None:
 async def test_frozen_kubelets_hold_up_nobody(
     arm: Arm, azure: Azure, kube: Kube, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(apiserver, "NODE_SECONDS", 0.3)
+    monkeypatch.setattr(apiserver, "NODE_SECONDS", 1.5)
     arm.on("POST", POST, credentials(kube.kubeconfig()))
     kube.nodes = [f"n{number:02}" for number in range(40)]
 
@@ -199,7 +201,8 @@ async def test_frozen_kubelets_hold_up_nobody(
             await asyncio.sleep(0.02)
 
     kube.kubelets = dict.fromkeys(kube.nodes[:12], frozen) | {"n12": drips}
-    async with asyncio.timeout(5):
+    # One after another they would take 20 s.
+    async with asyncio.timeout(12):
         found = await sweep(azure)
     assert [*codes(found).values()] == ["configz_timeout"] * 13 + [""] * 27
 
@@ -221,7 +224,7 @@ async def test_frozen_kubelets_hold_up_nobody(
         (answer(200, b'{"kubeletconfig":{"staticPodURL":"CANARY' + b"A" * 300_000 + b'"}}'), "configz_malformed"),
         (answer(200, {"kubeletconfig": []}), "configz_malformed"),
         (answer(200, {"kubeletconfig": {"makeIPTablesUtilChains": "CANARY" * 1000}}), "configz_too_long"),
-        (answer(200, gzip.compress(b"{}"), **{"Content-Encoding": "gzip"}), "configz_malformed"),
+        (answer(200, gzip.compress(json.dumps({"kubeletconfig": CONFIG}).encode()), **PACKED), "configz_malformed"),
         (answer(200, {"kubeletconfig": {"authentication": "CANARY"}}), ""),
     ],
 )

@@ -122,6 +122,12 @@ def test_an_answer_as_the_script_reads_it(body: object) -> None:
     assert "CANARY" not in str(found)
 
 
+@pytest.mark.parametrize("value", ['"\\ud800"', '{"\\udfff": true}', "NaN", "-Infinity", "1" * 5000])
+def test_what_python_reads_and_json_does_not_have(value: str) -> None:
+    body = f'{{"kubeletconfig":{{"featureGates":{value}}}}}'.encode()
+    assert heard(NodeConfig("a"), 200, body, SETTINGS).trouble == node_problem("malformed", WAY, "a", 6)
+
+
 def test_pods_that_should_be_up_and_are_not_ready() -> None:
     def pod(namespace: str, phase: str, ready: str | None) -> dict[str, Any]:
         conditions = [] if ready is None else [{"type": "Ready", "status": ready}]
