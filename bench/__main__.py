@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from bench import report
@@ -42,6 +43,7 @@ def main() -> int:
     parser.add_argument(
         "--scale", type=float, default=_SCALE, help="how many times as fast as the world's the clock is"
     )
+    parser.add_argument("--control", default="", help="judge this control alone (default: all of the benchmark)")
     parser.add_argument("--no-dead-agents", action="store_true", help="every node answers")
     parser.add_argument("--out", type=Path, help="add the results to this JSON file")
     parser.add_argument(
@@ -58,6 +60,7 @@ def main() -> int:
         one_by_one = _PEERS_ONE_BY_ONE if given.who == "one by one" else None
         dead = 0 if given.no_dead_agents else Case("us", 1).dead_every
         chosen = [Case(given.who, nodes, given.subscriptions, given.scale, one_by_one, dead) for nodes in given.nodes]
+    chosen = [case if case.who == "fix" else replace(case, control=given.control) for case in chosen]
     failed = False
     print(report.head(), flush=True)
     for case in chosen:

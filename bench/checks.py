@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from bench.world import Look, World
 from sandbox import service
 from sandbox.fleet import Member
-from sandbox.states import STATES
+from sandbox.states import CHAINS, STATES
+from shared.controls import catalogue
 from shared.models import Finding, Outcome, Run, RunKind, RunState, Status
 from shared.runs import documents
 from shared.runs.model import keys
@@ -93,10 +95,17 @@ def check_runs(world: World, stored: Stored) -> None:
     late = bool(stored.fixes) and stored.fixes[-1].started < survey.started and survey.id != stored.fixes[0].plan_run
     complete = _check_survey(world, survey, surveyed, late=late)
     _check_verdicts(world, surveyed, late=late)
+    of_chains = [item for item in surveyed if item.control == CHAINS]
     if trial.both_keys:
-        failing = {item.node for item in surveyed if item.status is Status.FAIL} if complete else set()
+        failing = {item.node for item in of_chains if item.status is Status.FAIL} if complete else set()
         _check_fixes(world, stored, failing, complete=complete)
-    trial.statuses.update(item.status.value for item in surveyed)
+    trial.statuses.update(item.status.value for item in of_chains)
+
+
+def _asked(run: Run) -> Sequence[str]:
+    """The controls that a run judges."""
+    given = run.request.get("controls")
+    return [str(name) for name in given] if isinstance(given, list | tuple) and given else catalogue().of()
 
 
 def _begun_before_the_kill(world: World, run: Run) -> bool:
@@ -104,7 +113,8 @@ def _begun_before_the_kill(world: World, run: Run) -> bool:
 
 
 def _check_survey(world: World, run: Run, findings: Sequence[Finding], *, late: bool) -> bool:
-    """Found = recorded: every node once, or with all of a pool, cluster or subscription that could not be listed.
+    """Found = recorded: every node once for each control, or with all of a pool, cluster or subscription that could not
+    be listed.
 
     Gives whether the survey came to its end.
     """
@@ -117,7 +127,7 @@ def _check_survey(world: World, run: Run, findings: Sequence[Finding], *, late: 
         broken.append(f"the {run.kind} ended {run.state}: {run.error}")
         return False
     _check_summary(world, run, findings)
-    nodes = Counter(item.node for item in findings if item.node)
+    found, asked = Counter((item.node, item.control) for item in findings if item.node), _asked(run)
     group = {(member.subscription.id, member.cluster.name): member.cluster.node_group for member in world.members}
     scopes = {(item.subscription, item.cluster, item.node_pool) for item in findings if not item.node}
     for subscription, cluster, pool in sorted(scopes):
@@ -127,8 +137,11 @@ def _check_survey(world: World, run: Run, findings: Sequence[Finding], *, late: 
     for member in world.members:
         place = (member.subscription.id, member.cluster.name, member.pool.name)
         covered = any(place[: len(scope)] == scope for scope in (tuple(filter(None, scope)) for scope in scopes))
-        if nodes[member.name] > 1 or (nodes[member.name] == 0 and not covered):
-            broken.append(f"{member.name} ({member.state}) has {nodes[member.name]} findings")
+        counts = {found[member.name, control] for control in asked}
+        if len(counts) > 1 or max(counts) > 1 or (counts == {0} and not covered):
+            broken.append(f"{member.name} ({member.state}) has {sorted(counts)} findings for each of {asked}")
+    if beside := {control for _, control in found} - {*asked}:
+        broken.append(f"the {run.kind} judged what it was not asked for: {sorted(beside)}")
     return True
 
 
@@ -146,20 +159,22 @@ def _check_summary(world: World, run: Run, findings: Sequence[Finding]) -> None:
 def _check_verdicts(world: World, findings: Sequence[Finding], *, late: bool) -> None:
     """No verdict is a guess; and how many nodes have none that would have had one."""
     by_name = {member.name: member for member in world.members}
+    lost = set()
     for item in findings:
         member = by_name.get(item.node)
         if member is None:
             continue
-        expected = STATES[member.state].expected
-        if item.status is Status.PASS and late and world.trial.both_keys:
+        expected = STATES[member.state].expects(item.control)
+        if item.status is Status.PASS and item.control == CHAINS and late and world.trial.both_keys:
             expected = "pass"  # a fix was there before
         if {item.status, expected} == {Status.PASS, "fail"} or {item.status, expected} == {Status.FAIL, "pass"}:
-            world.trial.broken.append(f"{member.name} ({member.state}) is said to {item.status}")
-        if item.status is Status.ERROR and expected in ("pass", "fail"):
-            world.trial.lost += 1
+            world.trial.broken.append(f"{member.name} ({member.state}) is said to {item.status} {item.control}")
+        if item.status is Status.ERROR and expected in ("pass", "fail") and member.name not in lost:
+            lost.add(member.name)
             if not world.excuses.verdict(member.name, late=late):
                 text = f"{member.name} ({member.state}) lost its verdict to nothing that may cost it"
-                world.trial.broken.append(f"{text}: {item.code}: {item.reason}")
+                world.trial.broken.append(f"{text}: {item.control}: {item.code}: {item.reason}")
+    world.trial.lost += len(lost)
 
 
 # Fixes
@@ -190,6 +205,12 @@ def _check_fixes(world: World, stored: Stored, failing: Set[str], *, complete: b
     _check_hindered(world, newest, again=len(stored.fixes) > 1)
 
 
+def chains_are_kept(root: Path) -> bool:
+    """Whether the kubelet of this node folder has makeIPTablesUtilChains true."""
+    now = service.effective(root)
+    return now is not None and now.value("makeIPTablesUtilChains") is True
+
+
 def _check_said(world: World, findings: Sequence[Finding]) -> None:
     """What is said of a fix is what the nodes are; trouble ends a pool."""
     broken = world.trial.broken
@@ -199,7 +220,9 @@ def _check_said(world: World, findings: Sequence[Finding]) -> None:
         if member is None:
             continue
         right = item.outcome in (Outcome.FIXED, Outcome.ALREADY_RIGHT) or item.status is Status.PASS
-        if right and service.effective_chains(world.box.node_dir(member.name)) is not True:
+        if item.control != CHAINS:
+            broken.append(f"a fix of {CHAINS} says something of {item.control} ({member.name})")
+        if right and not chains_are_kept(world.box.node_dir(member.name)):
             broken.append(f"{member.name} ({member.state}) is said to be right ({item.outcome}), and is not")
         if item.outcome is None:
             broken.append(f"{member.name} ({member.state}) has no outcome in a fix")

@@ -24,7 +24,8 @@ from bench.clock import Clock
 from bench.fleets import bound, fleet
 from bench.latency import Latency
 from sandbox.fleet import members as fleet_members
-from sandbox.states import STATES
+from sandbox.states import CHAINS, STATES, State
+from shared.controls import catalogue
 
 # What a client may take after the last command that can end (real seconds), before it is taken for hung.
 _PATIENCE = 600.0
@@ -33,7 +34,10 @@ _OURS = ("us", "fix", "app")
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is measured: `who` is `us`, `fix`, `app`, `one by one` or `all at once`; `only` stand for all."""
+    """What is measured: `who` is `us`, `fix`, `app`, `one by one` or `all at once`; `only` stand for all.
+
+    `control` is judged alone (an audit judges all of the benchmark where it is empty, a fix 3.2.6).
+    """
 
     who: str
     nodes: int
@@ -42,6 +46,12 @@ class Case:
     only: int | None = None
     dead_every: int = Latency().dead_every
     deadline: float = 600.0
+    control: str = ""
+
+    @property
+    def controls(self) -> Sequence[str]:
+        """What is judged."""
+        return [self.control] if self.control else [CHAINS] if self.who == "fix" else catalogue().of()
 
     @property
     def state(self) -> str:
@@ -51,7 +61,11 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One row of the table. Times are in seconds of the case's clock, processor time in real seconds."""
+    """One row of the table. Times are in seconds of the case's clock, processor time in real seconds.
+
+    `statuses` counts the nodes by what was said of 3.2.6 (or of the only control), `wrong` those with no or a wrong
+    verdict on any control; `controls` is how many were judged.
+    """
 
     who: str
     nodes: int
@@ -81,6 +95,7 @@ class Result:
     waited: float = 0.0
     measured: str = ""
     app: Mapping[str, Any] = field(default_factory=dict)
+    controls: int = 1
 
     @property
     def allowed(self) -> float:
@@ -208,7 +223,7 @@ def _measure(case: Case, directory: Path) -> Result:
     if not text or ended.status not in (0, 1, 2):
         errors = (directory / "out.err").read_text("utf-8", "replace")[-2000:]
         raise RuntimeError(f"{case.who} ended with {ended.status}: {errors}")
-    statuses, wrong = _judged(case, text, [STATES[member.state].expected for member in members])
+    statuses, wrong = _judged(case, text, [STATES[member.state] for member in members])
     starts = sorted(log["starts"])
     # Azure's limits count from the first call. What the process does after its last one is computing, not waiting.
     zero = log["first"]
@@ -249,39 +264,46 @@ def _measure(case: Case, directory: Path) -> Result:
         load=round(os.getloadavg()[0], 2),
         waited=round(ended.waited / ended.seconds, 3),
         measured=datetime.now(UTC).date().isoformat(),
+        controls=len(case.controls) if case.who in _OURS else 1,
     )
 
 
 def _command(case: Case, directory: Path) -> list[str]:
     if case.who == "app":
-        return ["bench.app"]
+        return ["bench.app", *(["--control", case.control] if case.control else [])]
     if case.who == "fix":
         how = ["--yes", "--pause", "0", "--max-unavailable", "10%"]
         return ["shared", "fix", *how, "--store", str(directory / "runs.db"), "--output", "json"]
     if case.who == "us":
-        return ["shared", "audit", "--store", str(directory / "runs.db"), "--output", "json"]
+        only = ["--control", case.control] if case.control else []
+        return ["shared", "audit", *only, "--store", str(directory / "runs.db"), "--output", "json"]
     ways = {"one by one": "sequential", "all at once": "gather"}
     more = ["--only", str(case.only)] if case.only else []
     return ["bench.peers", ways[case.who], *more]
 
 
-def _judged(case: Case, text: str, expected: Sequence[str]) -> tuple[dict[str, int], int]:
-    """The findings by status, how many nodes have no verdict or another than the fleet's."""
+def _judged(case: Case, text: str, states: Sequence[State]) -> tuple[dict[str, int], int]:
+    """The nodes by status, how many of them have no verdict or another than the fleet's."""
     found = json.loads(text)
     if case.who == "app":
         found = found["findings"]
     elif case.who not in _OURS:
         wrong = (case.only or case.nodes) - found["answered"]
         return {"answered": found["answered"], **found["errors"]}, wrong
-    if case.who == "fix":
-        expected = ["pass"] * len(expected)
-    statuses = Counter(finding["status"] for finding in found)
+    wrong = [0]
     latency = Latency(dead_every=case.dead_every)
-    wanted = Counter("error" if latency.dead(number) else word for number, word in enumerate(expected))
-    wrong = sum(abs(statuses[name] - wanted[name]) for name in statuses.keys() | wanted.keys()) // 2
-    nodes = Counter(finding["node"] for finding in found)
-    wrong = max(wrong, len(expected) - len(nodes), sum(count > 1 for count in nodes.values()))
-    return dict(statuses), wrong
+    for control in case.controls:
+        of_control = [finding for finding in found if finding["control"] == control]
+        statuses = Counter(finding["status"] for finding in of_control)
+        expected = ["pass" if case.who == "fix" else state.expects(control) for state in states]
+        wanted = Counter("error" if latency.dead(number) else word for number, word in enumerate(expected))
+        wrong.append(sum(abs(statuses[name] - wanted[name]) for name in statuses.keys() | wanted.keys()) // 2)
+        nodes = Counter(finding["node"] for finding in of_control)
+        wrong += [len(states) - len(nodes), sum(count > 1 for count in nodes.values())]
+    if {finding["control"] for finding in found} - {*case.controls}:
+        raise RuntimeError(f"{case.who} judged other controls than {', '.join(case.controls)}")
+    shown = CHAINS if CHAINS in case.controls else case.controls[0]
+    return dict(Counter(finding["status"] for finding in found if finding["control"] == shown)), max(wrong)
 
 
 def _of_the_app(text: str) -> dict[str, Any]:

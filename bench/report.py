@@ -23,6 +23,7 @@ _COLUMNS = (
     "who",
     "nodes",
     "subscriptions",
+    "controls",
     "clock",
     "bound s",
     "last start s",
@@ -52,6 +53,7 @@ def row(result: Result) -> str:
         result.who,
         f"{result.nodes:,}",
         str(result.subscriptions),
+        str(result.controls),
         f"×{result.scale:g}",
         f"{result.bound:,.0f}",
         f"{about}{result.last_start:,.0f}",
@@ -97,7 +99,7 @@ def keep(path: Path, result: Result) -> None:
 
 def _case(result: Result) -> tuple[object, ...]:
     # What a table shows of it: two rows that nobody can tell apart say nothing.
-    return result.who, result.nodes, result.subscriptions, result.scale
+    return result.who, result.nodes, result.subscriptions, result.scale, result.controls
 
 
 def write_docs() -> None:
@@ -108,7 +110,9 @@ def write_docs() -> None:
         begin, end = _MARK.format(path.stem), f"<!-- end of {path.stem} -->"
         if begin not in text or not load(path):
             continue
-        results = sorted(load(path), key=lambda item: (_WHO.index(item.who), item.nodes, item.subscriptions))
+        results = sorted(
+            load(path), key=lambda item: (_WHO.index(item.who), item.nodes, item.subscriptions, item.controls)
+        )
         measured = max(item.measured for item in results)
         loads = [item.load for item in results]
         apps = [app_line(item) for item in results if item.app]

@@ -2,6 +2,7 @@
 # (USER:GROUP PATH, in numbers; what is not in it is root's), and stat goes by that.
 root=$(cd -P -- "${KUBELET_GUARD_ROOT:?is not set}" && pwd)
 owners=$root/run/sandbox/owners
+[ "${1-}" != -h ] || shift # of a link: here no link is anybody's
 owner=${1-}
 case $owner in
 *[!0-9:]* | '' | :* | *:)

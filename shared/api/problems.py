@@ -26,7 +26,7 @@ FIX_NOT_ALLOWED = Kind(
     "fix-not-allowed",
     403,
     "Fixing is not allowed here",
-    "the app has no `GUARD_ALLOW_FIX=true`, or its `GUARD_FIX_CONTROLS` does not name the control",
+    "the app has no `GUARD_ALLOW_FIX=true`, or its `GUARD_FIX_CONTROLS` does not name a control of the request",
 )
 NO_SUCH_RUN = Kind("no-such-run", 404, "No such run", "there is no run with this id")
 NO_PLAN = Kind("no-plan", 404, "No plan", "the run has no plan, or none yet")

@@ -350,13 +350,8 @@ async def _singles(
     if not found.singles:
         return
     states = await arm.power_states.of(arm, cluster.subscription)
-    # By name: a list that changes between its pages can name a VM twice.
-    seen: set[str] = set()
     for single in found.singles:
         name = text_of(single.vm.get("name"))
-        if name.lower() in seen:
-            continue
-        seen.add(name.lower())
         if NAME.fullmatch(name) is None:
             fault = Fault(None, "malformed", f"a VM's name is {name!r}")
             target = Target(f"node pool {single.pool}", VMS.action, cluster.id)
@@ -583,13 +578,6 @@ def precheck(node: Node) -> Problem | None:
     A locked node is an error and not skipped: it runs, it should have been judged, and nobody chose to leave it out.
     """
     power, provisioning = node.power.lower(), node.provisioning.lower()
-    if node.os.lower() == "windows":
-        return Problem(
-            Status.ERROR,
-            "windows",
-            "the node runs Windows, which this version cannot look at.",
-            "Leave out the controls that apply to Windows nodes, in the catalogue or the request.",
-        )
     if "deleting" in (provisioning, node.pool_provisioning.lower(), node.cluster_provisioning.lower()):
         return Problem(
             Status.SKIPPED,
@@ -618,6 +606,13 @@ def precheck(node: Node) -> Problem | None:
             "starting",
             f"the node is not up yet (power state {node.power or 'unknown'}, {node.provisioning}).",
             "Run again in some minutes.",
+        )
+    if node.os.lower() == "windows":
+        return Problem(
+            Status.ERROR,
+            "windows",
+            "the node runs Windows, which this version cannot look at.",
+            "Leave out the controls that apply to Windows nodes, in the catalogue or the request.",
         )
     if node.locked:
         return judge(Fault(None, "locked", "restrictionLevel is ReadOnly"), Target("the node", "", node.id))

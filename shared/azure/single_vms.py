@@ -105,25 +105,27 @@ def match(
     singles: list[Single] = []
     strays: list[tuple[str, Body]] = []
     found = dict.fromkeys(pools, 0)
-    for vm in vms:
+    some_of_karpenters = False
+    # By name: a list that changes between its pages can name a VM twice.
+    for vm in {text_of(vm.get("name")).lower(): vm for vm in vms}.values():
         tags = lowered(under(vm, "tags"))
         aks, karpenter = pool_name(tags), text_of(tags.get(_KARPENTER_POOL))
         of = pools.get((aks or "").lower())
         if of is not None:
             found[of.name.lower()] += 1
         if karpenter:
+            some_of_karpenters = True
             if wanted is None or karpenter.lower() in wanted or of is not None:
                 singles.append(Single(vm, karpenter, of))
         elif of is not None:
             singles.append(Single(vm, of.name, of))
         elif aks is not None and aks.lower() not in known and (wanted is None or aks.lower() in wanted):
             strays.append((aks, vm))
-    # What AKS tags the VMs of a Machines pool with is published for Karpenter's alone: that there are some is enough.
-    some = bool(singles)
+    # Karpenter's VMs may be machines of such a pool without AKS's own tag: then how many those are is not known.
     lacking = tuple(
         (pool, found[key])
         for key, pool in pools.items()
-        if found[key] < (pool.count or 0) and not (pool.mode.lower() == "machines" and some)
+        if found[key] < (pool.count or 0) and not (pool.mode.lower() == "machines" and some_of_karpenters)
     )
     return Matched(tuple(singles), lacking, tuple(strays))
 

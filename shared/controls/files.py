@@ -6,10 +6,10 @@ from shlex import quote
 
 from shared.controls.catalogue import Control
 from shared.controls.codes import Code
+from shared.controls.inputs import named
 from shared.controls.paths import absolute
 from shared.controls.rules import FileRule, ModeAtMost
 from shared.controls.verdict import Trouble, Verdict
-from shared.kubelet import named_by
 from shared.models import Evidence, Metadata, Status
 
 
@@ -22,8 +22,8 @@ def file_of(control: Control, evidence: Evidence) -> str:
         return place.path
     if process is None:
         return ""
-    named = named_by(process.argv, place.flag)
-    return absolute(named, process.directory) if named else ""
+    path = named(process.argv, place.flag)
+    return absolute(path, process.directory) if path else ""
 
 
 def judge_file(control: Control, evidence: Evidence) -> Verdict:

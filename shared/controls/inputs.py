@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from shared.controls.codes import Code
 from shared.controls.paths import absolute, absolute_directory
 from shared.controls.verdict import Trouble
-from shared.kubelet import ConfigPaths, Resolution, Source, config_paths, resolve
+from shared.kubelet import ConfigPaths, Resolution, Source, config_paths, named_by, resolve
 from shared.models import Evidence, File, Process
 from shared.remembered import Remembered
 
@@ -83,6 +83,12 @@ def inputs(argv: Sequence[str], evidence: Evidence, directory: str) -> Inputs | 
         if trouble := _unread(path, "drop-in", evidence):
             return trouble
     return Inputs(config, root, listing.files)
+
+
+def named(argv: Sequence[str], flag: str) -> str:
+    """The file that a command line names by a flag (with its dashes), as it does; '' where it names none."""
+    known = (tuple(canonical(argv)), flag)
+    return _NAMED_BY.get(known, lambda: named_by(argv, flag), lambda _: 1_000 + sum(map(_size, argv)))
 
 
 def _unread(path: str, noun: str, evidence: Evidence) -> Trouble | None:
@@ -160,6 +166,7 @@ _Key = tuple[tuple[str, ...], tuple[tuple[str, str], ...], str | None, str, tupl
 # One look asks the same of every control, mostly of the running kubelet and of a restart; one pool of all its nodes.
 _RESOLVED: Remembered[_Key, tuple[Resolution, tuple[str, ...]]] = Remembered(entries=1024, weight=48 * 1024 * 1024)
 _NAMED: Remembered[tuple[str, ...], ConfigPaths] = Remembered(entries=1024, weight=8 * 1024 * 1024)
+_NAMED_BY: Remembered[tuple[tuple[str, ...], str], str] = Remembered(entries=1024, weight=8 * 1024 * 1024)
 
 
 def _size(text: str) -> int:

@@ -101,6 +101,7 @@ class Resolution:
     _flags: tuple[GivenFlag, ...] = field(repr=False)
     _gates: FeatureGates = field(repr=False, compare=False)
     _assignments: dict[str, tuple[Assignment, ...]] = field(default_factory=dict, repr=False, compare=False)
+    _effective: dict[str, object] = field(default_factory=dict, repr=False, compare=False)
 
     def value(self, path: str) -> object:
         """The effective value: bool, int, float, str (a duration as Go prints it), list, dict, or None.
@@ -116,8 +117,10 @@ class Resolution:
 
         None where the version does not know the gate.
         """
-        value = self.value(path)
-        return self._gates.state(path.removeprefix(GATES)) if path.startswith(GATES) else value
+        if path not in self._effective:
+            value = self.value(path)
+            self._effective[path] = self._gates.state(path.removeprefix(GATES)) if path.startswith(GATES) else value
+        return self._effective[path]
 
     def decided_by(self, path: str) -> Source:
         """As `source`, but of a feature gate that its group (AllBeta) switches, where that is set."""

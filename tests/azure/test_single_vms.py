@@ -213,8 +213,9 @@ async def test_a_pool_of_machines_holds_what_karpenter_made(arm: Arm, azure: Azu
     assert [node.kubernetes_version for node in nodes] == [None, None], "each has its own"
     nodes, problems = await list_nodes(azure, cluster, ["AKSManagedAP"])
     assert [node.name for node in nodes] == ["aks-burst-1"]
-    holds(arm)
-    assert told((await list_nodes(azure, cluster))[1]) == [("aksmanagedap", "vms_missing", Status.ERROR)]
+    both_pools = await one_cluster(arm, azure, machines, vms_pool(1))
+    holds(arm, vm("one", OF_VMS))
+    assert told((await list_nodes(azure, both_pools))[1]) == [("aksmanagedap", "vms_missing", Status.ERROR)]
 
 
 async def test_only_the_pools_that_were_asked_for(arm: Arm, azure: Azure) -> None:

@@ -28,6 +28,7 @@ from bench.world import ONE_KEY, Look, Trial, World, look
 from sandbox import Fault
 from sandbox.fleet import Cluster, Fleet, Member, Nodes, Pool, Subscription, members
 from sandbox.states import STATES
+from shared.controls import catalogue
 from shared.models import Finding, Outcome, Run, RunKind, RunState, RunSummary, Status
 from shared.node.fixing import FileEdit, Splice
 from shared.runs import documents
@@ -57,7 +58,7 @@ def world_of(how: str, *states: str) -> World:
 
 @pytest.fixture(autouse=True)
 def nodes_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sandbox.service.effective_chains", lambda root: True)
+    monkeypatch.setattr("bench.checks.chains_are_kept", lambda root: True)
 
 
 def found(member: Member, run: str, outcome: Outcome | None = None, status: Status | None = None) -> Finding:
@@ -77,8 +78,12 @@ def found(member: Member, run: str, outcome: Outcome | None = None, status: Stat
 
 def ended(kind: RunKind, findings: list[Finding], state: RunState = RunState.COMPLETED, **more: Any) -> Run:
     statuses, outcomes = Counter(item.status for item in findings), Counter(item.outcome for item in findings)
-    summary = RunSummary(statuses, {name: count for name, count in outcomes.items() if name}, len(findings))
-    return Run(kind.value, kind, state, NOW, finished=NOW if state.final else None, summary=summary, **more)
+    nodes = len({item.node for item in findings})
+    summary = RunSummary(statuses, {name: count for name, count in outcomes.items() if name}, nodes)
+    finished = NOW if state.final else None
+    return Run(
+        kind.value, kind, state, NOW, request={"controls": ["3.2.6"]}, finished=finished, summary=summary, **more
+    )
 
 
 def told(how: str, fix: Run | None, fixed: list[Finding], *states: str, **seen: Any) -> list[str]:
@@ -99,6 +104,24 @@ def outcomes(*said: tuple[str, Outcome]) -> list[Finding]:
     return [
         found(member, "fix", outcome, Status.PASS if outcome in good else Status.FAIL) for member, (_, outcome) in made
     ]
+
+
+def test_an_audit_has_to_have_every_control_once() -> None:
+    def said(findings: list[Finding]) -> list[str]:
+        world = world_of("audit", "neglected")
+        check_runs(world, Stored([replace(ended(RunKind.AUDIT, findings), request={})], {"audit": findings}))
+        return world.trial.broken
+
+    (member,) = fleet("neglected")
+    one = found(member, "audit")
+    whole = [
+        replace(one, control=name, status=STATUS[STATES["neglected"].expects(name)]) for name in catalogue().controls
+    ]
+    assert said(whole) == []
+    assert "has [0, 1] findings for each" in said(whole[1:])[0]
+    assert "has [1, 2] findings for each" in said([*whole, whole[0]])[0]
+    assert "is said to pass 3.2.1" in said([replace(item, status=Status.PASS) for item in whole if item.control])[2]
+    assert said([replace(item, control="9.9.9") for item in whole[:1]] + whole)[0].endswith("asked for: ['9.9.9']")
 
 
 @pytest.mark.parametrize("how", ["fix", "fix, store away", "fix, killed", "fix, app dies"])

@@ -13,9 +13,11 @@ from bench.measure import Case, measure
 pytestmark = pytest.mark.sandboxed
 
 
-@pytest.mark.parametrize("who", ["us", "all at once"])
-def test_a_measurement(who: str) -> None:
-    result = measure(Case(who, 24, 2, scale=20, dead_every=0))
+@pytest.mark.parametrize(
+    ("who", "control", "controls"), [("us", "", 13), ("us", "3.2.6", 1), ("fix", "", 1), ("all at once", "", 1)]
+)
+def test_a_measurement(who: str, control: str, controls: int) -> None:
+    result = measure(Case(who, 24, 2, scale=20, dead_every=0, control=control))
     assert result.wrong == 0
     assert result.starts == 24
     assert result.busy == 0
@@ -25,7 +27,7 @@ def test_a_measurement(who: str) -> None:
     assert result.cpu > 0
     assert result.peak_mb > 10
     assert len(result.curve) == 24
-    assert report.row(result).startswith(f"| {who} | 24 | 2 | ×20 | 0 |")
+    assert report.row(result).startswith(f"| {who} | 24 | 2 | {controls} | ×20 | 0 |")
 
 
 @pytest.mark.slow

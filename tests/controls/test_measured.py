@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from shared.controls import builtin
-from shared.kubelet import GATES, resolve
-from tests.kubelet.test_cases import CASES, MINORS, minor_cases
-from tests.support.configs import CERTIFICATES
+from shared.kubelet import GATES
+from tests.kubelet.test_cases import CASES, MINORS, minor_cases, resolved
 
 CONTROLS = [control for control in builtin().controls.values() if control.file is None]
 
@@ -33,12 +32,7 @@ def test_verdicts_are_those_of_what_was_measured(minor: str) -> None:
     for case, truth, version in measured(minor):
         if not truth["accepted"]:
             continue
-        files = case["files"]
-
-        def exists(path: str, files: Mapping[str, str] = files) -> bool:
-            return path in files or path.startswith(CERTIFICATES)
-
-        found = resolve(case["argv"], files, version=version, exists=exists)
+        found = resolved(case, version)
         for control in CONTROLS:
             value = truth["effective"].get(control.setting)
             if value is None and control.setting.startswith(GATES):

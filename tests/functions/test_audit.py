@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from sandbox import Fault
+from shared.controls import catalogue
 from shared.errors import StoreError
 from shared.models import Finding, RunState, Status
 from shared.runs.orchestrators import hand
@@ -44,11 +45,14 @@ def told(findings: list[Finding]) -> list[tuple[str, Status, str]]:
 
 
 async def adds_up(c: Cloud, run_id: str) -> None:
-    """Every node that was found has exactly one finding, and the summary says so."""
-    run, findings = await c.run(run_id), await c.findings(run_id)
+    """Every node and place that was found has exactly one finding for each control, and the summary says so."""
+    run, findings = await c.run(run_id), await c.findings(run_id, None)
     assert run.summary is not None
     assert Counter(finding.status for finding in findings) == Counter(run.summary.statuses)
-    assert run.summary.nodes == sum(1 for finding in findings if finding.instance_id)
+    assert run.summary.nodes == len({finding.place for finding in findings if finding.instance_id})
+    controls = Counter(finding.control for finding in findings)
+    assert set(controls) in (set(), set(catalogue().of()))
+    assert len(set(controls.values())) <= 1
 
 
 async def test_a_whole_audit_over_http(cloud: CloudFactory) -> None:
@@ -274,7 +278,9 @@ async def test_what_the_log_says(cloud: CloudFactory, caplog: pytest.LogCaptureF
             await host.finish(run_id)
     lines = [record.getMessage() for record in caplog.records if record.name == "kubelet_guard.events"]
     events = [json.loads(line) for line in lines]
-    assert sorted(event["status"] for event in events if event["event"] == "finding") == ["fail", "pass"]
+    told = [event for event in events if event["event"] == "finding"]
+    assert sorted(event["status"] for event in told if event["control"] == "3.2.6") == ["fail", "pass"]
+    assert len(told) == 2 * 13
     assert all(event["run_id"] == run_id for event in events)
     ended = {"run_id": run_id, "kind": "audit", "state": "completed", "by": "http", "error": "", "nodes": 2}
     assert events[-1] == {"event": "run", **ended}

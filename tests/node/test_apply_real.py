@@ -17,7 +17,7 @@ from shared.controls import Verdict, control, judge
 from shared.models import Evidence, File, Process
 from shared.node import evidence, frames
 from shared.node.edits import plan
-from shared.node.fixing import FileEdit, Report, Splice, apply_script, file_edit, parse_report, undo_script
+from shared.node.fixing import FileEdit, ModeEdit, Report, Splice, apply_script, file_edit, parse_report, undo_script
 from tests.support import kubelet_standin
 from tests.support.nspawn import (
     CONFIG,
@@ -500,6 +500,44 @@ def test_a_kubelet_that_is_down_is_left_alone(machine: Machine) -> None:
     done = run(machine, script_of([change]))
     assert (done.report.outcome, snapshot(machine) == before) == ("not_ready", True)
     assert "was not well before" in done.report.reason
+
+
+# Modes and owners
+
+AZURE_JSON = "/etc/default/azure.json"
+
+
+def modes_script(*edits: ModeEdit) -> str:
+    return apply_script(
+        [], modes=edits, restart=False, present=[], absent=[], settle_seconds=1, limit_seconds=6, nonce=NONCE
+    )
+
+
+def test_a_mode_and_an_owner_are_set_where_the_kubelet_is_down(machine: Machine) -> None:
+    """Nothing is restarted for it, so it need not be well; what cannot be written is left alone, and a link stays."""
+    install(machine)
+    own_file_system(machine, "/etc/default")
+    machine.write({f"{AZURE_JSON}.real": NodeFile("{}", 0o6666)})
+    machine.check(f"ln -sf azure.json.real {AZURE_JSON}; chown 7:8 {AZURE_JSON}.real; chmod 6666 {AZURE_JSON}.real")
+    machine.check("systemctl stop kubelet")
+    script = modes_script(ModeEdit(AZURE_JSON, 0o6666, 7, 8, 0o4644, 0, 0))
+    before = snapshot(machine)
+    immutable = ["python3", "-c", IMMUTABLE.format(path=f"{AZURE_JSON}.real", flag=0x10)]
+    for begin, end in (
+        (immutable, [*immutable[:2], IMMUTABLE.format(path=f"{AZURE_JSON}.real", flag=0)]),
+        ("mount -o remount,ro /etc/default", "mount -o remount,rw /etc/default"),
+    ):
+        machine.check(begin)
+        done = run(machine, script)
+        machine.check(end)
+        assert (done.report.outcome, "cannot be set" in done.report.reason) == ("failed", True), done.report
+        assert snapshot(machine) == before
+    done = run(machine, script)
+    assert (done.report.outcome, steps(done)) == ("applied", ["mode"])
+    assert snapshot(machine) == before.replace("azure.json.real 6666 7 8", "azure.json.real 4644 0 0") != before
+    assert machine.run(["systemctl", "is-active", "kubelet.service"]).stdout.strip() == "inactive"
+    assert machine.check(f"readlink {AZURE_JSON}").strip() == "azure.json.real"
+    assert run(machine, script).report.outcome == "changed_meanwhile"
 
 
 # Killed at every step

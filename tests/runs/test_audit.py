@@ -12,6 +12,7 @@ import pytest
 import sandbox
 from sandbox.states import STATES
 from shared.azure import Azure
+from shared.controls import builtin, install, read
 from shared.errors import GuardError, UsageError
 from shared.models import Finding, RunKind, RunState, Status
 from shared.runs.hosts import terminal as runs
@@ -89,7 +90,7 @@ async def test_the_demo_fleet(bench: BenchFactory) -> None:
     }
     assert len(failing) == 8
     others = {(item.node, item.status, item.code) for item in findings if item.node not in states}
-    assert {code for _, _, code in others} == {"virtual_machines_pool", "cluster_stopped"}
+    assert {code for _, _, code in others} == {"cluster_stopped"}
     # Every node and place that was found has exactly one finding for each control, and the summary adds up.
     assert run.summary is not None
     assert run.state is RunState.COMPLETED
@@ -140,6 +141,36 @@ async def test_every_other_state(bench: BenchFactory) -> None:
         found = sorted(await b.findings(run.id), key=lambda item: int(item.instance_id))
     assert dict(zip(expected, ((item.status, item.code) for item in found), strict=True)) == expected
     assert all(item.reason.isprintable() for item in found)
+
+
+WINDOWS = """\
+controls:
+  - id: ORG-1
+    title: About Windows
+    severity: low
+    setting: maxPods
+    rule: {equals: 110}
+    applies: {os: [windows]}
+    rationale: Windows is the control's business.
+    fix: Set it.
+"""
+
+
+async def test_windows_is_the_control_s_business(bench: BenchFactory) -> None:
+    """No control of this version's is about Windows nodes; one that is meets a node that nobody can look at."""
+    fleet = one_pool("compliant_default", "deallocated").replace("name: np1", "name: np1\n            os: Windows")
+    async with bench(fleet) as b:
+        audit = await runs.survey_here(b.services, RunKind.AUDIT, RunRequest())
+        found = [(item.status, item.code) for item in await b.findings(audit.id)]
+        assert found == [(Status.NOT_APPLICABLE, "not_for_this_node")] * 2 * 13
+        install(read(WINDOWS, "ours.yaml", builtin()))
+        try:
+            audit = await runs.survey_here(b.services, RunKind.AUDIT, RunRequest())
+            found = [(item.status, item.code) for item in await b.findings(audit.id) if item.control == "ORG-1"]
+        finally:
+            install(builtin())
+        assert found == [(ERROR, "windows"), (SKIPPED, "deallocated")]
+        assert not b.box.stats()["commands"], "and nothing is sent to it"
 
 
 async def test_scope(bench: BenchFactory) -> None:

@@ -17,16 +17,18 @@ import pytest
 
 import sandbox
 from shared.azure import Azure
-from shared.errors import GuardError, UsageError
+from shared.errors import GuardError, NotFixedError, UsageError
 from shared.models import Finding, Node, Outcome, Run, RunKind, RunState, Starter, Status, Subscription
 from shared.node.edits import Method
 from shared.node.fixing import Splice
 from shared.runs.hosts import leases, starting
 from shared.runs.hosts import terminal as runs
-from shared.runs.model.messages import Ref
+from shared.runs.model.messages import OpenWave, Ref
 from shared.runs.model.plans import NodePlan, PlanFile, SeenFile, digest, same
 from shared.runs.model.request import FixRequest, RunRequest
+from shared.runs.steps import fix_waves
 from shared.store import Store, new_run_id, open_store
+from tests.runs.by_hand import gathered, recorded
 from tests.support.bench import Bench, BenchFactory, one_pool
 from tests.support.findings import AUDIT
 
@@ -286,7 +288,7 @@ async def test_plans_that_no_run_makes_are_refused_before_anything_is_sent(bench
         (edit,) = plan.edits
         other = replace(edit.splices[0], new=b'"x"')
         for changes, says in (
-            ({"controls": ("9.9.9",)}, "does not know the control '9.9.9'; there is: 3.2.6"),
+            ({"controls": ("9.9.9",)}, "does not know the control '9.9.9'; there is: 3.1.1"),
             ({"files": ()}, "which the node's evidence does not name"),
             ({"edits": (replace(edit, path="/etc/shadow"),)}, "'/etc/shadow', which the node's evidence does not name"),
             ({"edits": (replace(edit, digest="0" * 64),)}, "not of the text"),
@@ -690,7 +692,7 @@ async def test_a_cancelled_audit_keeps_what_it_found(bench: BenchFactory) -> Non
             runs.survey_here(
                 replace(b.services, on_findings=stop),
                 RunKind.AUDIT,
-                RunRequest(),
+                AUDIT,
                 begun.append,
             )
         )
@@ -705,3 +707,64 @@ async def test_a_cancelled_audit_keeps_what_it_found(bench: BenchFactory) -> Non
     assert (first.status, second.status, second.code) == (Status.PASS, Status.ERROR, "cancelled")
     assert after.summary is not None
     assert after.summary.statuses == {Status.PASS: 1, Status.ERROR: 1}
+
+
+# Which controls a fix may touch
+
+
+async def test_a_fix_leaves_what_it_was_not_asked_for(bench: BenchFactory) -> None:
+    """A node that fails six controls: the plan is for the one that this deployment fixes, and says what else fails."""
+    async with bench(one_pool("neglected"), **FAST) as b:
+        (plan,) = await plans(b)
+        assert (plan.controls, plan.also) == (("3.2.6",), ("3.1.1", "3.1.3", "3.2.1", "3.2.4", "3.2.7"))
+        run, (finding,) = await fix(b, [plan])
+        assert (finding.control, finding.outcome) == ("3.2.6", Outcome.FIXED)
+        assert run.request["controls"] == ["3.2.6"]
+        audit = await runs.survey_here(b.services, RunKind.AUDIT, RunRequest())
+        failing = {item.control for item in await b.findings(audit.id) if item.status is Status.FAIL}
+        assert failing == set(plan.also)
+
+
+async def test_a_deployment_fixes_what_it_is_told_to(bench: BenchFactory) -> None:
+    wide = ("3.1.1", "3.1.3", "3.2.1", "3.2.4", "3.2.6", "3.2.7")
+    async with bench(one_pool("neglected"), fix_controls=wide, **FAST) as b:
+        (plan,) = await plans(b)
+        assert (plan.controls, plan.left, plan.also) == (wide, {}, ())
+        _, found = await fix(b, [plan])
+        assert {(item.control, item.outcome) for item in found} == {(name, Outcome.FIXED) for name in wide}
+        audit = await runs.survey_here(b.services, RunKind.AUDIT, RunRequest())
+        assert {item.status for item in await b.findings(audit.id)} == {Status.PASS}
+
+
+async def test_modes_and_owners_are_fixed_without_a_restart(bench: BenchFactory) -> None:
+    files = ("3.1.1", "3.1.2", "3.1.3", "3.1.4")
+    states = ("kubeconfig_open", "kubeconfig_owner", "azure_json_open", "azure_json_owner")
+    async with bench(one_pool(*states), fix_controls=files, **FAST) as b:
+        nodes = sorted((i.member for i in b.box.compute.instances.values()), key=lambda member: member.name)
+        before = [(b.box.node_dir(node.name) / "run/sandbox/process.json").read_text() for node in nodes]
+        run, found = await fix(b, await plans(b))
+        assert [(item.control, item.outcome) for item in found] == [(name, Outcome.FIXED) for name in files]
+        assert before == [(b.box.node_dir(node.name) / "run/sandbox/process.json").read_text() for node in nodes]
+        assert run.summary is not None
+        assert run.summary.outcomes == {Outcome.FIXED: 4}
+
+
+async def test_other_controls_are_planned_and_not_fixed(bench: BenchFactory) -> None:
+    asked = FixRequest(controls=("3.2.1", "3.2.6"), pause_seconds=0)
+    async with bench(one_pool("neglected"), **FAST) as b:
+        survey = await runs.survey_here(b.services, RunKind.PLAN, asked)
+        made = await runs.plans_of(b.services, survey)
+        assert made[0].controls == ("3.2.1", "3.2.6")
+        commands = dict(b.box.stats()["commands"])
+        for request in (asked, FixRequest(pause_seconds=0)):
+            with pytest.raises(NotFixedError, match=r"does not fix 3\.2\.1, only 3\.2\.6 \(GUARD_FIX_CONTROLS\)"):
+                await runs.fix_here(b.services, request, made)
+        assert b.box.stats()["commands"] == commands
+        assert [run.kind for run in (await b.services.store.runs(9)).runs] == [RunKind.PLAN]
+
+        # What was planned by a deployment that may, and is gone on with by one that may not, stops at the wave.
+        run = await recorded(b.services, RunKind.FIX, asked)
+        await gathered(b.services, run, made)
+        wave = OpenWave(run_id=run.id, epoch=run.epoch, pool=0, first=0, count=1)
+        assert "does not fix 3.2.1 " in (await fix_waves.open_wave(b.services, wave)).stop
+        assert b.box.stats()["commands"] == commands

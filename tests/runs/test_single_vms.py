@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import sandbox
+from shared.errors import UsageError
 from shared.models import Finding, Outcome, RunKind, RunState, Status
 from shared.report import exit_code
 from shared.runs.hosts import terminal as runs
@@ -147,9 +148,8 @@ async def test_a_pool_of_node_auto_provisioning_is_chosen_by_its_name(bench: Ben
     async with bench(FLEET, **FAST) as b:
         found = await audit(b, RunRequest(node_pools=("Team.A",)))
         assert by_pool(found) == {("aks-mixed", "team.a", FAIL): 2, ("aks-mixed", "team.a", PASS): 1}
-        # Its names show on nodes alone, so that a wrong one is seen at the end: nothing was found, which is no success.
-        nothing = await audit(b, RunRequest(node_pools=("team.b",)))
-        assert (nothing, exit_code(nothing)) == ([], 2)
+        with pytest.raises(UsageError, match=r"no node pool named team\.b"):
+            await audit(b, RunRequest(node_pools=("team.b",)))
         survey = await runs.survey_here(b.services, RunKind.PLAN, FixRequest(node_pools=("team.a",)))
         plans = await runs.plans_of(b.services, survey)
         # From a file whose run this store does not have, the nodes are looked at again: by their names, too.

@@ -13,6 +13,7 @@ import sandbox
 from shared.models import Finding, Run
 from shared.runs.model.batch import Batch, from_text
 from shared.store import FindingQuery, Store
+from tests.support.findings import CHAINS
 from tests.support.host import Host, running
 from tests.support.hub import Hub
 
@@ -68,9 +69,10 @@ class Cloud:
 
         await self.until(enough)
 
-    async def findings(self, run_id: str) -> list[Finding]:
-        """The findings of a run, by node."""
-        found = [item async for item in self.store.all_findings(FindingQuery(run_id=run_id))]
+    async def findings(self, run_id: str, control: str | None = CHAINS) -> list[Finding]:
+        """The findings of a run on one control (None: on all), by node."""
+        query = FindingQuery(run_id=run_id, control=control)
+        found = [item async for item in self.store.all_findings(query)]
         return sorted(found, key=lambda finding: finding.key)
 
     async def see_to_its_end(

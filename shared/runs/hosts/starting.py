@@ -63,7 +63,7 @@ class Orchestrations(Protocol):
 
 
 class NotAllowedError(GuardError):
-    """This deployment does not allow fixes."""
+    """This deployment does not allow fixes, or not those of a control."""
 
 
 class HeldError(GuardError):

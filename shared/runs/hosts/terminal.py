@@ -132,9 +132,9 @@ async def fix_here(
     services = _patient(services)
     request = settled(RunKind.FIX, request, services.settings)
     for plan in plans:
-        refuse_others(() if plan.refused else plan.controls, services.settings.fix_controls)
         if why := fault(plan):
             raise UsageError(f"the plan of {plain(plan.node.name)} is refused: {plain(why)}")
+        refuse_others(() if plan.refused else plan.controls, services.settings.fix_controls)
     subscriptions = tuple(sorted({plan.node.subscription for plan in plans}))
     run = _new(RunKind.FIX, request.model_copy(update={"subscriptions": subscriptions}))
 

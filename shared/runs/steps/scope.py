@@ -108,8 +108,8 @@ async def _unknown_names(
 ) -> str:
     """A sentence naming the clusters and pools of the request that are nowhere; empty where all are.
 
-    The subscriptions `afresh` are listed again. Where one cannot be looked into, there may be others, and nothing is
-    said.
+    The subscriptions `afresh` are listed again. Where one (or a cluster whose pools only their nodes
+    show) cannot be looked into, there may be others, and nothing is said.
     """
     gate = asyncio.Semaphore(_AT_ONCE)
 
@@ -126,12 +126,18 @@ async def _unknown_names(
     seen = [cluster for listed in found for cluster in listed or ()]
     request = standing.request
     chosen = [c for c in seen if not request.clusters or not names.unknown([c.name], request.clusters)]
-    # What node auto-provisioning calls its pools shows only on their nodes: a run that finds none says so at its end.
-    pools = () if any(c.auto_provisioned for c in chosen) else request.node_pools
+    pools = {pool.name.lower() for cluster in chosen for pool in cluster.pools}
+    # What node auto-provisioning calls its pools shows only on their nodes.
+    for cluster in chosen:
+        if cluster.auto_provisioned and (wanted_still := names.unknown(request.node_pools, pools)):
+            async for item in services.azure.nodes(cluster, wanted_still):
+                if isinstance(item, ScopeProblem):
+                    return ""
+                pools.add(item.node_pool.lower())
     sentences = []
     for noun, wanted, known in (
         ("cluster", request.clusters, {cluster.name.lower() for cluster in seen}),
-        ("node pool", pools, {pool.name.lower() for cluster in chosen for pool in cluster.pools}),
+        ("node pool", request.node_pools, pools),
     ):
         missing = names.unknown(wanted, known)
         if missing:
