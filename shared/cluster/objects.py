@@ -88,7 +88,7 @@ def heard(node: NodeConfig, status: int, body: bytes, settings: Sequence[str]) -
         return troubled(node, "malformed")
     values = {setting: value for setting in settings if (value := _at(config, *setting.split("."))) is not None}
     try:
-        # What JSON or Unicode does not have (NaN, half a surrogate pair), and Python reads all the same, goes no further.
+        # What JSON or Unicode does not have (NaN, half a surrogate pair), and Python reads, goes no further.
         json.dumps(values, allow_nan=False, ensure_ascii=False).encode("utf-8")
         long = len(json.dumps(list(values.values()))) > _LONGEST_VALUES
     except (ValueError, RecursionError):
