@@ -14,6 +14,9 @@ param nodes bool = true
 @description('Whether the app gets the role that invokes commands in clusters, for asking kubelets through them.')
 param sweep bool = false
 
+@description('Whether that role (also) lets the app ask API servers by itself: it hands out the users\' credentials of clusters.')
+param sweepApi bool = false
+
 // actions.json says which call of the app needs which action.
 var actions = objectKeys(loadJsonContent('actions.json'))
 
@@ -21,7 +24,8 @@ var actions = objectKeys(loadJsonContent('actions.json'))
 // nodes by is what the first one does.
 var sweepActions = union(
   filter(actions, action => endsWith(action, '/read') && action != 'Microsoft.Compute/locations/operations/read'),
-  objectKeys(loadJsonContent('actions-sweep.json'))
+  sweep ? objectKeys(loadJsonContent('actions-sweep.json')) : [],
+  sweepApi ? objectKeys(loadJsonContent('actions-sweep-api.json')) : []
 )
 
 resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (nodes) {
@@ -53,11 +57,11 @@ resource assignment 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (n
   }
 }
 
-resource sweepRole 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (sweep) {
+resource sweepRole 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (sweep || sweepApi) {
   name: guid(managementGroup().id, 'aks-kubelet-guard-sweep')
   properties: {
     roleName: 'AKS Kubelet Guard sweep (${managementGroup().name})'
-    description: 'Finds AKS clusters and their nodes, and invokes commands in the clusters.'
+    description: 'Finds AKS clusters and their nodes, and asks the clusters for the configuration of their kubelets.'
     type: 'CustomRole'
     permissions: [
       {
@@ -71,7 +75,7 @@ resource sweepRole 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (sw
   }
 }
 
-resource sweepAssignment 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (sweep) {
+resource sweepAssignment 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (sweep || sweepApi) {
   name: guid(managementGroup().id, principalId, sweepRole.id)
   properties: {
     principalId: principalId

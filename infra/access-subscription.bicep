@@ -13,6 +13,9 @@ param nodes bool = true
 @description('Whether the app gets the role that invokes commands in clusters, for asking kubelets through them.')
 param sweep bool = false
 
+@description('Whether that role (also) lets the app ask API servers by itself: it hands out the users\' credentials of clusters.')
+param sweepApi bool = false
+
 @description('Ids of the subscriptions, each once. Default: the one that this is deployed to.')
 @minLength(1)
 param subscriptions string[] = [
@@ -27,6 +30,7 @@ module access 'modules/access.bicep' = [
       principalId: principalId
       nodes: nodes
       sweep: sweep
+      sweepApi: sweepApi
     }
   }
 ]

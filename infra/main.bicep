@@ -95,6 +95,9 @@ param grantNodes bool = true
 @description('Whether that gives the app the second role too, which invokes commands in clusters (docs/cluster-witness.md).')
 param grantSweep bool = false
 
+@description('Whether that second role (also) lets the app ask API servers by itself: it hands out the users\' credentials of clusters.')
+param grantSweepApi bool = false
+
 @description('Network: public has none of its own; private-storage reaches the storage through private endpoints only; private also takes the app itself off the internet (deploy and call it from inside the network).')
 @allowed([
   'public'
@@ -282,6 +285,7 @@ module access 'modules/access.bicep' = [
       principalId: identity.outputs.principalId
       nodes: grantNodes
       sweep: grantSweep
+      sweepApi: grantSweepApi
     }
   }
 ]

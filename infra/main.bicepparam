@@ -9,6 +9,7 @@ param location = readEnvironmentVariable('AZURE_LOCATION', 'westeurope')
 param subscriptions = empty(readEnvironmentVariable('GUARD_SUBSCRIPTIONS', '')) ? [] : split(readEnvironmentVariable('GUARD_SUBSCRIPTIONS', ''), ',')
 param grantAccessTo = empty(readEnvironmentVariable('GUARD_GRANT_ACCESS_TO', '')) ? [] : split(readEnvironmentVariable('GUARD_GRANT_ACCESS_TO', ''), ',')
 param grantSweep = bool(readEnvironmentVariable('GUARD_GRANT_SWEEP', 'false'))
+param grantSweepApi = bool(readEnvironmentVariable('GUARD_GRANT_SWEEP_API', 'false'))
 
 param schedule = readEnvironmentVariable('GUARD_SCHEDULE', '0 0 2 * * *')
 param mode = readEnvironmentVariable('GUARD_MODE', 'audit')

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-from sandbox.fleet import AutoPool, Cluster, Fleet, Member, Pool, Subscription, scale_set_name
+from sandbox.fleet import LISTENING, AutoPool, Cluster, Fleet, Member, Pool, Subscription, scale_set_name
 from sandbox.identity import CLIENT, PRINCIPAL, TENANT
 from sandbox.states import STATES
 
@@ -46,16 +46,22 @@ def cluster_id(owner: Subscription, item: Cluster) -> str:
     return f"{group}/providers/Microsoft.ContainerService/managedClusters/{item.name}"
 
 
+def fqdn(item: Cluster) -> str:
+    """The name of a cluster's API server."""
+    if item.fqdn or item.api_server in LISTENING:
+        return item.fqdn or "localhost"
+    return f"{item.name}-{zlib.crc32(item.name.encode()):08x}.hcp.{item.location}.azmk8s.io"
+
+
 def cluster(owner: Subscription, item: Cluster) -> Body:
     """A managed cluster with its agent pool profiles."""
-    number = zlib.crc32(item.name.encode())
     properties: Body = {
         "provisioningState": item.provisioning,
         "powerState": {"code": item.power},
         "kubernetesVersion": item.version,
         "currentKubernetesVersion": item.version,
         "dnsPrefix": item.name,
-        "fqdn": f"{item.name}-{number:08x}.hcp.{item.location}.azmk8s.io",
+        "fqdn": fqdn(item),
         "agentPoolProfiles": [_pool(item, pool) for pool in item.pools],
         "servicePrincipalProfile": {"clientId": "msi"},
         "nodeResourceGroup": item.node_group,

@@ -81,6 +81,15 @@ CommandInvoke = Literal[
     "no_rights",  # the cluster refuses the identity what it wants, as one that authorizes by Azure RBAC may
     "no_account",  # the cluster lacks the service account of infra/sweep-rbac.yaml
 ]
+ApiServer = Literal[
+    "none",  # nobody listens at its address
+    "ok",  # the sandbox has one, on this machine
+    "no_list",  # the same, and it refuses the identity the list of nodes
+    "no_proxy",  # and it refuses nodes/proxy
+    "foreign",  # the credentials name another host than the list of clusters
+    "forbidden",  # 403 for the action that gives the credentials
+]
+LISTENING = ("ok", "no_list", "no_proxy")
 GroupId = Annotated[str, _matching(r"[-\w.()]{0,89}[-\w()]", "a management group's id")]
 
 
@@ -141,6 +150,7 @@ class Cluster:
     `entra`: its users are Entra ID's. `command_invoke` is what comes of a command that is invoked in it: it runs
     (`ok`), or one of AKS's ways to fail. `kubeconfig` and `kubectl` name the credentials and a folder with a kubectl of
     a real cluster that such a command is to ask; without them a stand-in answers from the sandbox's nodes.
+    `api_server` is what comes of asking its API server from outside, `fqdn` the name of a real cluster's.
     `auto_pools` are those of node auto-provisioning; where it is on without any, the list is empty and not left out.
     `other_vms` are VMs that somebody put into the node resource group, and that are no nodes (a bastion).
 
@@ -161,6 +171,8 @@ class Cluster:
     command_invoke: CommandInvoke = "ok"
     kubeconfig: str = ""
     kubectl: str = ""
+    api_server: ApiServer = "none"
+    fqdn: str = ""
     auto_pools: tuple[AutoPool, ...] | None = None
     other_vms: tuple[VmName, ...] = ()
     age: Age = 86400.0

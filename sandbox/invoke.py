@@ -159,7 +159,7 @@ class Invocations:
         commands.mkdir()
         recorded.mkdir()
         shutil.copy(Path(__file__).with_name("cluster") / "kubectl.sh", commands / "kubectl")
-        nodes = [member for member in members(self.fleet) if (member.subscription, member.cluster) == (owner, item)]
+        nodes = joined(self.fleet, owner, item)
         commands_so_far = sum(made.cluster is item for made in self.found.values())
         worse = item.command_invoke == "worse_later" and commands_so_far > 2
         for name, text in _recorded(item, nodes, self.folders, worse=worse):
@@ -206,27 +206,33 @@ def _recorded(
     else:
         claims = base64.urlsafe_b64encode(b'{"sub":"system:serviceaccount:kubelet-guard:configz"}').decode().rstrip("=")
         yield "token.json", json.dumps({"status": {"token": f"e30.{claims}.{secrets.token_urlsafe(16)}"}})
-    # One that is listed by Azure and gone has left the cluster, too.
-    joined = [node for node in nodes if STATES[node.state].command not in (Command.VANISHED, Command.VANISHED_INACTIVE)]
-    joined.sort(key=lambda node: node.name)
-    for start in range(0, max(len(joined), 1), _PAGE):
-        page = joined[start : start + _PAGE]
-        following = str(start // _PAGE + 1) if start + _PAGE < len(joined) else ""
-        items = [_node(node, number, folders) for number, node in enumerate(page, start)]
+    for start in range(0, max(len(nodes), 1), _PAGE):
+        page = nodes[start : start + _PAGE]
+        following = str(start // _PAGE + 1) if start + _PAGE < len(nodes) else ""
+        items = [node_object(node, number, folders) for number, node in enumerate(page, start)]
         listed = {"kind": "NodeList", "metadata": {"continue": following}, "items": items}
         yield f"nodes.{start // _PAGE}.json", json.dumps(listed)
-        yield from ((f"pods.{node.name}.json", json.dumps(_pods(up=not worse and _up(node, folders)))) for node in page)
-    for number, node in enumerate(joined):
-        kind, text = _kubelet(node, number, folders)
+        yield from (
+            (f"pods.{node.name}.json", json.dumps(pods_of(up=not worse and up(node, folders)))) for node in page
+        )
+    for number, node in enumerate(nodes):
+        kind, text = kubelet_answer(node, number, folders)
         yield f"node.{node.name}.{kind}", text
         yield f"direct.{_address(number)}.{kind}", text
+
+
+def joined(fleet: Fleet, owner: Subscription, item: Cluster) -> list[Member]:
+    """The nodes that are in a cluster, by name. One that is listed by Azure and gone has left the cluster, too."""
+    found = [member for member in members(fleet) if (member.subscription, member.cluster) == (owner, item)]
+    gone = (Command.VANISHED, Command.VANISHED_INACTIVE)
+    return sorted((node for node in found if STATES[node.state].command not in gone), key=lambda node: node.name)
 
 
 def _address(number: int) -> str:
     return f"10.224.{number // 250}.{number % 250 + 4}"
 
 
-def _pods(*, up: bool) -> Body:
+def pods_of(*, up: bool) -> Body:
     """The pods of a node: two that are up, or not, and one that has ended."""
     running = {"phase": "Running", "conditions": [{"type": "Ready", "status": str(up)}]}
     ended = {"phase": "Succeeded", "conditions": [{"type": "Ready", "status": "False"}]}
@@ -237,12 +243,13 @@ def _pods(*, up: bool) -> Body:
     }
 
 
-def _up(node: Member, folders: Mapping[str, Folder]) -> bool:
+def up(node: Member, folders: Mapping[str, Folder]) -> bool:
+    """Whether a node runs, and its kubelet."""
     folder = folders.get(node.name)
     return arm.power_state(node) == "running" and (folder is None or service.serving(folder.root) is not None)
 
 
-def _node(node: Member, number: int, folders: Mapping[str, Folder]) -> Body:
+def node_object(node: Member, number: int, folders: Mapping[str, Folder]) -> Body:
     """A node object, as far as anything asks for it. The cloud provider writes the group's name in lower case."""
     group = f"/subscriptions/{node.subscription.id}/resourceGroups/{node.cluster.node_group.lower()}"
     folder = folders.get(node.name)
@@ -265,7 +272,7 @@ def _node(node: Member, number: int, folders: Mapping[str, Folder]) -> Body:
             "conditions": [
                 {
                     "type": "Ready",
-                    "status": "True" if _up(node, folders) else "Unknown",
+                    "status": "True" if up(node, folders) else "Unknown",
                     "lastTransitionTime": "2026-01-20T08:15:00Z",
                 }
             ],
@@ -278,7 +285,7 @@ def _node(node: Member, number: int, folders: Mapping[str, Folder]) -> Body:
     }
 
 
-def _kubelet(node: Member, number: int, folders: Mapping[str, Folder]) -> tuple[str, str]:
+def kubelet_answer(node: Member, number: int, folders: Mapping[str, Folder]) -> tuple[str, str]:
     """What asking a kubelet comes to: `json` and the body, or `error` and kubectl's words."""
     if arm.power_state(node) != "running":
         return "error", _SILENT

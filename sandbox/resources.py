@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sandbox import arm, compute, graph, invoke, node
+from sandbox import apiserver, arm, compute, graph, invoke, node
 from sandbox.arm import Body
 from sandbox.compute import Compute, Instance, Operation, Refused
 from sandbox.faults import Fault, Faults
-from sandbox.fleet import Cluster, Fleet, Pool, Subscription, members, scale_set_name
+from sandbox.fleet import LISTENING, Cluster, Fleet, Pool, Subscription, members, scale_set_name
 from sandbox.identity import Identity
 from sandbox.runcommand import Runner
 from sandbox.throttle import (
@@ -81,6 +81,12 @@ class Sandbox:
         runner = Runner(width=max(16, 8 * (os.cpu_count() or 1)))
         self.compute = Compute(fleet.timing, runner, compute.instances(members(fleet), folders))
         self.invocations = invoke.Invocations(fleet, self.identity, folders)
+        self.api_servers = {
+            arm.cluster_id(owner, item): apiserver.ApiServer(fleet, self.identity, folders, owner, item)
+            for owner in fleet.subscriptions
+            for item in owner.clusters
+            if item.api_server in LISTENING
+        }
         self.endpoint = ""
         self.identity_endpoint = ""
         self.folders = folders
@@ -219,6 +225,11 @@ def _invoke(box: Sandbox, request: Request) -> Answer:
     place = f"{arm.cluster_id(owner, found)}/commandResults/{made.id}"
     location = f"{box.endpoint}{place}?api-version={request.query['api-version']}"
     return Answer(202, None, {"Location": location} | _retry_after(box))
+
+
+def _list_credentials(box: Sandbox, request: Request) -> Answer:
+    owner, found = _cluster(box, request)
+    return Answer(200, apiserver.credentials(box.api_servers.get(arm.cluster_id(owner, found)), owner, found))
 
 
 def _get_command_result(box: Sandbox, request: Request) -> Answer:
@@ -410,6 +421,7 @@ ROUTES = (
     _route("GET", "clusters.list", f"/subscriptions/{{subscription}}/providers/{_CLUSTERS}", _list_clusters),
     _route("GET", "clusters.get", f"{_GROUP}/{_CLUSTERS}/{{cluster}}", _get_cluster),
     _route("POST", "invoke", f"{_GROUP}/{_CLUSTERS}/{{cluster}}/runCommand", _invoke),
+    _route("POST", "credentials", f"{_GROUP}/{_CLUSTERS}/{{cluster}}/listClusterUserCredential", _list_credentials),
     _route("GET", "invoke.get", f"{_GROUP}/{_CLUSTERS}/{{cluster}}/commandResults/{{command}}", _get_command_result),
     _route("GET", "scaleSets.list", _SETS, _list_scale_sets),
     _route("GET", "scaleSets.get", f"{_SETS}/{{set}}", _get_scale_set, GET_SCALE_SET),

@@ -214,7 +214,15 @@ async def _listening(box: Sandbox, port: int) -> AsyncIterator[None]:
     # Tasks of run commands end before the connections do.
     runners = [web.AppRunner(app, access_log=None, shutdown_timeout=1) for app in (front, identity)]
     try:
-        for runner, on, context in zip(runners, (port, 0), (_tls(box), None), strict=True):
+        for server in box.api_servers.values():
+            own = web.Application()
+            own.router.add_route("*", "/{path:.*}", server.answer)
+            # What hangs, as a frozen node does, is not waited for.
+            runners.append(web.AppRunner(own, access_log=None, shutdown_timeout=0.1))
+            await runners[-1].setup()
+            await web.TCPSite(runners[-1], HOST, 0, ssl_context=server.context()).start()
+            server.port = runners[-1].addresses[0][1]
+        for runner, on, context in zip(runners[:2], (port, 0), (_tls(box), None), strict=True):
             await runner.setup()
             await web.TCPSite(runner, HOST, on, ssl_context=context).start()
         box.endpoint = f"https://localhost:{runners[0].addresses[0][1]}"

@@ -79,7 +79,8 @@ class Cluster:
     API version in use does not tell.
 
     The last ones say how the cluster itself can be asked: `entra`, its users are Entra ID's, `invoke_disabled`, no
-    command can be invoked, `private`, its API server is reached from its own network only.
+    command can be invoked, `private`, its API server is reached from its own network only, `api_servers`, the names by
+    which that is known (in lower case).
     """
 
     id: str
@@ -99,6 +100,7 @@ class Cluster:
     entra: bool = False
     invoke_disabled: bool = False
     private: bool = False
+    api_servers: tuple[str, ...] = ()
 
 
 def instance_resource_id(subscription: str, node_resource_group: str, scale_set: str, instance_id: str) -> str:

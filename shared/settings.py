@@ -127,7 +127,7 @@ def _witness(text: str) -> str:
 
 
 def _way(text: str) -> str:
-    if text not in {"direct", "proxy"}:
+    if text not in {"direct", "proxy", "api"}:
         raise ValueError
     return text
 
@@ -277,12 +277,13 @@ class Settings(BaseModel):
         ),
     ] = "node"
     sweep_way: Annotated[
-        Literal["direct", "proxy"],
+        Literal["direct", "proxy", "api"],
         Setting(
             "GUARD_SWEEP_WAY",
-            "direct or proxy",
-            "how a cluster is asked for configz: its kubelets `direct`ly (Kubernetes 1.33 and later), or by the API"
-            " server's `proxy`, a right that can run commands on nodes (docs/cluster-witness.md)",
+            "direct, proxy or api",
+            "how a cluster is asked for configz: from within, its kubelets `direct`ly (Kubernetes 1.33 and later) or by"
+            " the API server's `proxy`; or by that proxy from the app itself, `api`, where it reaches the API server."
+            " The proxy is a right that can run commands on nodes (docs/cluster-witness.md)",
             _way,
         ),
     ] = "direct"

@@ -145,9 +145,12 @@ class Arm:
 
         return await _caught(call)
 
-    async def query(self, operation: Operation, body: Body) -> Body | Refusal:
+    async def query(
+        self, operation: Operation, body: Body | None, most_wait: float | None = None, **parts: str
+    ) -> Body | Refusal:
         """The object that one POST which changes nothing gives."""
-        return _read(await self._ask(operation, {}, json.dumps(body).encode()), object_of)
+        content = None if body is None else json.dumps(body).encode()
+        return _read(await self._ask(operation, parts, content, most_wait=most_wait), object_of)
 
     async def look(self, url: str, most_wait: float) -> Reply | Refusal:
         """One GET of an address that Azure gave, as it is and without retries: whoever looks asks again anyway.
@@ -177,11 +180,16 @@ class Arm:
             reply = await self._send("GET", following, region=region)
 
     async def _ask(
-        self, operation: Operation, parts: Mapping[str, str], body: bytes | None = None, region: str = ""
+        self,
+        operation: Operation,
+        parts: Mapping[str, str],
+        body: bytes | None = None,
+        region: str = "",
+        most_wait: float | None = None,
     ) -> Reply | Refusal:
         def send(version: str) -> Awaitable[Reply | Refusal]:
             return self._send(
-                operation.method, operation.url(self.settings.arm_endpoint, version, **parts), body, region
+                operation.method, operation.url(self.settings.arm_endpoint, version, **parts), body, region, most_wait
             )
 
         return await self._spoken(operation.provider, send)

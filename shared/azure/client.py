@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 from shared.azure import discovery, graph, invoke, runcommand
 from shared.azure.arm import Arm
+from shared.cluster import Sweep
 from shared.models import Cluster, Node, Problem, ScopeProblem, Subscription
 
 if TYPE_CHECKING:
@@ -115,3 +116,18 @@ class Azure:
     ) -> runcommand.Pending | invoke.Invoked | Problem:
         """Look once at a command that was started in a cluster: see `invoke.look`."""
         return await invoke.look(self._arm, cluster, pending)
+
+    async def ask_api_server(
+        self,
+        cluster: Cluster,
+        settings: Sequence[str],
+        before: runcommand.Pending | None,
+        *,
+        nodes: Sequence[str] | None = None,
+        after: str = "",
+        pods: bool = False,
+    ) -> runcommand.Pending | Sweep | Problem:
+        """Ask a cluster's kubelets through its API server, from here: see `apiserver.sweep`."""
+        from shared.azure import apiserver  # with aiohttp, as late as the SDK
+
+        return await apiserver.sweep(self._arm, cluster, settings, before, nodes=nodes, after=after, pods=pods)

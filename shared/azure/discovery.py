@@ -468,6 +468,7 @@ def cluster_of(subscription: str, item: Body, *, older: bool = False) -> Cluster
         entra=bool(under(properties, "aadProfile")),
         invoke_disabled=_said(properties, "apiServerAccessProfile", "disableRunCommand"),
         private=_said(properties, "apiServerAccessProfile", "enablePrivateCluster"),
+        api_servers=tuple(host.lower() for name in ("fqdn", "privateFQDN") if (host := text_of(properties.get(name)))),
     )
 
 

@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from shared.azure.discovery import CLUSTER_STOPPED
-from shared.azure.operations import INVOKE, INVOKE_RESULT, checked
+from shared.azure.operations import CLUSTER_SCOPE, INVOKE, INVOKE_RESULT, checked
 from shared.azure.problems import Fault, Target, body_error, judge, passing, response_fault, word
 from shared.azure.replies import HeldBack, Refusal, Reply, accepted_of
 from shared.azure.runcommand import AWAY_SECONDS, MOST_WAIT, Pending, untaken
@@ -27,9 +27,6 @@ from shared.models import Cluster, Problem
 
 if TYPE_CHECKING:
     from shared.azure.arm import Arm, Options
-
-# AKS's server application, the same in every tenant and cloud: who a cluster with Entra ID takes tokens for.
-CLUSTER_SCOPE = "6dae42f8-4368-4678-94ff-3960e28e3630/.default"
 
 # 512 kB of logs, each byte of which JSON may write as six, in some more JSON; nothing bigger is read.
 _LONGEST_ANSWER = 1 << 22

@@ -183,6 +183,7 @@ _KINDS: tuple[tuple[str, str, re.Pattern[str]], ...] = (
         re.compile(rf"{_CLUSTERS}/[^/]+"),
     ),
     ("POST", "invoke", re.compile(rf"{_CLUSTERS}/[^/]+/runcommand")),
+    ("POST", "credentials", re.compile(rf"{_CLUSTERS}/[^/]+/listclusterusercredential")),
     ("GET", "invoke_poll", re.compile(rf"{_CLUSTERS}/[^/]+/commandresults/[^/]+")),
     ("POST", "graph", re.compile(r"/providers/microsoft\.resourcegraph/resources")),
     ("GET", "descendants", re.compile(r"/providers/microsoft\.management/managementgroups/[^/]+/descendants")),

@@ -48,6 +48,13 @@ def node_name(text: str) -> bool:
     return _NODE.fullmatch(text) is not None
 
 
+def check_settings(settings: Sequence[str]) -> None:
+    """Raises ValueError for settings that may not be asked for: no paths, too many of them, one that holds a secret."""
+    wrong = [setting for setting in settings if not _SETTING.fullmatch(setting) or setting in _SECRET]
+    if wrong or not 1 <= len(settings) <= _MOST_SETTINGS:
+        raise ValueError(f"not settings that may be asked for: {wrong or len(settings)}")
+
+
 def sweep_script(
     settings: Sequence[str],
     way: Way,
@@ -71,9 +78,7 @@ def sweep_script(
 
     Raises ValueError for what cannot be asked: no path or node's name, too many of them, a setting that holds a secret.
     """
-    wrong = [setting for setting in settings if not _SETTING.fullmatch(setting) or setting in _SECRET]
-    if wrong or not 1 <= len(settings) <= _MOST_SETTINGS:
-        raise ValueError(f"not settings that may be asked for: {wrong or len(settings)}")
+    check_settings(settings)
     if way not in ("direct", "proxy"):
         raise ValueError(f"not a way to ask a kubelet: {way!r}")
     if not _NONCE.fullmatch(nonce):

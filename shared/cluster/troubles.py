@@ -10,7 +10,10 @@ _AZURE_RBAC = (
     " cluster to the nodes' own witness."
 )
 
-# Word → reason and hint for one node. In the texts: {node}, {seconds}.
+_PROXY_MANIFEST = "apply infra/sweep-rbac-proxy.yaml with the identity's object id (docs/cluster-witness.md)"
+
+# Word → reason and hint for one node; with the way of asking where that makes a difference. In the texts: {node},
+# {seconds}.
 _NODES: dict[str, tuple[str, str]] = {
     "refused": (
         "nothing answers on the kubelet's port of {node}: its kubelet does not run, or a firewall refuses it.",
@@ -32,6 +35,11 @@ _NODES: dict[str, tuple[str, str]] = {
         "the API server refuses to ask the kubelet of {node}: the identity has no right to get nodes/proxy.",
         "Ask the kubelets directly, or grant nodes/proxy knowingly: it can run commands on nodes "
         "(infra/sweep-rbac-proxy.yaml)." + _AZURE_RBAC,
+    ),
+    "forbidden_api": (
+        "the API server refuses to ask the kubelet of {node}: the identity has no right to get nodes/proxy.",
+        "Grant nodes/proxy knowingly, it can run commands on nodes (infra/sweep-rbac-proxy.yaml), or ask by command "
+        "invoke (GUARD_SWEEP_WAY=direct)." + _AZURE_RBAC,
     ),
     "unauthorized": (
         "the kubelet of {node} does not know our token: it does not take tokens, or cannot ask the API server of them.",
@@ -74,6 +82,10 @@ _NODES: dict[str, tuple[str, str]] = {
         "{node} was not asked: so many nodes did not answer in time that the command's own time was over.",
         "It is asked again by the next sweep.",
     ),
+    "not_asked_api": (
+        "{node} was not asked: the API server had too many requests at that time.",
+        "It is asked again by the next sweep.",
+    ),
     "no_room": (
         "the answer of {node} had no room in what a command may print.",
         "It is asked again by the next sweep.",
@@ -92,7 +104,8 @@ _NODES: dict[str, tuple[str, str]] = {
     ),
 }
 
-# Word → reason and hint for a whole sweep. In the texts: {detail}.
+# Word → reason and hint for a whole sweep; with _api where the app asks the API server by itself and that is another
+# thing. In the texts: {detail}.
 _SWEEPS: dict[str, tuple[str, str]] = {
     "list_forbidden": (
         "the identity may not list the nodes of the cluster.",
@@ -122,6 +135,40 @@ _SWEEPS: dict[str, tuple[str, str]] = {
         "the answer of the command is not a whole, honest report: {detail}.",
         "Run again.",
     ),
+    "list_forbidden_api": (
+        "the identity may not list the nodes of the cluster.",
+        f"On the cluster, {_PROXY_MANIFEST}.{_AZURE_RBAC}",
+    ),
+    "list_unauthorized_api": (
+        "the API server does not take the identity's token.",
+        "Look at the cluster's Entra integration: the identity must be of the cluster's tenant.",
+    ),
+    "not_entra": (
+        "the cluster does not use Entra ID: its API server takes no token of the identity.",
+        "Ask it by command invoke (GUARD_SWEEP_WAY=direct or proxy), or turn on Entra ID.",
+    ),
+    "foreign_server": (
+        "the API server that Azure names in the credentials ({detail}) is not the cluster's own: it gets no token.",
+        "Run again; look at the cluster's fqdn and privateFQDN (az aks show).",
+    ),
+    "no_server": (
+        "what Azure gave does not say where the API server is and which authority signs its certificate: {detail}.",
+        "Run again; look at the output of az aks get-credentials.",
+    ),
+    "certificate": (
+        "the API server's certificate is not one of the cluster's authority: it got no token.",
+        "Look for a proxy or firewall between the app and the API server that opens connections.",
+    ),
+    "unreachable": (
+        "the API server cannot be reached from here ({detail}).",
+        "Allow the app's address (apiServerAccessProfile.authorizedIPRanges), look at its way out, or ask by command "
+        "invoke (GUARD_SWEEP_WAY=direct).",
+    ),
+    "unreachable_private": (
+        "the API server cannot be reached from here ({detail}): the cluster is private.",
+        "Put the app into the API server's network, private DNS zone included, or ask by command invoke "
+        "(GUARD_SWEEP_WAY=direct).",
+    ),
     "failed": (
         "the API server did not answer as it should ({detail}).",
         "Run again; look at the cluster's state in Azure.",
@@ -131,12 +178,11 @@ _SWEEPS: dict[str, tuple[str, str]] = {
 
 def node_problem(word: str, way: str, node: str, seconds: int) -> Problem:
     """What a word of the script means for one node."""
-    row = f"{word}_{way}" if word == "forbidden" else word
-    reason, hint = _NODES.get(row, _NODES["malformed"])
+    reason, hint = _NODES.get(f"{word}_{way}") or _NODES.get(word) or _NODES["malformed"]
     return Problem(Status.ERROR, f"configz_{word}", reason.format(node=f"node {node}", seconds=seconds), hint)
 
 
-def sweep_problem(word: str, detail: str = "") -> Problem:
-    """What a word of the script means for the whole sweep."""
-    reason, hint = _SWEEPS.get(word, _SWEEPS["failed"])
+def sweep_problem(word: str, detail: str = "", kind: str = "") -> Problem:
+    """What a word of the script means for the whole sweep; `kind` chooses a text of its own where there is one."""
+    reason, hint = _SWEEPS.get(f"{word}_{kind}") or _SWEEPS.get(word) or _SWEEPS["failed"]
     return Problem(Status.ERROR, f"sweep_{word}", reason.format(detail=detail or word), hint)

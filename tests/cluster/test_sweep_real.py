@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 import os
 import re
 import shutil
@@ -13,17 +14,23 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
+from azure.core.credentials import AccessToken
+from azure.core.credentials_async import AsyncTokenCredential
+from azure.identity.aio import ManagedIdentityCredential
 
 import sandbox
 from shared.azure import Azure, Invoked, Pending
+from shared.azure.operations import CLUSTER_SCOPE
 from shared.cluster import Sweep, Way, parse_sweep, sweep_script
+from shared.models import Problem
 from shared.settings import Settings
 from tests.support import fleets
 from tests.support.bicep import INFRA
@@ -52,7 +59,11 @@ SECRETS = {
     "staticPodURLHeader": {"Authorization": ["CANARY-HEADER"]},
 }
 DIRECT, PROXY, NOBODY, IN_A_POD = (User(f"0d4f9a3e-58d4-4a57-8b1c-{name}") for name in ("d", "p", "n", "i"))
+NOT_KNOWN = User("not-known")
 EVERYONE = (DIRECT, PROXY, NOBODY, IN_A_POD)
+
+
+Ask = Callable[..., Awaitable[Sweep | Problem]]
 
 
 @dataclass
@@ -456,3 +467,131 @@ async def test_the_whole_way_by_resource_manager(cluster: KubeCluster, monkeypat
         "aks-b": True,
         "aks-c": False,
     }
+
+
+@dataclass
+class _Credential:
+    """A credential of an identity: its token for the cluster, and another's for everything else."""
+
+    token: str
+    other: AsyncTokenCredential
+
+    async def get_token(self, *scopes: str, **more: Any) -> AccessToken:
+        if scopes == (CLUSTER_SCOPE,):
+            return AccessToken(self.token, int(time.time()) + 3600)
+        return await self.other.get_token(*scopes, **more)
+
+    async def close(self) -> None:
+        pass
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+
+@asynccontextmanager
+async def from_outside(cluster: KubeCluster, user: User, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ask]:
+    """The product's client as this identity, and the cluster as Azure would show it; what the API server tells it."""
+    host = cluster.server.removeprefix("https://").rpartition(":")[0]
+    real = f"kubeconfig: {cluster.kubeconfig(ADMIN)}, fqdn: '{host}', "
+    async with sandbox.serve(fleets.fleet("no_kubelet", cluster=real)) as box:
+        for name, value in box.environ.items():
+            monkeypatch.setenv(name, value)
+        async with (
+            ManagedIdentityCredential() as other,
+            Azure(Settings(arm_endpoint=box.endpoint), _Credential(cluster.tokens[user], other)) as client,
+        ):
+            (found,) = await client.clusters(fleets.SUBSCRIPTION)
+
+            async def ask(settings: Sequence[str] = SETTINGS, **more: Any) -> Sweep | Problem:
+                told = await client.ask_api_server(found, settings, None, **more)
+                assert not isinstance(told, Pending)
+                return told
+
+            yield ask
+
+
+async def heard_from_outside(ask: Ask, **more: Any) -> Sweep:
+    found = await ask(**more)
+    assert isinstance(found, Sweep), found
+    return found
+
+
+async def test_the_app_itself_asks_the_api_server(
+    cluster: KubeCluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    within = run(cluster, "proxy", PROXY).sweep
+    async with from_outside(cluster, PROXY, monkeypatch) as ask:
+        found = await heard_from_outside(ask)
+        named = await heard_from_outside(ask, nodes=["aks-b", "gone"])
+    assert (found.listed, found.left, found.problem) == (3, 0, None)
+    assert found.nodes == within.nodes, "word for word what the script in the cluster tells"
+    assert all(node.values for node in found.nodes.values())
+    assert Said("", named).codes == {"aks-b": "", "gone": "configz_unknown_node"}
+    assert "CANARY" in cluster.kubectl("get", "--raw", "/api/v1/nodes/aks-a/proxy/configz")
+    assert "CANARY" not in f"{found} {caplog.text}"
+    assert cluster.tokens[PROXY] not in f"{found} {caplog.text}"
+
+
+async def test_nodes_that_do_not_answer_the_app_hold_up_nobody(
+    cluster: KubeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    down, frozen, away = (cluster.nodes[name] for name in ("aks-a", "aks-b", "aks-c"))
+    async with from_outside(cluster, PROXY, monkeypatch) as ask:
+        down.real.machine.check(["systemctl", "stop", "kubelet.service"])
+        frozen.real.signal("STOP")
+        try:
+            found = await heard_from_outside(ask)
+            assert Said("", found).codes == {"aks-a": "configz_refused", "aks-b": "configz_timeout", "aks-c": ""}
+            with away.off_the_network():
+                found = await heard_from_outside(ask)
+            assert Said("", found).codes["aks-c"] == "configz_timeout"
+        finally:
+            frozen.real.signal("CONT")
+            down.real.machine.check(["systemctl", "start", "kubelet.service"])
+            cluster.wait_for(down)
+
+
+async def test_a_role_of_the_apps_that_is_missing_is_named(
+    cluster: KubeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with from_outside(cluster, NOBODY, monkeypatch) as ask:
+        refused = await ask()
+    assert isinstance(refused, Problem)
+    assert refused.code == "sweep_list_forbidden"
+    assert "sweep-rbac-proxy.yaml" in refused.hint
+    async with from_outside(cluster, DIRECT, monkeypatch) as ask:
+        found = await heard_from_outside(ask)
+        assert set(Said("", found).codes.values()) == {"configz_forbidden"}
+        # To list pods is a right of its own; without it only Ready is known.
+        found = await heard_from_outside(ask, settings=(), nodes=["aks-a"], pods=True)
+        assert found.nodes["aks-a"].failing is None
+    unknown = replace(cluster, tokens={**cluster.tokens, NOT_KNOWN: "no-token-of-this-cluster"})
+    async with from_outside(unknown, NOT_KNOWN, monkeypatch) as ask:
+        refused = await ask()
+    assert isinstance(refused, Problem)
+    assert refused.code == "sweep_list_unauthorized"
+
+
+async def test_pods_are_counted_with_the_role_for_it(cluster: KubeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster.apply((INFRA / "sweep-pods-rbac.yaml").read_text().replace("IDENTITY_OBJECT_ID", PROXY.name))
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "stuck", "namespace": "default"},
+        "spec": {
+            "nodeName": "aks-a",
+            "automountServiceAccountToken": False,
+            "containers": [{"name": "c", "image": "x"}],
+        },
+    }
+    # Nothing here makes a namespace its service account, which every pod has to have.
+    cluster.kubectl("create", "serviceaccount", "default", "--namespace=default")
+    cluster.apply(json.dumps(pod))
+    async with from_outside(cluster, PROXY, monkeypatch) as ask:
+        found = await heard_from_outside(ask, settings=(), nodes=["aks-a", "aks-c"], pods=True)
+    assert {name: node.failing for name, node in found.nodes.items()} == {"aks-a": 1, "aks-c": 0}
+    cluster.kubectl("delete", "pod", "stuck", "--namespace=default", "--force", "--grace-period=0")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from shared.azure import operations
-from shared.azure.operations import INVOKE, INVOKE_RESULT, POLL_ACTION, Operation
+from shared.azure.operations import CREDENTIALS, INVOKE, INVOKE_RESULT, POLL_ACTION, Operation
 from tests.support.bicep import INFRA, at, keys, objects, read, text_of
 
 ROOT = INFRA.parent
@@ -53,7 +53,7 @@ def nodes_role() -> set[str]:
 def sweep_role() -> set[str]:
     """As the templates put it together: what finds nodes, and what the sweep alone needs."""
     found = {action for action in nodes_role() if action.endswith("/read") and action != POLL_ACTION}
-    return found | _actions("actions-sweep.json")
+    return found | _actions("actions-sweep.json") | _actions("actions-sweep-api.json")
 
 
 def granted() -> set[str]:
@@ -244,7 +244,7 @@ def test_the_role_has_exactly_the_actions_that_the_calls_need() -> None:
 
 
 def test_each_role_has_what_the_other_one_is_not_for() -> None:
-    assert {INVOKE, INVOKE_RESULT} <= sweep_role() - nodes_role()
+    assert {INVOKE, INVOKE_RESULT, CREDENTIALS.action} <= sweep_role() - nodes_role()
     assert {operations.RUN_COMMAND, POLL_ACTION} <= nodes_role() - sweep_role()
     assert not [action for action in sweep_role() if "Microsoft.Compute" in action and not action.endswith("/read")]
 
@@ -319,6 +319,7 @@ def test_every_operation_has_the_action_that_its_address_asks_for() -> None:
         ("INSTANCES", Call(COMPUTE, "virtual_machine_scale_set_vms", "list")),
         ("VMS", Call(COMPUTE, "virtual_machines", "list")),
         ("VM_STATES", Call(COMPUTE, "virtual_machines", "list_all")),
+        ("CREDENTIALS", Call(CONTAINERS, "managed_clusters", "list_cluster_user_credentials")),
     ],
 )
 def test_an_operation_is_the_one_that_the_sdk_knows(name: str, call: Call) -> None:
@@ -343,7 +344,8 @@ def test_both_ways_give_the_same_roles(path: Path, role: str, assignment: str, a
     assert re.search(
         r"var sweepActions = union\(\s*filter\(actions, action => endsWith\(action, '/read'\) && "
         rf"action != '{re.escape(POLL_ACTION)}'\),\s*"
-        r"objectKeys\(loadJsonContent\('(\.\./)?actions-sweep\.json'\)\)\s*\)",
+        r"sweep \? objectKeys\(loadJsonContent\('(\.\./)?actions-sweep\.json'\)\) : \[\],\s*"
+        r"sweepApi \? objectKeys\(loadJsonContent\('(\.\./)?actions-sweep-api\.json'\)\) : \[\]\s*\)",
         text,
     )
     (permission,) = objects(at(file.resource(role).body, "properties.permissions"))

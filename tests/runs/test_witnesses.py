@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
 
+import sandbox
+from shared.azure import apiserver
 from shared.errors import UsageError
 from shared.models import Finding, Outcome, Run, RunKind, Status
 from shared.runs.hosts import terminal as runs
@@ -156,3 +159,76 @@ async def test_a_pool_is_left_where_its_nodes_are_not_ready_after_a_wave(bench: 
     left, changed = sorted(findings, key=lambda finding: finding.outcome or "", reverse=True)
     assert (left.outcome, changed.outcome) == (Outcome.NOT_TRIED, Outcome.FIXED)
     assert f"2 pods of {changed.node} are not well, and before its fix 0 were" in left.reason
+
+
+SERVER = "api_server: ok"
+
+
+@asynccontextmanager
+async def from_outside(
+    bench: BenchFactory, *states: str, cluster: str = SERVER, **more: object
+) -> AsyncIterator[Bench]:
+    """A bench whose app asks the API servers by itself."""
+    async with bench(fleet(*states, cluster=cluster), sweep_way="api", **more) as b:
+        yield b
+        assert not b.box.stats()["invoked"], "no command was invoked in a cluster"
+
+
+async def test_the_app_itself_asks_the_api_server(bench: BenchFactory) -> None:
+    async with from_outside(bench, "compliant_default", "false_file") as b:
+        right, wrong = await audit(b, "configz")
+        assert commands(b) == 0
+        assert b.box.stats()["calls"]["credentials"] == 1
+        assert (right.status, wrong.status) == (Status.PASS, Status.FAIL)
+        assert (right.witness, right.actual, wrong.actual) == ("configz", True, False)
+
+
+async def test_what_the_api_server_tells_stands_beside_what_the_node_shows(bench: BenchFactory) -> None:
+    async with from_outside(bench, "compliant_file", "changed_since_start") as b:
+        await audit(b, "node")
+        plain, changed = await audit(b, "both")
+    assert (plain.status, plain.witness) == (Status.PASS, "node+configz")
+    assert (changed.status, changed.code, changed.actual) == (Status.FAIL, "wrong_after_restart", True)
+
+
+async def test_a_cluster_of_many_nodes_is_asked_part_by_part(
+    bench: BenchFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apiserver, "NODES_A_STEP", 2)
+    async with from_outside(bench, *["compliant_default"] * 5) as b:
+        findings = await audit(b, "configz")
+        assert [finding.status for finding in findings] == [Status.PASS] * 5
+        assert b.box.stats()["calls"]["credentials"] == 3
+
+
+@pytest.mark.parametrize(
+    ("cluster", "code"),
+    [
+        ("api_server: no_list", "sweep_list_forbidden"),
+        ("api_server: no_proxy", "configz_forbidden"),
+        ("api_server: foreign", "sweep_foreign_server"),
+        ("api_server: forbidden", "AuthorizationFailed"),
+        ("entra: false", "sweep_not_entra"),
+    ],
+)
+async def test_an_api_server_that_cannot_be_asked(bench: BenchFactory, cluster: str, code: str) -> None:
+    async with from_outside(bench, "compliant_default", cluster=cluster) as b:
+        (alone,) = await audit(b, "configz")
+        (both,) = await audit(b, "both")
+    assert (alone.status, alone.code) == (Status.ERROR, code)
+    assert (both.status, both.witness) == (Status.PASS, "node")
+
+
+async def test_azure_that_is_away_when_the_address_is_wanted(bench: BenchFactory) -> None:
+    async with from_outside(bench, "compliant_default") as b:
+        b.box.inject(sandbox.Fault(kind="credentials", status=503, code="ServiceUnavailable"))
+        (finding,) = await audit(b, "configz")
+    assert finding.status is Status.PASS
+
+
+async def test_a_fix_asks_the_api_server_before_each_wave(bench: BenchFactory) -> None:
+    async with from_outside(bench, "false_file", "false_flag", allow_fix=True) as b:
+        findings, _ = await fixed(b)
+        # For the plan, before the first wave, and before the second.
+        assert b.box.stats()["calls"]["credentials"] == 3
+    assert [finding.outcome for finding in findings] == [Outcome.FIXED, Outcome.FIXED]

@@ -96,6 +96,8 @@ async def _outcome(
     if not isinstance(cluster, Cluster):
         return cluster
     way = services.settings.sweep_way
+    if way == "api":
+        return await azure.ask_api_server(cluster, (), command, nodes=sorted(nodes), pods=True)
     if command is not None and command.url:
         outcome = await azure.look_in_cluster(cluster, command)
     else:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from shared.azure import Invoked, Pending
-from shared.cluster import NODES_A_CALL, NodeConfig, parse_sweep, sweep_script
+from shared.cluster import NODES_A_CALL, NodeConfig, Sweep, parse_sweep, sweep_script
 from shared.controls import catalogue
 from shared.kubelet import asked
 from shared.models import Cluster, Node, Problem, Status, Told
@@ -85,28 +85,20 @@ class _Turn:
         self._place = place
 
     async def take(self, state: ClusterSweep) -> ClusterSweep:
-        """Send the command, or look at it; what it told is saved."""
-        azure, cluster, command = self._services.azure, self._cluster, state.command
-        way = self._services.settings.sweep_way
-        nonce = request_nonce(self._run_id, cluster.id.lower(), f"sweep.{state.pages}")
+        """Send the command, or look at it, or ask the API server from here; what was told is saved."""
+        command = state.command
         begun = command.started if command is not None and command.started is not None else datetime.now(UTC)
+        found: Pending | Sweep | Problem
         try:
-            if command is not None and command.url:
-                outcome = await azure.look_in_cluster(cluster, command)
-            else:
-                nodes = state.again if state.last else None
-                script = sweep_script(settings(), way, nonce, nodes=nodes, after="" if state.last else state.after)
-                outcome = await azure.start_in_cluster(cluster, script, command, _FIRST_LOOK)
+            found = await self._ask(state)
         except Exception as error:
-            log.exception("asking the cluster %s failed", cluster.id)
-            outcome = internal(error)
-        if isinstance(outcome, Pending):
-            return replace(state, command=outcome)
-        if isinstance(outcome, Problem):
-            await self._save(state, SweptPage(problem=outcome))
+            log.exception("asking the cluster %s failed", self._cluster.id)
+            found = internal(error)
+        if isinstance(found, Pending):
+            return replace(state, command=found)
+        if isinstance(found, Problem):
+            await self._save(state, SweptPage(problem=found))
             return replace(state, pages=state.pages + 1, command=None, done=True)
-        assert isinstance(outcome, Invoked)
-        found = parse_sweep(outcome.logs, nonce, settings(), way)
         page = SweptPage(tuple(_told(node, begun) for node in found.nodes.values()), found.problem)
         await self._save(state, page)
         left = [name for name, node in found.nodes.items() if node.trouble and node.trouble.code in _LEFT_OVER]
@@ -117,6 +109,20 @@ class _Turn:
         if again and found.problem is None and not state.last:
             return ClusterSweep(pages, again=again, last=True)
         return ClusterSweep(pages, done=True)
+
+    async def _ask(self, state: ClusterSweep) -> Pending | Sweep | Problem:
+        azure, cluster, command = self._services.azure, self._cluster, state.command
+        way = self._services.settings.sweep_way
+        nodes, after = (state.again, "") if state.last else (None, state.after)
+        if way == "api":
+            return await azure.ask_api_server(cluster, settings(), command, nodes=nodes, after=after)
+        nonce = request_nonce(self._run_id, cluster.id.lower(), f"sweep.{state.pages}")
+        if command is not None and command.url:
+            outcome = await azure.look_in_cluster(cluster, command)
+        else:
+            script = sweep_script(settings(), way, nonce, nodes=nodes, after=after)
+            outcome = await azure.start_in_cluster(cluster, script, command, _FIRST_LOOK)
+        return parse_sweep(outcome.logs, nonce, settings(), way) if isinstance(outcome, Invoked) else outcome
 
     async def _save(self, state: ClusterSweep, page: SweptPage) -> None:
         subscription, chunk, number = self._place
