@@ -115,7 +115,7 @@ async def test_a_run_that_is_lost_again_and_again(
         assert run.error == "the app lost this run: its orchestration is not there any more, after 3 beginnings"
         assert {finding.code for finding in await c.findings(run_id)} == {"batch_failed"}
         assert run.summary is not None
-        assert (run.summary.nodes, run.summary.statuses) == (2, {Status.ERROR: 2})
+        assert (run.summary.nodes, run.summary.statuses) == (2, {Status.ERROR: 2 * 13})
         (told,) = events(caplog, "run")
         assert (told["run_id"], told["state"]) == (run_id, "failed")
 
