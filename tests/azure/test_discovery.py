@@ -624,7 +624,7 @@ def test_any_item_of_a_list_is_read(item: dict[str, object], older: bool) -> Non
 @pytest.mark.parametrize(
     ("changes", "status", "code"),
     [
-        ({"os": "Windows"}, Status.NOT_APPLICABLE, "windows"),
+        ({"os": "Windows"}, Status.ERROR, "windows"),
         ({"power": "deallocated"}, Status.SKIPPED, "deallocated"),
         ({"power": "Stopped"}, Status.SKIPPED, "stopped"),
         ({"power": "starting"}, Status.SKIPPED, "starting"),

@@ -38,6 +38,9 @@ _TOGETHER = 100
 
 _FIND, _SWEEP = "find", "sweep"
 
+_SWEEPS = 4
+"""So many chunks' clusters may be asked at once, while the nodes of the first are listed."""
+
 
 def lane(context: Context) -> Orchestrator:
     """One subscription's nodes. Input: a LaneJob; gives a LaneEnd."""
@@ -82,8 +85,8 @@ class _Walk:
         self._cancelled = job.cancelled
         self._lost = job.lost
         self._missed = self._lane.missed
-        self._swept = not job.sweeps
-        self._sweep_due: datetime | None = None
+        self._swept: set[int] = set()
+        self._sweeps_due: dict[int, datetime] = {}
         self._in_hand: dict[str, tuple[str, ...]] = {}
         self._calls = 0
 
@@ -134,24 +137,36 @@ class _Walk:
         times: list[datetime | None] = []
         if self._cancelled:
             self._leave_rest()
-        elif self._next_chunk < self._lane.chunks and not self._finding() and self._ahead() < _AHEAD:
-            times.append(self._begin_chunk(now))
+        elif self._next_chunk < self._lane.chunks and self._ahead() < _AHEAD:
+            times.append(self._begin_sweeps(now))
+            self._begin_finding()
         times += [self._begin_starts(now), self._begin_looks(now)]
         return min((time for time in times if time is not None), default=None)
 
-    def _finding(self) -> bool:
-        return _FIND in self.hand or _SWEEP in self.hand
+    def _begin_sweeps(self, now: datetime) -> datetime | None:
+        """Ask the clusters of the next chunks for configz; gives when one of them is to be gone on with."""
+        again: datetime | None = None
+        for chunk in range(self._next_chunk, min(self._next_chunk + _SWEEPS, self._lane.chunks)):
+            if not self._job.sweeps or chunk in self._swept or f"{_SWEEP}{chunk}" in self.hand:
+                continue
+            due = self._sweeps_due.get(chunk)
+            if due is not None and due > now:
+                again = due if again is None else min(again, due)
+                continue
+            call = Call("sweep", self.message(SweepChunk, chunk=chunk), Swept)
+            self.hand.begin(f"{_SWEEP}{chunk}", call)
+        return again
 
-    def _begin_chunk(self, now: datetime) -> datetime | None:
-        """Ask the next chunk's clusters for configz, and then list its nodes."""
-        if not self._swept:
-            if self._sweep_due is not None and self._sweep_due > now:
-                return self._sweep_due
-            self.hand.begin(_SWEEP, Call("sweep", self.message(SweepChunk, chunk=self._next_chunk), Swept))
-            return None
-        chunk = self.message(FindNodes, chunk=self._next_chunk)
-        self.hand.begin(_FIND, Call("find_nodes", chunk, Found, last=chunk.model_copy(update={"last": True})))
-        return None
+    def _begin_finding(self) -> None:
+        """List the nodes of the next chunk, once its clusters were asked where they are."""
+        chunk = self._next_chunk
+        if _FIND in self.hand or (self._job.sweeps and chunk not in self._swept):
+            return
+        find = self.message(FindNodes, chunk=chunk)
+        self.hand.begin(_FIND, Call("find_nodes", find, Found, last=find.model_copy(update={"last": True})))
+
+    def _finding(self) -> bool:
+        return _FIND in self.hand or any(f"{_SWEEP}{chunk}" in self.hand for chunk in range(self._lane.chunks))
 
     def _ahead(self) -> int:
         return sum(batch.nodes for batch in self._waiting)
@@ -222,9 +237,9 @@ class _Walk:
             case Swept() as swept:
                 self.over = self.over or swept.over
                 self._cancelled = self._cancelled or swept.cancelled
-                self._swept, self._sweep_due = swept.due is None, swept.due
+                self._heed_swept(int(ended.key.removeprefix(_SWEEP)), swept.due)
             case Found() as found:
-                self._end_chunk()
+                self._next_chunk += 1
                 self._waiting += found.batches
                 self._closed.append(found.tally)
                 self._missed = self._missed or found.missed
@@ -238,9 +253,11 @@ class _Walk:
             case Failed() as failed:
                 self._heed_failed(ended.key, names, failed)
 
-    def _end_chunk(self) -> None:
-        self._next_chunk += 1
-        self._swept, self._sweep_due = not self._job.sweeps, None
+    def _heed_swept(self, chunk: int, due: datetime | None) -> None:
+        if due is None:
+            self._swept.add(chunk)
+        else:
+            self._sweeps_due[chunk] = due
 
     def _heed_advanced(self, advanced: Advanced, now: datetime) -> None:
         self.over = self.over or advanced.over
@@ -270,11 +287,11 @@ class _Walk:
             self._lost = self._lost or failed.failed
             for name in names:
                 self._open.pop(name, None)
-        elif key == _SWEEP:  # the nodes say so that were to be judged by it
-            self._swept, self._missed = True, self._missed or failed.failed
+        elif key.startswith(_SWEEP):  # the nodes say so that were to be judged by it
+            self._missed = self._missed or failed.failed
+            self._swept.add(int(key.removeprefix(_SWEEP)))
         elif key == _FIND:
-            chunk = self._next_chunk
-            self._end_chunk()
+            chunk, self._next_chunk = self._next_chunk, self._next_chunk + 1
             self._missed = self._missed or failed.failed
             leave = self.message(Leave, chunks_from=chunk, chunks_to=chunk + 1, reason=failed.failed)
             self._begin((), Call("leave", leave, Left))
