@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from shared.models import RunState, Status
+from shared.runs.model import ENGINE
 from shared.runs.orchestrators import hand
 from shared.runs.steps import discovering
 from tests.support.bench import one_pool
@@ -32,7 +33,7 @@ async def test_a_long_lane_goes_on_with_a_new_history(cloud: CloudFactory, monke
         assert run.summary is not None
         assert (run.state, run.summary.statuses) == (RunState.COMPLETED, {Status.PASS: nodes * 13})
         assert set(c.box.stats()["commands"].values()) == {1}
-        (lane,) = [item for item in c.hub.instances.values() if item.name == "lane_2"]
+        (lane,) = [item for item in c.hub.instances.values() if item.name == f"lane_{ENGINE}"]
         calls = host.calls["activityTrigger", "advance"]
         assert lane.anew >= calls // (6 + 2) >= 3, (lane.anew, calls)
         assert lane.peak < (6 + 2) * 2_000 < calls * 1_000, (lane.peak, calls)
