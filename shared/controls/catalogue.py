@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from shared.controls.rules import AnyRule, Equals, FileRule, NonZeroDuration, Present, Scalar, show
 from shared.errors import SettingsError
 from shared.kubelet import GATES, flag_text, kind_of, knows, minor_of
+from shared.kubelet.gotypes import GoError, format_duration, parse_duration
 from shared.models import Node
 from shared.plain import plain
 from shared.validation import said
@@ -142,7 +143,19 @@ class Control(_Entry):
             return f"{self.setting} names no file, but is {words}"
         values = [*self.rule.values, *([] if self.write is None else [self.write])]
         wrong = [value for value in values if type(value) is not kinds]
-        return f"{self.setting} is {words}, and {wrong[0]!r} is not" if wrong else ""
+        if wrong:
+            return f"{self.setting} is {words}, and {wrong[0]!r} is not"
+        if kind not in _DURATIONS:
+            return ""
+        return next((why for value in values if (why := self._unlike_a_duration(str(value), words))), "")
+
+    def _unlike_a_duration(self, value: str, words: str) -> str:
+        """Why a text cannot be compared with a duration, which a kubelet shows in one form only; else ''."""
+        try:
+            shown = format_duration(parse_duration(value))
+        except GoError:
+            return f"{self.setting} is {words}, and {value!r} is not"
+        return "" if shown == value else f"{self.setting} is a duration, of which {value!r} is written {shown}"
 
     def complies(self, value: object) -> bool:
         """Whether an effective value of the setting is right."""

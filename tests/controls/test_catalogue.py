@@ -40,6 +40,10 @@ ENTRY = """controls:
     rationale: r
     fix: f
 """
+TIMEOUT = ENTRY.replace(
+    "makeIPTablesUtilChains\n    flag: --make-iptables-util-chains\n    rule: {equals: true}",
+    "streamingConnectionIdleTimeout\n    rule: {none_of: [1s]}\n    write: 4h0m0s",
+)
 FILE = ENTRY.replace("setting: makeIPTablesUtilChains\n    flag: --make-iptables-util-chains", "file: {path: /etc/x}")
 BENCHMARK = """benchmarks:
   - version: org
@@ -229,6 +233,12 @@ def test_a_file_adds_and_overrides_and_leaves_its_digest() -> None:
         (ENTRY.replace("equals: true", "at_least: 5"), "makeIPTablesUtilChains is true or false, and 5 is not"),
         (ENTRY.replace("equals: true", "present: file"), "makeIPTablesUtilChains names no file, but is true or false"),
         (ENTRY.replace("equals: true", "non_zero_duration: true"), "makeIPTablesUtilChains is no duration, but true"),
+        (
+            TIMEOUT.replace("1s", "60s"),
+            "line 2: streamingConnectionIdleTimeout is a duration, of which '60s' is written 1m0s",
+        ),
+        (TIMEOUT.replace("1s", "one hour"), "streamingConnectionIdleTimeout is a duration such as 4h0m0s, and 'one h"),
+        (TIMEOUT.replace("4h0m0s", "4h"), "is a duration, of which '4h' is written 4h0m0s"),
         (
             ENTRY.replace("equals: true", "none_of: [false]"),
             "line 2: must have `write` (what a fix writes) or `by_hand`",

@@ -13,6 +13,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from shared.controls import Trouble, catalogue, control, on_disk
+from shared.controls.rules import SET_ID
 from shared.errors import UsageError
 from shared.models import Evidence, File, Node
 from shared.node.edits import Method, plan
@@ -115,6 +116,8 @@ def fault(plan: NodePlan) -> str:
     for mode in plan.modes:
         if mode.new_mode & ~mode.mode:
             return f"it would allow more of {mode.path!r} than its mode does now"
+        if (mode.new_uid, mode.new_gid) != (mode.uid, mode.gid) and mode.new_mode & SET_ID:
+            return f"{mode.path!r} would run as its new owner"
     if len({edit.path for edit in plan.edits}) < len(plan.edits):
         return "a file has more than one edit"
     for edit in plan.edits:
