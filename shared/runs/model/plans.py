@@ -217,7 +217,13 @@ def held_back(plan: NodePlan, known: Past, *, retry: bool) -> NodePlan:
         f"the last fix of this node was rolled back, on {since:%Y-%m-%d %H:%M} UTC: look at the node first;"
         " to try again, ask for it with --retry-rolled-back (retry_rolled_back over HTTP)"
     )
-    return NodePlan(node=plan.node, controls=plan.controls, also=plan.also, refused=why)
+    return refused(plan, why)
+
+
+def refused(plan: NodePlan, why: str) -> NodePlan:
+    """The plan with nothing of it done: not for one of the controls that fail and were asked for (pure)."""
+    controls = (*plan.controls, *(name for name in plan.left if name not in plan.controls))
+    return NodePlan(node=plan.node, controls=controls, also=plan.also, refused=why)
 
 
 def same(plan: NodePlan, other: NodePlan) -> bool:
