@@ -131,7 +131,8 @@ def test_what_is_left_is_judged_as_it_is_then(lax: FixableNode) -> None:
     found = repaired(lax, plan)
     assert (found["3.1.1"].status, found["3.1.1"].code, found["3.1.1"].actual) == (Status.FAIL, "no_plan", "666")
     assert found["3.1.1"].reason.endswith("must be 644 or stricter; not fixed: it is theirs")
-    found = repaired(lax, planned(lax, "3.1.3").model_copy(update={"left": plan.left}), before=lambda: (lax.root / KUBECONFIG[1:]).chmod(0o600))
+    other = planned(lax, "3.1.3").model_copy(update={"left": plan.left})
+    found = repaired(lax, other, before=lambda: (lax.root / KUBECONFIG[1:]).chmod(0o600))
     assert {name: (each.status, each.outcome) for name, each in found.items()} == {
         "3.1.3": (Status.PASS, Outcome.FIXED),
         "3.1.1": (Status.PASS, Outcome.NOT_TRIED),
