@@ -97,8 +97,9 @@ async def _expect(services: Services, request: FixRequest, wave: OpenWave) -> No
 
 async def _recorded(services: Services, run_id: str, wave: Sequence[NodePlan]) -> set[str]:
     """The nodes that have their outcome already: a fix that is gone on with had left them."""
-    keys_of = {findings.key_of(plan.node, item): plan.node.key for plan in wave for item in plan.controls}
-    return {keys_of[key] for key in await services.store.recorded(run_id, list(keys_of))}
+    wanted = {plan.node.key: {findings.key_of(plan.node, item) for item in plan.controls} for plan in wave}
+    there = set(await services.store.recorded(run_id, sorted(set().union(*wanted.values()))))
+    return {node for node, of_node in wanted.items() if of_node <= there}
 
 
 async def _open_batch(
