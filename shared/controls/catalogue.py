@@ -7,6 +7,7 @@ numbers and titles are the benchmark's, everything else is in our own words.
 from __future__ import annotations
 
 import hashlib
+import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from shared.controls.rules import AnyRule, Equals, FileRule, NonZeroDuration, Present, Scalar, show
 from shared.errors import SettingsError
-from shared.kubelet import GATES, flag_text, kind_of, knows, minor_of
+from shared.kubelet import GATES, SECRETS, flag_text, kind_of, knows, minor_of, names_file
 from shared.kubelet.gotypes import GoError, format_duration, parse_duration
 from shared.models import Node
 from shared.plain import plain
@@ -83,6 +84,8 @@ class Place(_Entry):
     def _one(self) -> Self:
         if bool(self.flag) == bool(self.path):
             raise ValueError("must have either a flag or a path")
+        if self.path and posixpath.normpath(self.path) != self.path:
+            raise ValueError(f"must be a path without . and .., and {self.path!r} is not")
         return self
 
     def __str__(self) -> str:
@@ -118,6 +121,8 @@ class Control(_Entry):
             raise ValueError("must be about either a setting or a file")
         if isinstance(self.rule, FileRule) != (self.file is not None):
             raise ValueError("mode_at_most and owner are rules of a file, all others of a setting")
+        if self.file is not None and self.file.flag and info.context is not None and not names_file(self.file.flag):
+            raise ValueError(f"no flag {self.file.flag} of a kubelet names a file")
         if self.file is not None and (self.flag or self.write is not None):
             raise ValueError("flag and write belong to a setting")
         # Those that this version comes with are tested; to ask costs every minor's data.
@@ -133,6 +138,8 @@ class Control(_Entry):
         """Why no kubelet has this setting and flag, or why no value that the setting has could comply; else ''."""
         if why := knows(self.setting, self.flag):
             return why
+        if self.setting in SECRETS:
+            return f"{self.setting} holds secrets, and nothing of it leaves a node"
         kind = kind_of(self.setting)
         if kind not in _TYPES:
             return f"{self.setting} is no single value (a {kind}), and there is no rule for that"

@@ -233,6 +233,15 @@ def test_a_file_adds_and_overrides_and_leaves_its_digest() -> None:
         (ENTRY.replace("equals: true", "at_least: 5"), "makeIPTablesUtilChains is true or false, and 5 is not"),
         (ENTRY.replace("equals: true", "present: file"), "makeIPTablesUtilChains names no file, but is true or false"),
         (ENTRY.replace("equals: true", "non_zero_duration: true"), "makeIPTablesUtilChains is no duration, but true"),
+        (FILE.replace("/etc/x", "/etc/../x"), "line 5: file: must be a path without . and .., and '/etc/../x' is not"),
+        (
+            FILE.replace("{path: /etc/x}", "{flag: --v}").replace("{equals: true}", '{mode_at_most: "600"}'),
+            "line 2: no flag --v of a kubelet names a file",
+        ),
+        (
+            ENTRY.replace("makeIPTablesUtilChains\n    flag: --make-iptables-util-chains", "staticPodURL"),
+            "line 2: staticPodURL holds secrets, and nothing of it leaves a node",
+        ),
         (
             TIMEOUT.replace("1s", "60s"),
             "line 2: streamingConnectionIdleTimeout is a duration, of which '60s' is written 1m0s",
