@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 # Some 300 controls. YAML is slow to read, and who starts a run waits for it.
 _LONGEST = 262_144
 _MOST_SAID = 5
+# One question to a cluster has at most 100, and of feature gates two groups are among them (shared/cluster/sweep.py).
+_MOST_SETTINGS = 98
 
 
 # What a setting's value is, by its Go kind, and in words.
@@ -303,7 +305,8 @@ def _misfits(found: _File, made: Catalogue) -> Iterator[tuple[tuple[int | str, .
         ("benchmarks", "version", [one.version for one in found.benchmarks]),
     ):
         for number, name in enumerate(names):
-            if name in names[:number]:
+            # Requests and findings do not tell a letter from its capital.
+            if name.lower() in map(str.lower, names[:number]):
                 yield (field, number, key), f"the {key} {name} is there twice"
     for number, benchmark in enumerate(found.benchmarks):
         listed = [entry.control for entry in benchmark.entries]
@@ -313,6 +316,9 @@ def _misfits(found: _File, made: Catalogue) -> Iterator[tuple[tuple[int | str, .
                 yield place, f"{benchmark.name} names the control {plain(name, 60)!r}, which is not there"
             if name in listed[:at]:
                 yield place, f"{benchmark.name} has the control {name} twice"
+    settings = {control.setting for control in made.controls.values() if control.setting}
+    if len(settings) > _MOST_SETTINGS:
+        yield ("controls",), f"its controls are about {len(settings)} settings; {_MOST_SETTINGS} can be asked for"
     if made.default not in made.benchmarks:
         yield ("default",), f"the default benchmark {plain(made.default, 60)!r} is not there"
 

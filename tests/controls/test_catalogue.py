@@ -19,6 +19,7 @@ from shared.controls import Catalogue, Control, builtin, catalogue, install, rea
 from shared.controls.rules import KINDS, AnyRule, FileRule, ModeAtMost, Owner
 from shared.errors import SettingsError, UsageError
 from shared.kubelet import knows, usual
+from shared.kubelet.minors import minor_rules
 from shared.models import Metadata
 from shared.runs.hosts.own_catalogue import install_own
 from shared.runs.model.findings import reported_by
@@ -260,6 +261,18 @@ def test_a_file_adds_and_overrides_and_leaves_its_digest() -> None:
             "line 2: tlsCipherSuites is no single value (a slice)",
         ),
         (ENTRY + ENTRY.removeprefix("controls:\n"), "line 10: the id ORG-1 is there twice"),
+        (ENTRY + ENTRY.removeprefix("controls:\n").replace("ORG", "org"), "line 10: the id org-1 is there twice"),
+        (
+            "controls:\n"
+            + "".join(
+                ENTRY.removeprefix("controls:\n")
+                .replace("ORG-1", f"G{number}")
+                .replace("makeIPTablesUtilChains", f"featureGates.{gate}")
+                .replace("make-iptables-util-chains", "feature-gates")
+                for number, gate in enumerate(list(minor_rules(36).gates)[:95])
+            ),
+            "line 1: its controls are about 104 settings; 98 can be asked for",
+        ),
         (ENTRY + "    fix: g\n", "the key 'fix' is there twice in \"<unicode string>\", line 10"),
         (
             ENTRY + "    applies: {kubernetes: {from: 1.33}}\n",
