@@ -382,7 +382,7 @@ async def fix_command(arguments: argparse.Namespace, settings: Settings) -> int:
             plans = await plans_of(services, survey)
         surveyed = [] if survey is None else await _findings(services.store, survey.id)
     if plan_file is not None:
-        keys = {key_of(plan.node, item) for plan in plan_file.nodes for item in plan.controls}
+        keys = {key_of(plan.node, item) for plan in plan_file.nodes for item in (*plan.controls, *plan.left)}
         surveyed = [finding for finding in surveyed if finding.key in keys]
     report.plans_as_text(plans, sys.stderr)
     if all(plan.refused for plan in plans):

@@ -50,6 +50,22 @@ class Subscription:
     name: str
 
 
+_TELLING_FIRST = (
+    Outcome.FAILED,
+    Outcome.ROLLED_BACK,
+    Outcome.CHANGED_MEANWHILE,
+    Outcome.FIXED,
+    Outcome.ALREADY_RIGHT,
+    Outcome.NOT_TRIED,
+)
+
+
+def outcome_of(outcomes: Iterable[Outcome | None]) -> Outcome | None:
+    """What a fix did to a node whose findings say these (None where none does): what was not tried for one control was
+    for another."""
+    return min((each for each in outcomes if each is not None), key=_TELLING_FIRST.index, default=None)
+
+
 @dataclass(frozen=True, slots=True)
 class NodePool:
     """A node pool as the cluster describes it.

@@ -16,6 +16,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal
 
+from shared.kubelet import SECRETS
+
 Way = Literal["direct", "proxy"]
 
 NODES_A_CALL = 400
@@ -39,8 +41,6 @@ _SETTING = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:\.[A-Za-z][A-Za-z0-9]*)*")
 _NODE = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
 _ACCOUNT = re.compile(r"[a-z0-9-]{1,63}/[a-z0-9.-]{1,253}")
 _MOST_SETTINGS = 100
-# They hold what a static pod's source is fetched with, in the clear, whatever the kubelet's log masks.
-_SECRET = {"staticPodURL", "staticPodURLHeader"}
 
 
 def node_name(text: str) -> bool:
@@ -50,7 +50,7 @@ def node_name(text: str) -> bool:
 
 def check_settings(settings: Sequence[str]) -> None:
     """Raises ValueError for settings that may not be asked for: no paths, too many of them, one that holds a secret."""
-    wrong = [setting for setting in settings if not _SETTING.fullmatch(setting) or setting in _SECRET]
+    wrong = [setting for setting in settings if not _SETTING.fullmatch(setting) or setting in SECRETS]
     if wrong or not 1 <= len(settings) <= _MOST_SETTINGS:
         raise ValueError(f"not settings that may be asked for: {wrong or len(settings)}")
 

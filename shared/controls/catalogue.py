@@ -7,6 +7,7 @@ numbers and titles are the benchmark's, everything else is in our own words.
 from __future__ import annotations
 
 import hashlib
+import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from shared.controls.rules import AnyRule, Equals, FileRule, NonZeroDuration, Present, Scalar, show
 from shared.errors import SettingsError
-from shared.kubelet import GATES, flag_text, kind_of, knows, minor_of
+from shared.kubelet import GATES, SECRETS, flag_text, kind_of, knows, minor_of, names_file
+from shared.kubelet.gotypes import GoError, format_duration, parse_duration
 from shared.models import Node
 from shared.plain import plain
 from shared.validation import said
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 # Some 300 controls. YAML is slow to read, and who starts a run waits for it.
 _LONGEST = 262_144
 _MOST_SAID = 5
+# One question to a cluster has at most 100, and of feature gates two groups are among them (shared/cluster/sweep.py).
+_MOST_SETTINGS = 98
 
 
 # What a setting's value is, by its Go kind, and in words.
@@ -82,6 +86,8 @@ class Place(_Entry):
     def _one(self) -> Self:
         if bool(self.flag) == bool(self.path):
             raise ValueError("must have either a flag or a path")
+        if self.path and posixpath.normpath(self.path) != self.path:
+            raise ValueError(f"must be a path without . and .., and {self.path!r} is not")
         return self
 
     def __str__(self) -> str:
@@ -117,6 +123,8 @@ class Control(_Entry):
             raise ValueError("must be about either a setting or a file")
         if isinstance(self.rule, FileRule) != (self.file is not None):
             raise ValueError("mode_at_most and owner are rules of a file, all others of a setting")
+        if self.file is not None and self.file.flag and info.context is not None and not names_file(self.file.flag):
+            raise ValueError(f"no flag {self.file.flag} of a kubelet names a file")
         if self.file is not None and (self.flag or self.write is not None):
             raise ValueError("flag and write belong to a setting")
         # Those that this version comes with are tested; to ask costs every minor's data.
@@ -132,6 +140,8 @@ class Control(_Entry):
         """Why no kubelet has this setting and flag, or why no value that the setting has could comply; else ''."""
         if why := knows(self.setting, self.flag):
             return why
+        if self.setting in SECRETS:
+            return f"{self.setting} holds secrets, and nothing of it leaves a node"
         kind = kind_of(self.setting)
         if kind not in _TYPES:
             return f"{self.setting} is no single value (a {kind}), and there is no rule for that"
@@ -142,7 +152,19 @@ class Control(_Entry):
             return f"{self.setting} names no file, but is {words}"
         values = [*self.rule.values, *([] if self.write is None else [self.write])]
         wrong = [value for value in values if type(value) is not kinds]
-        return f"{self.setting} is {words}, and {wrong[0]!r} is not" if wrong else ""
+        if wrong:
+            return f"{self.setting} is {words}, and {wrong[0]!r} is not"
+        if kind not in _DURATIONS:
+            return ""
+        return next((why for value in values if (why := self._unlike_a_duration(str(value), words))), "")
+
+    def _unlike_a_duration(self, value: str, words: str) -> str:
+        """Why a text cannot be compared with a duration, which a kubelet shows in one form only; else ''."""
+        try:
+            shown = format_duration(parse_duration(value))
+        except GoError:
+            return f"{self.setting} is {words}, and {value!r} is not"
+        return "" if shown == value else f"{self.setting} is a duration, of which {value!r} is written {shown}"
 
     def complies(self, value: object) -> bool:
         """Whether an effective value of the setting is right."""
@@ -283,7 +305,8 @@ def _misfits(found: _File, made: Catalogue) -> Iterator[tuple[tuple[int | str, .
         ("benchmarks", "version", [one.version for one in found.benchmarks]),
     ):
         for number, name in enumerate(names):
-            if name in names[:number]:
+            # Requests and findings do not tell a letter from its capital.
+            if name.lower() in map(str.lower, names[:number]):
                 yield (field, number, key), f"the {key} {name} is there twice"
     for number, benchmark in enumerate(found.benchmarks):
         listed = [entry.control for entry in benchmark.entries]
@@ -293,6 +316,9 @@ def _misfits(found: _File, made: Catalogue) -> Iterator[tuple[tuple[int | str, .
                 yield place, f"{benchmark.name} names the control {plain(name, 60)!r}, which is not there"
             if name in listed[:at]:
                 yield place, f"{benchmark.name} has the control {name} twice"
+    settings = {control.setting for control in made.controls.values() if control.setting}
+    if len(settings) > _MOST_SETTINGS:
+        yield ("controls",), f"its controls are about {len(settings)} settings; {_MOST_SETTINGS} can be asked for"
     if made.default not in made.benchmarks:
         yield ("default",), f"the default benchmark {plain(made.default, 60)!r} is not there"
 

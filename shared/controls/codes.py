@@ -39,4 +39,5 @@ class Code(StrEnum):
     MISSING_TOOL = "missing_tool", "the node lacks a command that the look at it needs"
     NOT_A_KUBELET = "not_a_kubelet", "the unit's main process is something else"
     KUBELET_NOT_RUNNING = "kubelet_not_running", "no kubelet process runs"
+    NO_CONTROL = "no_control", "the catalogue was changed while the run was going, and has no such control any more"
     NO_KUBELET = "no_kubelet", "systemd knows no kubelet.service"

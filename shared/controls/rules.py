@@ -18,6 +18,9 @@ Scalar = bool | int | str
 
 _FILE_MODE = 0o7777
 
+SET_ID = 0o6000
+"""The bits of a mode by which a program runs as its file's owner or group."""
+
 
 class Rule(BaseModel):
     """Base of the kinds."""
@@ -207,9 +210,10 @@ class Owner(Rule):
         return ":".join("root" if number == 0 else str(number) for number in (file.uid, file.gid))
 
     def mended(self, file: Metadata) -> Metadata:
-        """The file as it would be right."""
+        """The file as it would be right. As with chown(2) no set-user-ID and set-group-ID bit stays: what its old owner
+        wrote there would run as the new one."""
         uid, gid = self.ids
-        return replace(file, uid=uid, gid=gid)
+        return replace(file, uid=uid, gid=gid, mode=file.mode & ~SET_ID)
 
     @property
     def must(self) -> str:

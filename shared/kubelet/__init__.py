@@ -1,7 +1,7 @@
 """What a real kubelet would do with a command line and its files, without running one."""
 
 from shared.kubelet.edit import flag_text
-from shared.kubelet.minors import kind_of, knows
+from shared.kubelet.minors import SECRETS, kind_of, knows, names_file
 from shared.kubelet.resolve import GATES, ConfigPaths, Resolution, config_paths, has_setting, named_by, resolve
 from shared.kubelet.source import Assignment, Source
 from shared.kubelet.told import NotTold, asked, told
@@ -10,6 +10,7 @@ from shared.kubelet.versions import minor_of, modelled
 
 __all__ = [
     "GATES",
+    "SECRETS",
     "Assignment",
     "ConfigPaths",
     "NotTold",
@@ -25,6 +26,7 @@ __all__ = [
     "minor_of",
     "modelled",
     "named_by",
+    "names_file",
     "resolve",
     "told",
     "usual",

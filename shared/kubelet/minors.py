@@ -114,6 +114,16 @@ def every_flag() -> FlagSet:
     return FlagSet.of(names.values())
 
 
+SECRETS = frozenset({"staticPodURL", "staticPodURLHeader"})
+"""Settings that hold what a static pod's source is fetched with: a kubelet shows it in the clear, so nobody asks."""
+
+
+def names_file(flag: str) -> bool:
+    """Whether a kubelet's flag (with its dashes) has a text as its value, as one that names a file has."""
+    known = every_flag().by_name.get(flag.removeprefix("--"))
+    return known is not None and known.kind == "string"
+
+
 def knows(path: str, flag: str) -> str:
     """Why no kubelet has this setting, or no such flag (with its dashes, '' for none) sets it; '' where one does."""
     if not any(_has(path, minor_rules(number).configuration) for number in modelled_minors()):

@@ -354,12 +354,14 @@ named_files() {
         END { for (name in value) print "file " value[name] }'
 }
 
-metadata() { # metadata PATH: `metadata MODE UID GID REGULAR HOSTED PATH` of what it leads to, or `absent PATH`
+# metadata PATH: `metadata MODE UID GID REGULAR HOSTED PATH` of what it leads to, or `absent PATH`; nothing where something
+# is there to which the way is not known.
+metadata() {
     named=$1 regular=no hosted=yes
     # shellcheck disable=SC2046 # numbers, no more
     walk "$named" >/dev/null && set -- $(stat -c '%a %u %g %d:%i' "$within$real")
     if [ $# -ne 4 ]; then
-        printf 'absent %s\n' "$named"
+        [ -e "$within$named" ] || printf 'absent %s\n' "$named"
         return
     fi
     [ ! -f "$within$real" ] || regular=yes

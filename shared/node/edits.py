@@ -206,10 +206,13 @@ def _mend(control: Control, evidence: Evidence, modes: dict[str, Metadata], step
         if isinstance(rule, FileRule) and file_of(other, evidence) == path and rule.holds(file) > rule.holds(right):
             raise CannotPlan(f"{other.id} ({other.subject}) would not comply any more")
     modes[path] = right
-    steps.append(
+    step = (
         f"set {'the mode' if isinstance(control.rule, ModeAtMost) else 'the owner'} of {path} from"
         f" {control.rule.seen(file)} to {control.rule.seen(right)}"
     )
+    if not isinstance(control.rule, ModeAtMost) and right.mode != file.mode:
+        step += f", which takes its set-ID bits away (mode {file.mode:o} to {right.mode:o})"
+    steps.append(step)
 
 
 def _mode_edit(before: Metadata | None, after: Metadata) -> ModeEdit:

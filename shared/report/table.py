@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shared.controls import catalogue
-from shared.models import Finding, Status, worst
+from shared.models import Finding, Status, outcome_of, worst
 from shared.report.order import by_number, sorted_by_place, spans
 from shared.report.words import HEADINGS, STATUSES, indented
 
@@ -191,11 +191,8 @@ def summary(findings: Sequence[Finding]) -> Text:
     for status in STATUSES:
         if counts[status]:
             parts.append(f" · {counts[status]} {HEADINGS[status][0].lower()}", HEADINGS[status][1])
-    outcomes = Counter(
-        outcome
-        for place in places.values()
-        for outcome in {finding.outcome for finding in place if finding.outcome is not None}
-    )
+    done = [outcome_of(finding.outcome for finding in place) for place in places.values()]
+    outcomes = Counter(outcome for outcome in done if outcome is not None)
     if outcomes:
         words = ", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in sorted(outcomes.items()))
         parts.append(f"   fix: {words}")

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 from shared.errors import StoreError, UsageError
-from shared.models import Finding, History, Node, Outcome, Run, RunKind, RunState, Starter, Status
+from shared.models import Finding, History, Node, Outcome, Run, RunKind, RunState, Starter, Status, outcome_of
 from shared.store import histories
 from shared.store.backend import ALWAYS_FITS_UNITS, MAX_PAGE, Backend, Row, Stored, Table, Where
 from shared.store.codec import decode, encode
@@ -79,7 +79,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """A run's findings by status and by outcome (those that are there), and how many nodes they are of."""
+    """A run's findings by status, its nodes by outcome (those that have one), and how many nodes there are."""
 
     statuses: Mapping[Status, int]
     outcomes: Mapping[Outcome, int]
@@ -165,29 +165,25 @@ class Store:
     async def count(self, run_id: str) -> Counts:
         """What a run has recorded so far, counted without reading the findings themselves."""
         statuses: Counter[Status] = Counter()
-        outcomes: Counter[Outcome] = Counter()
-        nodes: set[str] = set()
+        nodes: dict[str, Outcome | None] = {}
         async for stored in self._scan(Table.FINDINGS, Where(run_id), data=False):
             if "place" not in stored.fields:
                 return await self._count_read(run_id)
             statuses[Status(stored.fields["status"])] += 1
-            if stored.fields["outcome"]:
-                outcomes[Outcome(stored.fields["outcome"])] += 1
-            nodes.add(stored.fields["place"])
-        return Counts(dict(statuses), dict(outcomes), len(nodes - {""}))
+            place, outcome = stored.fields["place"], stored.fields["outcome"]
+            if place:
+                nodes[place] = outcome_of((nodes.get(place), Outcome(outcome) if outcome else None))
+        return _counts(statuses, nodes)
 
     async def _count_read(self, run_id: str) -> Counts:
         """The same of a run that 0.1.0 began: its findings lack the fields."""
         statuses: Counter[Status] = Counter()
-        outcomes: Counter[Outcome] = Counter()
-        nodes: set[str] = set()
+        nodes: dict[str, Outcome | None] = {}
         async for finding in self.all_findings(FindingQuery(run_id=run_id)):
             statuses[finding.status] += 1
-            if finding.outcome is not None:
-                outcomes[finding.outcome] += 1
             if finding.node:
-                nodes.add(finding.place)
-        return Counts(dict(statuses), dict(outcomes), len(nodes))
+                nodes[finding.place] = outcome_of((nodes.get(finding.place), finding.outcome))
+        return _counts(statuses, nodes)
 
     # Runs
 
@@ -476,6 +472,10 @@ class Store:
 def _where(query: FindingQuery) -> Where:
     values = {field.name: getattr(query, field.name) for field in fields(query) if field.name != "run_id"}
     return Where(query.run_id, equals={name: str(value).lower() for name, value in values.items() if value is not None})
+
+
+def _counts(statuses: Mapping[Status, int], nodes: Mapping[str, Outcome | None]) -> Counts:
+    return Counts(dict(statuses), Counter(each for each in nodes.values() if each is not None), len(nodes))
 
 
 def _finding(stored: Stored) -> Finding:

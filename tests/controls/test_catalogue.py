@@ -19,6 +19,7 @@ from shared.controls import Catalogue, Control, builtin, catalogue, install, rea
 from shared.controls.rules import KINDS, AnyRule, FileRule, ModeAtMost, Owner
 from shared.errors import SettingsError, UsageError
 from shared.kubelet import knows, usual
+from shared.kubelet.minors import minor_rules
 from shared.models import Metadata
 from shared.runs.hosts.own_catalogue import install_own
 from shared.runs.model.findings import reported_by
@@ -40,6 +41,10 @@ ENTRY = """controls:
     rationale: r
     fix: f
 """
+TIMEOUT = ENTRY.replace(
+    "makeIPTablesUtilChains\n    flag: --make-iptables-util-chains\n    rule: {equals: true}",
+    "streamingConnectionIdleTimeout\n    rule: {none_of: [1s]}\n    write: 4h0m0s",
+)
 FILE = ENTRY.replace("setting: makeIPTablesUtilChains\n    flag: --make-iptables-util-chains", "file: {path: /etc/x}")
 BENCHMARK = """benchmarks:
   - version: org
@@ -229,6 +234,21 @@ def test_a_file_adds_and_overrides_and_leaves_its_digest() -> None:
         (ENTRY.replace("equals: true", "at_least: 5"), "makeIPTablesUtilChains is true or false, and 5 is not"),
         (ENTRY.replace("equals: true", "present: file"), "makeIPTablesUtilChains names no file, but is true or false"),
         (ENTRY.replace("equals: true", "non_zero_duration: true"), "makeIPTablesUtilChains is no duration, but true"),
+        (FILE.replace("/etc/x", "/etc/../x"), "line 5: file: must be a path without . and .., and '/etc/../x' is not"),
+        (
+            FILE.replace("{path: /etc/x}", "{flag: --v}").replace("{equals: true}", '{mode_at_most: "600"}'),
+            "line 2: no flag --v of a kubelet names a file",
+        ),
+        (
+            ENTRY.replace("makeIPTablesUtilChains\n    flag: --make-iptables-util-chains", "staticPodURL"),
+            "line 2: staticPodURL holds secrets, and nothing of it leaves a node",
+        ),
+        (
+            TIMEOUT.replace("1s", "60s"),
+            "line 2: streamingConnectionIdleTimeout is a duration, of which '60s' is written 1m0s",
+        ),
+        (TIMEOUT.replace("1s", "one hour"), "streamingConnectionIdleTimeout is a duration such as 4h0m0s, and 'one h"),
+        (TIMEOUT.replace("4h0m0s", "4h"), "is a duration, of which '4h' is written 4h0m0s"),
         (
             ENTRY.replace("equals: true", "none_of: [false]"),
             "line 2: must have `write` (what a fix writes) or `by_hand`",
@@ -241,6 +261,18 @@ def test_a_file_adds_and_overrides_and_leaves_its_digest() -> None:
             "line 2: tlsCipherSuites is no single value (a slice)",
         ),
         (ENTRY + ENTRY.removeprefix("controls:\n"), "line 10: the id ORG-1 is there twice"),
+        (ENTRY + ENTRY.removeprefix("controls:\n").replace("ORG", "org"), "line 10: the id org-1 is there twice"),
+        (
+            "controls:\n"
+            + "".join(
+                ENTRY.removeprefix("controls:\n")
+                .replace("ORG-1", f"G{number}")
+                .replace("makeIPTablesUtilChains", f"featureGates.{gate}")
+                .replace("make-iptables-util-chains", "feature-gates")
+                for number, gate in enumerate(list(minor_rules(36).gates)[:95])
+            ),
+            "line 1: its controls are about 104 settings; 98 can be asked for",
+        ),
         (ENTRY + "    fix: g\n", "the key 'fix' is there twice in \"<unicode string>\", line 10"),
         (
             ENTRY + "    applies: {kubernetes: {from: 1.33}}\n",

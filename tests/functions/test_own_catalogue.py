@@ -47,7 +47,7 @@ async def test_the_app_judges_by_it_from_the_first_request_on(cloud: CloudFactor
         assert answer.status == 202, answer.body
         run_id = answer.json()["id"]
         await host.finish(run_id)
-        found = await c.findings(run_id)
+        found = await c.findings(run_id, None)
         assert [(item.control, item.status, item.actual, len(item.catalogue)) for item in found] == [
             ("ORG-1", "pass", 110, 64)
         ] * 2

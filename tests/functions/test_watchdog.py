@@ -49,7 +49,7 @@ async def statuses(c: Cloud, run_id: str) -> Counter[Status]:
     return Counter(finding.status for finding in await c.findings(run_id))
 
 
-@pytest.mark.parametrize("name", ["run_2", "lane_2"])
+@pytest.mark.parametrize("name", [f"run_{ENGINE}", f"lane_{ENGINE}"])
 async def test_an_orchestration_that_failed_for_good(name: str, cloud: CloudFactory) -> None:
     """The top instance is begun again from outside, a child by its parent; nothing is looked at twice."""
     async with cloud(SMALL) as c, c.host(gap=0) as host:
@@ -58,7 +58,7 @@ async def test_an_orchestration_that_failed_for_good(name: str, cloud: CloudFact
         await host.until(lambda: any(item.status == "Failed" for item in c.hub.instances.values()))
         await until_over(c, host, run_id)
         run = await c.run(run_id)
-        assert (run.state, run.epoch) == (RunState.COMPLETED, 1 if name == "run_2" else 0)
+        assert (run.state, run.epoch) == (RunState.COMPLETED, 1 if name == f"run_{ENGINE}" else 0)
         assert await statuses(c, run_id) == {Status.PASS: 1, Status.FAIL: 1}
         assert set(c.box.stats()["commands"].values()) == {1}
 
@@ -139,7 +139,7 @@ async def test_one_run_that_cannot_be_begun_does_not_keep_the_others_from_it(
 
             monkeypatch.setattr("azure.durable_functions.DurableOrchestrationClient.start_new", start_new)
             await host.tick(name="watchdog")
-            assert [item.id for item in c.hub.going("run_2")] == [min(one, two)]
+            assert [item.id for item in c.hub.going(f"run_{ENGINE}")] == [min(one, two)]
             monkeypatch.undo()
 
 

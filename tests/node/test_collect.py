@@ -718,7 +718,8 @@ def test_mode_and_owner_and_nothing_else(folder_node: FolderNode, shell: Shell) 
         ("/opt/none", "absent"),
         ("/opt/real/below", "absent"),
         ("kubeconfig", "absent"),  # itself
-        ("/dev/null", "absent"),
+        ("/dev/null", "unknown"),
+        ("odd\nname", "unknown"),
         ("/opt", "directory"),
         ("/opt/pipe", "directory"),
     ],
@@ -730,13 +731,17 @@ def test_links_to_it_are_followed_inside_the_node(folder_node: FolderNode, targe
     folder_node.at("/opt/pipe").chmod(0o755)
     folder_node.at("/opt").chmod(0o755)
     folder_node.link(KUBECONFIG, target)
+    folder_node.write("/var/lib/kubelet/odd\nname", "", 0o666)
     folder_node.process("/opt/bin/kubelet", f"--kubeconfig={KUBECONFIG}")
+    seen = folder_node.collect().metadata
+    assert (KUBECONFIG in seen) is (expected != "unknown"), "what is there and not known is not said to be absent"
     assert (
-        folder_node.collect().metadata[KUBECONFIG]
+        seen.get(KUBECONFIG)
         == {
             "file": a_file(folder_node, KUBECONFIG, 0o606),
             "directory": a_file(folder_node, KUBECONFIG, 0o755, regular=False),
             "absent": None,
+            "unknown": None,
         }[expected]
     )
 

@@ -362,6 +362,20 @@ def test_modes_and_owners_of_one_file_are_one_edit() -> None:
     )
 
 
+def test_a_new_owner_is_none_whose_program_anybody_runs() -> None:
+    """Whoever owned the file wrote it, and could have set these bits: chown(2) clears them, and they stay cleared."""
+    seen = replace(evidence(OF_CLUSTER), metadata={AZURE_JSON: Metadata(AZURE_JSON, 0o6755, 1000, 0)})
+    made = plan_node(node(1), ("3.1.4",), seen, "auto")
+    (edit,) = made.modes
+    assert (edit.new_mode, edit.new_uid, edit.new_gid, fault(made)) == (0o755, 0, 0, "")
+    assert made.steps == (
+        f"set the owner of {AZURE_JSON} from 1000:root to root:root, which takes its set-ID bits away"
+        " (mode 6755 to 755)",
+    )
+    forged = made.model_copy(update={"modes": (replace(edit, new_mode=0o4755),)})
+    assert fault(forged) == f"{AZURE_JSON!r} would run as its new owner"
+
+
 @pytest.mark.parametrize(
     ("metadata", "says"),
     [

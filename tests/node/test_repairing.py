@@ -8,10 +8,12 @@ from collections.abc import Callable
 import pytest
 
 from shared.azure import CommandResult
-from shared.models import Finding, Outcome, Status
+from shared.models import Finding, History, Outcome, Problem, Status
 from shared.runs.model.batch import Answer
-from shared.runs.model.plans import NodePlan, plan_node
-from shared.runs.nodes.repairing import RestartLimits, repair
+from shared.runs.model.plans import NodePlan, held_back, plan_node
+from shared.runs.nodes.repairing import RestartLimits, barred, repair
+from shared.runs.steps.left_undone import left_alone
+from tests.support.findings import NOW
 from tests.support.findings import node as an_azure_node
 from tests.support.fixable_node import CONFIG, ENVIRONMENT, FixableNode
 from tests.support.folder_node import FolderNode
@@ -108,12 +110,43 @@ def test_modes_and_settings_in_one_restart_and_what_is_left(lax: FixableNode) ->
     assert {name: (each.status, each.outcome) for name, each in found.items()} == {
         "3.1.1": (Status.PASS, Outcome.FIXED),
         "3.2.6": (Status.PASS, Outcome.FIXED),
-        "3.2.3": (Status.FAIL, Outcome.NOT_TRIED),
+        "3.2.3": (Status.ERROR, Outcome.NOT_TRIED),  # nothing tells when this node's kubelet was started
     }
     assert "only AKS knows" in found["3.2.3"].reason
     assert (lax.mode(KUBECONFIG)[0], lax.restarts()) == (0o644, 1)
     assert (lax.root / ENVIRONMENT[1:]).read_text() == f"KUBELET_FLAGS={FLAGS.replace(FALSE, TRUE)}\n"
     assert lax.mode(ENVIRONMENT) == (0o600, os.getuid(), os.getgid())
+
+
+def test_what_is_left_is_judged_as_it_is_then(lax: FixableNode) -> None:
+    """A restart, or somebody, may have cured what could not be planned, and a node that is gone fails nothing."""
+    plan = planned(lax, "3.2.6").model_copy(update={"left": {"3.1.1": "it is theirs"}})
+    gone = Problem(Status.SKIPPED, "vanished", "the node is not there any more", "Run the audit again.")
+    barred_now = barred("run-1", plan, gone)
+    assert barred_now is not None
+    assert {(each.control, each.status, each.outcome) for each in barred_now.findings} == {
+        ("3.2.6", Status.SKIPPED, Outcome.NOT_TRIED),
+        ("3.1.1", Status.SKIPPED, Outcome.NOT_TRIED),
+    }
+    found = repaired(lax, plan)
+    assert (found["3.1.1"].status, found["3.1.1"].code, found["3.1.1"].actual) == (Status.FAIL, "no_plan", "666")
+    assert found["3.1.1"].reason.endswith("must be 644 or stricter; not fixed: it is theirs")
+    other = planned(lax, "3.1.3").model_copy(update={"left": plan.left})
+    found = repaired(lax, other, before=lambda: (lax.root / KUBECONFIG[1:]).chmod(0o600))
+    assert {name: (each.status, each.outcome) for name, each in found.items()} == {
+        "3.1.3": (Status.PASS, Outcome.FIXED),
+        "3.1.1": (Status.PASS, Outcome.NOT_TRIED),
+    }
+
+
+def test_a_plan_that_is_held_back_still_has_every_control(lax: FixableNode) -> None:
+    plan = planned(lax, "3.2.3", "3.1.1", "3.2.6")
+    key = plan.node.key
+    rolled_back = History(key, "3.2.6", Status.FAIL, NOW, None, None, None, None, last_rolled_back=NOW)
+    held = held_back(plan, {(key, "3.2.6"): rolled_back}, retry=False)
+    assert "was rolled back" in held.refused
+    assert set(held.controls) == {"3.2.3", "3.1.1", "3.2.6"}
+    assert {each.control for each in left_alone("run-1", held, "no_plan", held.refused).findings} == set(held.controls)
 
 
 def test_one_that_is_refused_by_the_kubelet_leaves_the_modes(lax: FixableNode) -> None:

@@ -730,8 +730,10 @@ async def test_a_deployment_fixes_what_it_is_told_to(bench: BenchFactory) -> Non
     async with bench(one_pool("neglected"), fix_controls=wide, **FAST) as b:
         (plan,) = await plans(b)
         assert (plan.controls, plan.left, plan.also) == (wide, {}, ())
-        _, found = await fix(b, [plan])
+        run, found = await fix(b, [plan])
         assert {(item.control, item.outcome) for item in found} == {(name, Outcome.FIXED) for name in wide}
+        assert run.summary is not None
+        assert (run.summary.nodes, run.summary.outcomes) == (1, {Outcome.FIXED: 1}), "of a node there is one"
         audit = await runs.survey_here(b.services, RunKind.AUDIT, RunRequest())
         assert {item.status for item in await b.findings(audit.id)} == {Status.PASS}
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from unittest.mock import patch
 
 from shared.models import Outcome, RunKind, RunState
 from shared.runs.model import batch as batches
-from shared.runs.model import keys
+from shared.runs.model import findings, keys
 from shared.runs.model.messages import Ask, Leave, LeavePool, Ref
 from shared.runs.model.request import FixRequest
 from shared.runs.steps import fix_plan, left_undone, run_record
+from shared.store import FindingQuery
 from tests.runs.by_hand import found, gathered, opened, recorded
 from tests.runs.simulated.clock import virtually
 from tests.runs.simulated.rig import rig
 from tests.runs.test_simulated import A, planned
+from tests.support.findings import NOW
+
+THREE = ("3.2.4", "3.2.6", "3.2.8")
 
 
 def test_a_batch_that_another_one_writes_meanwhile_is_closed_all_the_same() -> None:
@@ -44,6 +49,30 @@ def test_a_batch_that_another_one_writes_meanwhile_is_closed_all_the_same() -> N
         assert row is not None
         assert batches.from_text(row.text, name).nodes == ()
         assert len(await world.findings(run.id)) == 2
+
+    virtually(work)
+
+
+def test_a_node_that_was_recorded_in_part_gets_the_rest() -> None:
+    """A step's findings are several transactions: between two of them a node may have some."""
+
+    async def work() -> None:
+        world = rig(3)
+        world.azure.add(A, "aks", [True] * 2)
+        run = await recorded(world.services, RunKind.AUDIT, FixRequest(controls=THREE))
+        (name,) = await found(world.services, run)
+        row = await world.store.work(run.id, name)
+        assert row is not None
+        first, second = (each.node for each in batches.from_text(row.text, name).nodes)
+        problem = left_undone.failed("its process died")
+        for node, some in ((first, THREE[:1]), (second, THREE)):
+            done = findings.from_problem(run.id, NOW, node, some, replace(problem, code="before"))
+            await world.store.save_findings(done)
+        left = await left_undone.leave(world.services, Leave(run_id=run.id, subscription=A, batches=(name,)))
+        made = Counter([(item.node, item.code) async for item in world.store.all_findings(FindingQuery(run.id))])
+        codes = ((first, "before", 1), (first, "batch_failed", 2), (second, "before", 3))
+        assert made == {(node.name, code): count for node, code, count in codes}
+        assert (left.tally.nodes, left.tally.statuses) == (2, {"error": 6})
 
     virtually(work)
 

@@ -84,6 +84,9 @@ def test_an_edit_that_does_not_fit_is_refused(old: bytes, new: bytes, data: st.D
     )
     assert fault(plan) == ""
     assert fault(plan.model_copy(update=wrong)) != ""
+    if "controls" in wrong:  # the catalogue may have changed since it was stored
+        assert NodePlan.model_validate({**dict(plan), **wrong}).controls == ("0.0.0",)
+        return
     with pytest.raises(ValidationError):
         NodePlan.model_validate({**dict(plan), **wrong})
 

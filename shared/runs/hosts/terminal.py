@@ -20,7 +20,7 @@ from shared.runs.hosts.terminal_lease import alone, state_words
 from shared.runs.model import ENGINE, keys
 from shared.runs.model.findings import key_of
 from shared.runs.model.messages import End, Finished, Ref
-from shared.runs.model.plans import NodePlan, PlanFile, digest, fault, held_back, same
+from shared.runs.model.plans import NodePlan, PlanFile, digest, fault, held_back, outdated, refused, same
 from shared.runs.model.request import FixRequest, RunRequest, parse_request, refuse_others, settled
 from shared.runs.orchestrators import ORCHESTRATORS, RUN
 from shared.runs.services import Services
@@ -114,7 +114,7 @@ async def _looked_at_again(
     fresh = {plan.node.key: plan for plan in await plans_of(services, run)}
     other = "the node was looked at again, and its plan is another one now: make a new plan"
     plans = [
-        now if same(plan, now) else NodePlan(node=now.node, controls=now.controls, refused=now.refused or other)
+        now if now.refused or same(plan, now) else refused(now, other)
         for plan in plan_file.nodes
         if (now := fresh.get(plan.node.key)) is not None
     ]
@@ -135,6 +135,8 @@ async def fix_here(
         if why := fault(plan):
             raise UsageError(f"the plan of {plain(plan.node.name)} is refused: {plain(why)}")
         refuse_others(() if plan.refused else plan.controls, services.settings.fix_controls)
+        if not plan.refused and (why := outdated(plan)):
+            raise UsageError(f"nothing was changed: {why}")
     subscriptions = tuple(sorted({plan.node.subscription for plan in plans}))
     run = _new(RunKind.FIX, request.model_copy(update={"subscriptions": subscriptions}))
 

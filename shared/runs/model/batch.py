@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from shared.azure import CommandResult, Pending
 from shared.errors import StoreError
-from shared.models import Finding, Node, Outcome, Problem, Status
+from shared.models import Finding, Node, Outcome, Problem, Status, outcome_of
 from shared.runs.model.messages import BatchNow, Tally
 
 BATCH = 50
@@ -119,7 +119,8 @@ class Batch:
         """The batch with the findings of a node that is done; a node has one outcome."""
         made = list(made)
         statuses = Counter(self.statuses) + Counter(str(finding.status) for finding in made)
-        outcomes = Counter(self.outcomes) + Counter(str(made[0].outcome) for _ in made[:1] if made[0].outcome)
+        outcome = outcome_of(finding.outcome for finding in made)
+        outcomes = Counter(self.outcomes) + Counter([str(outcome)] if outcome is not None else [])
         return replace(
             self,
             statuses=dict(statuses),

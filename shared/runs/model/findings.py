@@ -6,21 +6,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from shared.controls import Verdict, catalogue, control
+from shared.controls import Verdict, catalogue
 from shared.models import Finding, Node, Problem, ScopeProblem
 from shared.plain import plain_fields
 
 
 def from_verdict(run_id: str, observed: datetime, node: Node, control_id: str, verdict: Verdict) -> Finding:
-    """The finding of a control that was judged on a node."""
-    rule = control(control_id)
+    """The finding of a control that was judged on a node, or should have been."""
+    known = catalogue()
+    rule = known.controls.get(control_id)
     made = Finding(
         run_id=run_id,
         observed=observed,
-        control=rule.id,
-        title=rule.title,
-        catalogue=catalogue().digest,
-        severity=rule.severity,
+        control=control_id,
+        title=rule.title if rule is not None else "",
+        catalogue=known.digest,
+        severity=rule.severity if rule is not None else "",
         status=verdict.status,
         subscription=node.subscription,
         resource_group=node.resource_group,
@@ -31,7 +32,7 @@ def from_verdict(run_id: str, observed: datetime, node: Node, control_id: str, v
         instance_id=node.instance_id,
         node=node.name,
         actual=verdict.actual,
-        expected=rule.expected,
+        expected=rule.expected if rule is not None else None,
         source=verdict.source,
         reason=verdict.reason,
         hint=verdict.hint,

@@ -13,6 +13,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from shared.controls import Trouble, catalogue, control, on_disk
+from shared.controls.rules import SET_ID
 from shared.errors import UsageError
 from shared.models import Evidence, File, Node
 from shared.node.edits import Method, plan
@@ -21,6 +22,7 @@ from shared.plain import plain as plain_text
 from shared.runs.model.history import Past
 from shared.runs.model.names import there_is
 from shared.runs.model.request import ControlId
+from shared.settings import Settings
 
 FORMAT = "kubelet-guard plan 4"
 
@@ -37,6 +39,7 @@ class SeenFile:
 class NodePlan(BaseModel):
     """What would be done to one node for `controls`, or `refused`: why nothing is planned.
 
+    `catalogue` is the digest of the catalogue of one's own that it was made by ('': none).
     `left` are controls that fail there and for which there is no plan, by their ids, with the reason; `also` those that
     fail and were not asked for. Without `restart` only `modes` change. `files` are those that the edits may touch: the
     node's own evidence named them as its kubelet's. `running_pid` is the kubelet that was looked at: where only a
@@ -48,6 +51,7 @@ class NodePlan(BaseModel):
 
     node: Node
     controls: tuple[str, ...]
+    catalogue: str = ""
     left: Mapping[str, str] = {}
     also: tuple[str, ...] = ()
     edits: tuple[FileEdit, ...] = ()
@@ -63,7 +67,7 @@ class NodePlan(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        why = fault(self)
+        why = _misfit(self)
         if why:
             raise ValueError(why)
         return self
@@ -106,15 +110,22 @@ def fault(plan: NodePlan) -> str:
     """Why a plan cannot be one of this version's, '' where it can: a control that is not known, or edits that do not
     fit the files that it was made from (pure)."""
     known = catalogue().controls
-    strange = [control_id for control_id in plan.controls if control_id not in known]
+    strange = [control_id for control_id in (*plan.controls, *plan.left) if control_id not in known]
     if strange:
         return f"this version does not know the control {strange[0]!r}; {there_is(strange, known)}"
+    return _misfit(plan)
+
+
+def _misfit(plan: NodePlan) -> str:
+    """Why the edits do not fit the files that they were made from, whatever the catalogue is by now."""
     seen = {file.path: file for file in plan.files}
     if plan.edits and not plan.restart:
         return "it edits files and does not restart the kubelet"
     for mode in plan.modes:
         if mode.new_mode & ~mode.mode:
             return f"it would allow more of {mode.path!r} than its mode does now"
+        if (mode.new_uid, mode.new_gid) != (mode.uid, mode.gid) and mode.new_mode & SET_ID:
+            return f"{mode.path!r} would run as its new owner"
     if len({edit.path for edit in plan.edits}) < len(plan.edits):
         return "a file has more than one edit"
     for edit in plan.edits:
@@ -128,6 +139,23 @@ def fault(plan: NodePlan) -> str:
         if edit.new_digest != (_digest(spliced(file.text, edit.splices)) if whole else None):
             return f"the edit of {edit.path!r} does not give what it says"
     return ""
+
+
+def not_now(plan: NodePlan, settings: Settings) -> str:
+    """Why a plan is not carried out by the deployment as it is set up now; '' where it is (pure)."""
+    if not settings.allow_fix:
+        return "this deployment does not allow fixes (GUARD_ALLOW_FIX)"
+    others = set(plan.controls) - set(settings.fix_controls)
+    if others:
+        return f"this deployment does not fix {', '.join(sorted(others))} (GUARD_FIX_CONTROLS)"
+    return outdated(plan)
+
+
+def outdated(plan: NodePlan) -> str:
+    """Why a plan is of other controls than there are by now; '' where it is not."""
+    if plan.catalogue == catalogue().digest:
+        return ""
+    return "the catalogue is another one than the plan was made by (GUARD_CONTROLS_FILE): make a new plan"
 
 
 def _lines(text: bytes) -> list[str]:
@@ -172,6 +200,7 @@ def plan_node(
     return NodePlan(
         node=node,
         controls=made.controls,
+        catalogue=catalogue().digest,
         left=left,
         also=also,
         edits=edits,
@@ -214,7 +243,13 @@ def held_back(plan: NodePlan, known: Past, *, retry: bool) -> NodePlan:
         f"the last fix of this node was rolled back, on {since:%Y-%m-%d %H:%M} UTC: look at the node first;"
         " to try again, ask for it with --retry-rolled-back (retry_rolled_back over HTTP)"
     )
-    return NodePlan(node=plan.node, controls=plan.controls, also=plan.also, refused=why)
+    return refused(plan, why)
+
+
+def refused(plan: NodePlan, why: str) -> NodePlan:
+    """The plan with nothing of it done: not for one of the controls that fail and were asked for (pure)."""
+    controls = (*plan.controls, *(name for name in plan.left if name not in plan.controls))
+    return NodePlan(node=plan.node, controls=controls, also=plan.also, refused=why)
 
 
 def same(plan: NodePlan, other: NodePlan) -> bool:
@@ -275,6 +310,8 @@ def read_plan_file(text: str, name: str) -> PlanFile:
     except ValidationError as error:
         why = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise UsageError(f"{name} is not a plan file: {why}; make one with: kubelet-guard plan") from None
+    if why := next((why for plan in plan_file.nodes if (why := fault(plan))), ""):
+        raise UsageError(f"{name} is not a plan file: {why}; make one with: kubelet-guard plan")
     if plan_file.digest != digest(plan_file.nodes):
         raise UsageError(f"{name} was changed after it was written: its digest does not match. Make a new plan")
     return plan_file

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 
 from shared.controls import builtin, catalogue
 from shared.errors import NotFixedError, SettingsError, UsageError
@@ -23,17 +23,22 @@ MOST_NAMES = 1_000
 _MOST_SAID = 10
 
 
-def _control(value: str) -> str:
+STORED: Mapping[str, bool] = {"stored": True}
+"""The validation context of a request that was recorded: a catalogue of one's own may have changed since, and the run
+must come to its end all the same."""
+
+
+def _control(value: str, info: ValidationInfo) -> str:
     known = catalogue().controls
-    if value not in known:
+    if value not in known and info.context != STORED:
         shown = plain(value, 60)
         raise ValueError(f"no control {shown!r}; {there_is([shown], known)}")
     return value
 
 
-def _benchmark(value: str) -> str:
+def _benchmark(value: str, info: ValidationInfo) -> str:
     known = catalogue().benchmarks
-    if value and value not in known:
+    if value and value not in known and info.context != STORED:
         shown = plain(value, 60)
         raise ValueError(f"no version {shown!r} of the benchmark; {there_is([shown], known)}")
     return value
@@ -130,8 +135,9 @@ class RunRequest(BaseModel):
 
     @property
     def of_benchmark(self) -> tuple[str, ...]:
-        """The benchmark's controls."""
-        return catalogue().of(self.benchmark)
+        """The benchmark's controls; the default one's where it is not there any more."""
+        known = catalogue()
+        return known.of(self.benchmark if self.benchmark in known.benchmarks else "")
 
 
 SCOPE = ("management_group", "subscriptions", "clusters", "node_pools", "controls")

@@ -101,17 +101,29 @@ def barred(run_id: str, plan: NodePlan, current: Node | Problem) -> Repaired | N
 
 def _repaired(run_id: str, plan: NodePlan, end: _End) -> Repaired:
     made = [_marked(finding, end) for finding in end.look.findings]
-    return Repaired([*made, *left(run_id, plan)], end.look.proofs)
+    return Repaired([*made, *_left_now(run_id, plan, end.look.seen)], end.look.proofs)
 
 
 def left(run_id: str, plan: NodePlan) -> list[Finding]:
-    """The findings of the controls that fail on a node and for which there is no plan."""
+    """The findings of the controls for which there is no plan, of a node that was not looked at since: they fail."""
     now = datetime.now(UTC)
     made = []
     for control_id, why in plan.left.items():
         problem = Problem(Status.SKIPPED, "no_plan", f"not fixed: {why}", "")
         made += findings.from_problem(run_id, now, plan.node, (control_id,), problem)
     return [replace(finding, status=Status.FAIL, outcome=Outcome.NOT_TRIED) for finding in made]
+
+
+def _left_now(run_id: str, plan: NodePlan, seen: Evidence | Problem) -> list[Finding]:
+    """The same of a node that was looked at since: what a restart alone cures is right by now, and a node that is gone
+    fails no more."""
+    made = []
+    for finding in examine(run_id, plan.node, tuple(plan.left), seen).findings:
+        why = "" if finding.status is Status.PASS else f"; not fixed: {plan.left[finding.control]}"
+        code = "no_plan" if finding.status is Status.FAIL else finding.code
+        reason = plain(f"{finding.reason.rstrip('.')}{why}")
+        made.append(replace(finding, code=code, reason=reason, outcome=Outcome.NOT_TRIED))
+    return made
 
 
 def lost(run_id: str, plan: NodePlan, error: Exception) -> list[Finding]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from shared.controls import Code, Verdict, control, judge_all, of_process
+from shared.controls import Code, Verdict, catalogue, control, judge_all, of_process
 from shared.models import Evidence, Finding, Node, Problem, Status, Told
 from shared.runs.model import findings
 from shared.runs.model.history import Past
@@ -26,13 +26,27 @@ def judged(
 
 
 def inapplicable(node: Node, control_ids: Sequence[str]) -> dict[str, Verdict]:
-    """The verdicts on the controls that do not apply to a node, which is known without looking at it (pure)."""
-    why = {name: control(name).inapplicable(node) for name in control_ids}
-    return {
+    """The verdicts on the controls that do not apply to a node, which is known without looking at it, or that are not
+    there any more (pure)."""
+    known = catalogue().controls
+    why = {name: known[name].inapplicable(node) for name in control_ids if name in known}
+    unfit = {
         name: Verdict(Status.NOT_APPLICABLE, Code.NOT_FOR_THIS_NODE, None, "", f"{reason}.", "Nothing to do.")
         for name, reason in why.items()
         if reason
     }
+    return {**unfit, **{name: _GONE for name in control_ids if name not in known}}
+
+
+_GONE = Verdict(
+    Status.ERROR,
+    Code.NO_CONTROL,
+    None,
+    "",
+    "the catalogue (GUARD_CONTROLS_FILE) has no such control any more: it was changed while the run was going",
+    "Start the run again.",
+    witness="",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from shared.runs.model import findings, keys
 from shared.runs.model.batch import Answer, Batch, OpenNode
 from shared.runs.model.history import Past
 from shared.runs.model.messages import Advance, Advanced, BatchNow, Ref
-from shared.runs.model.plans import NodePlan, entry_digest, held_back, plan_node
+from shared.runs.model.plans import NodePlan, entry_digest, held_back, not_now, plan_node
 from shared.runs.nodes.hearing import heard
 from shared.runs.nodes.looking import collect
 from shared.runs.nodes.program import Done, Send, resume
@@ -251,9 +251,10 @@ class _Turn:
     ) -> Send | Done[Evidence | Problem | Judged | Told]:
         run_id = self.standing.run.id
         if plan is not None:
-            if self.standing.cancelled and not node.begun:
-                return Done(left_undone.left_alone(run_id, plan, "left", left_undone.CANCELLED_REASON))
             settings = self.services.settings
+            why = left_undone.CANCELLED_REASON if self.standing.cancelled else not_now(plan, settings)
+            if why and not node.begun:
+                return Done(left_undone.left_alone(run_id, plan, "left", why))
             limits = RestartLimits(settings.restart_seconds, settings.settle_seconds)
             step = resume(repair(run_id, plan, limits), answered)
             if isinstance(step, Done):

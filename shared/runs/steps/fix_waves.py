@@ -13,7 +13,7 @@ from shared.runs.model import batch as batches
 from shared.runs.model import findings, keys
 from shared.runs.model.batch import BATCH, Batch, OpenNode, total
 from shared.runs.model.messages import OpenBatch, OpenWave, PoolNow, Pools, Ref, WaveOpened
-from shared.runs.model.plans import NodePlan
+from shared.runs.model.plans import NodePlan, not_now
 from shared.runs.model.progress import Progress
 from shared.runs.model.request import FixRequest
 from shared.runs.model.waves import Limits, waves_left
@@ -61,17 +61,14 @@ async def open_wave(services: Services, message: OpenWave) -> WaveOpened:
         return WaveOpened(over=True)
     if standing.cancelled:
         return WaveOpened(stop=left_undone.CANCELLED_REASON)
-    if not services.settings.allow_fix:
-        return WaveOpened(stop="this deployment does not allow fixes (GUARD_ALLOW_FIX)")
-    if await store.hold() is not None:
-        return WaveOpened(held=True)
     numbers = range(message.first, message.first + message.count)
     before = range(max(0, message.first - message.count), message.first)
     plans = await plan_pages.load(store, run_id, message.pool, [*before, *numbers])
     wave = [plans[number] for number in numbers]
-    others = {control for plan in wave for control in plan.controls} - set(services.settings.fix_controls)
-    if others:
-        return WaveOpened(stop=f"this deployment does not fix {', '.join(sorted(others))} (GUARD_FIX_CONTROLS)")
+    if stop := next((why for plan in wave if (why := not_now(plan, services.settings))), ""):
+        return WaveOpened(stop=stop)
+    if await store.hold() is not None:
+        return WaveOpened(held=True)
     now, trouble = await _look_at_pool(services, message, [plans[n] for n in before], wave)
     if trouble:
         return WaveOpened(stop=trouble)
@@ -100,8 +97,9 @@ async def _expect(services: Services, request: FixRequest, wave: OpenWave) -> No
 
 async def _recorded(services: Services, run_id: str, wave: Sequence[NodePlan]) -> set[str]:
     """The nodes that have their outcome already: a fix that is gone on with had left them."""
-    keys_of = {findings.key_of(plan.node, item): plan.node.key for plan in wave for item in plan.controls}
-    return {keys_of[key] for key in await services.store.recorded(run_id, list(keys_of))}
+    wanted = {plan.node.key: {findings.key_of(plan.node, item) for item in plan.controls} for plan in wave}
+    there = set(await services.store.recorded(run_id, sorted(set().union(*wanted.values()))))
+    return {node for node, of_node in wanted.items() if of_node <= there}
 
 
 async def _open_batch(

@@ -76,8 +76,11 @@ async def leave_batch(services: Services, standing: Standing, name: str, problem
 
 
 def _closed(batch: Batch, made: Sequence[Judged]) -> Batch:
+    nodes: dict[str, list[Finding]] = {}
     for one in made:
-        batch = batch.counted(one.findings)
+        nodes.setdefault(one.node.key, []).extend(one.findings)
+    for found in nodes.values():
+        batch = batch.counted(found)
     return replace(batch, nodes=())
 
 
@@ -216,17 +219,16 @@ async def _close(services: Services, standing: Standing, row: _Row, left: Sequen
 
 
 async def _unrecorded(services: Services, run_id: str, left: Sequence[Judged]) -> tuple[list[Judged], list[Judged]]:
-    """Those of the nodes that have no finding yet, and the others as they are recorded.
+    """What of these nodes is not recorded yet, and what is, as it is recorded.
 
-    A step that was cut short has recorded nodes that its batch still has as open.
+    A step that was cut short has recorded nodes that its batch still has as open, the last of them in part.
     """
-    wanted = {finding.key for one in left for finding in one.findings}
-    recorded = await services.store.recorded(run_id, sorted(wanted))
-    there = [[recorded[finding.key] for finding in one.findings if finding.key in recorded] for one in left]
-    return (
-        [one for one, made in zip(left, there, strict=True) if not made],
-        [Judged(one.node, made) for one, made in zip(left, there, strict=True) if made],
-    )
+    recorded = await services.store.recorded(run_id, sorted({finding.key for one in left for finding in one.findings}))
+    fresh = [Judged(one.node, [finding for finding in one.findings if finding.key not in recorded]) for one in left]
+    before = [
+        Judged(one.node, [recorded[finding.key] for finding in one.findings if finding.key in recorded]) for one in left
+    ]
+    return [one for one in fresh if one.findings], [one for one in before if one.findings]
 
 
 def left_alone(run_id: str, plan: NodePlan, code: str, reason: str) -> Judged:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from shared.models import Run
 from shared.runs import orders
 from shared.runs.model.messages import Ref
-from shared.runs.model.request import FixRequest
+from shared.runs.model.request import STORED, FixRequest
 from shared.runs.services import Services
 
 
@@ -22,7 +22,7 @@ class Standing:
     @property
     def request(self) -> FixRequest:
         """What was asked for."""
-        return FixRequest.model_validate(self.run.request)
+        return FixRequest.model_validate(self.run.request, context=STORED)
 
 
 async def stand(services: Services, ref: Ref) -> Standing:
