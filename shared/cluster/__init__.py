@@ -1,6 +1,6 @@
 """The second witness: a cluster's kubelets, asked from within it for the configuration that they run with."""
 
-from shared.cluster.answers import Json, NodeConfig, Sweep, parse_sweep, resource_id
+from shared.cluster.answers import Json, NodeConfig, Sweep, doubled, parse_sweep, resource_id
 from shared.cluster.sweep import ACCOUNT, NODES_A_CALL, Way, node_name, sweep_script
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "NodeConfig",
     "Sweep",
     "Way",
+    "doubled",
     "node_name",
     "parse_sweep",
     "resource_id",
