@@ -47,8 +47,7 @@ def heard(
 ) -> dict[str, Verdict]:
     """The verdicts by a kubelet that was heard, by control. `why` says why the node itself was not looked at.
 
-    Of what only the node can show, a verdict of an earlier look that still counts is repeated, with its date: `known`
-    has those of which somebody has seen to it that they are young enough.
+    Of what only the node can show, a verdict of an earlier look that still counts is repeated, with its date.
     """
     unfit = inapplicable(node, control_ids)
     made = {}

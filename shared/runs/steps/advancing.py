@@ -353,9 +353,7 @@ class _Turn:
             if isinstance(one.seen, Told) and one.seen.trouble is not None:
                 return from_problem(run.id, node, controls, one.seen.trouble), None
             if isinstance(one.seen, Told):
-                # Only `smart` sees to it that what is repeated is young enough.
-                repeated = known if self.standing.request.witness == "smart" else {}
-                return self._from_word(node, heard(node, controls, one.seen, repeated)), None
+                return self._from_word(node, heard(node, controls, one.seen, known)), None
             if isinstance(one.seen, Problem):
                 # Who may not look at a node, or could not, has its kubelet's word still.
                 if one.seen.status is Status.ERROR and told is not None and told.trouble is None:
