@@ -41,6 +41,8 @@ _TYPES: Mapping[str, tuple[type[Scalar], str]] = {
     "log_duration": (str, "a duration such as 5s"),
 }
 _DURATIONS = ("duration", "log_duration")
+# A finding shows the value, and the URL of static pods may hold what they are fetched with.
+_SECRETS = {"staticPodURL"}
 
 
 class _Entry(BaseModel):
@@ -132,6 +134,8 @@ class Control(_Entry):
         """Why no kubelet has this setting and flag, or why no value that the setting has could comply; else ''."""
         if why := knows(self.setting, self.flag):
             return why
+        if self.setting in _SECRETS:
+            return f"{self.setting} can hold a secret, which no finding may show"
         kind = kind_of(self.setting)
         if kind not in _TYPES:
             return f"{self.setting} is no single value (a {kind}), and there is no rule for that"
