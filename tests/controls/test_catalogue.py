@@ -228,7 +228,9 @@ def test_a_file_adds_and_overrides_and_leaves_its_digest() -> None:
         (ENTRY.replace("equals: true", 'equals: "yes"'), "makeIPTablesUtilChains is true or false, and 'yes' is not"),
         (ENTRY.replace("equals: true", "at_least: 5"), "makeIPTablesUtilChains is true or false, and 5 is not"),
         (
-            ENTRY.replace("makeIPTablesUtilChains", "staticPodURL").replace("--make-iptables-util-chains", "--manifest-url"),
+            ENTRY.replace("makeIPTablesUtilChains", "staticPodURL").replace(
+                "--make-iptables-util-chains", "--manifest-url"
+            ),
             "staticPodURL can hold a secret, which no finding may show",
         ),
         (ENTRY.replace("equals: true", "present: file"), "makeIPTablesUtilChains names no file, but is true or false"),
