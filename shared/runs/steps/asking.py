@@ -120,9 +120,9 @@ def _told(sweep: Sweep) -> dict[str, NodeWell]:
 def _trouble(outcome: Sweep | Problem, changed: list[str], before: dict[str, NodeWell], message: AskPool) -> str:
     """Why the pool is left, '' where nothing is worse than before (pure)."""
     if not message.done:
-        why = outcome if isinstance(outcome, Problem) else outcome.problem
-        if why is not None:
-            log.warning("how the nodes of pool %s are cannot be asked: %s", message.pool, why.reason)
+        problem = outcome if isinstance(outcome, Problem) else outcome.problem
+        if problem is not None:
+            log.warning("how the nodes of pool %s are cannot be asked: %s", message.pool, problem.reason)
         return ""
     if isinstance(outcome, Problem):
         return f"the cluster could not be asked how its nodes are: {outcome.reason}"
