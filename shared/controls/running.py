@@ -24,7 +24,7 @@ _UNPROVED = (
     "Nothing says that anything is wrong. What proves it: the next restart by whoever owns the node, a look at the"
     " cluster's configz, or from Kubernetes 1.37 on the kubelet's own log."
 )
-# A kubelet that is given none makes itself a certificate, and names it here when it has written its log (FACTS, section 1).
+# A kubelet that is given no certificate makes itself one, and names it here when it has written its log.
 _AFTER_THE_LOG = {"tlsCertFile", "tlsPrivateKeyFile"}
 OTHER_VERSION = "Use a version of this tool that knows the kubelet's version."
 
