@@ -102,8 +102,8 @@ async def terminal(tmp_path: Path) -> AsyncIterator[Terminal]:
 async def test_audit_then_findings(terminal: Terminal) -> None:
     done = await terminal("audit")
     assert done.returncode == 1, done.stderr
-    assert "24 nodes, 13 controls · 4 pass · 8 fail · 3 error · 4 skipped · 2 n/a" in done.stdout
-    assert "19 of 24 nodes" in done.stderr
+    assert "24 nodes, 13 controls · 6 pass · 10 fail · 3 error · 4 skipped · 2 n/a" in done.stdout
+    assert "24 of 24 nodes" in done.stderr
     assert "\x1b" not in done.stdout, "no colours where nobody looks"
     assert stat.S_IMODE(terminal.store.stat().st_mode) == 0o600
 
