@@ -215,7 +215,7 @@ class History:
     of its last right time or a later look in it. `node_image_version` and `created` are those of then. `proof` is the
     fingerprint of what the kubelet's process was last proved to have read (`Verdict.proof`). `last_rolled_back` is set
     from a fix that was rolled back until the control is right. `looked` is when the node itself was last looked at by a
-    run that asks for nodes only now and then (None: never).
+    run that asks for nodes only now and then (None: never), and `looked_by` the digest of the control's rule then.
     """
 
     node_key: str
@@ -230,6 +230,7 @@ class History:
     last_rolled_back: datetime | None = None
     since: datetime | None = None
     looked: datetime | None = None
+    looked_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -470,8 +471,9 @@ class Told:
     """What a node's kubelet told its cluster of itself (configz), or why it was not heard (`trouble`).
 
     `resource_id` is the machine's, in lower case. `asked` is when it was asked at the earliest. `values` are the
-    settings that were asked for, each as JSON text; one that is absent has Go's zero value. `version` is the kubelet's,
-    `boot_id` that of the kernel under it, `ready` the node's condition (None: not known).
+    settings that were asked for, each as JSON text; one that is absent has Go's zero value. `settings` is the digest of
+    those that were asked for. `version` is the kubelet's, `boot_id` that of the kernel under it, `ready` the node's
+    condition (None: not known).
     """
 
     resource_id: str
@@ -482,6 +484,7 @@ class Told:
     ready: bool | None = None
     values: Mapping[str, str] = field(default_factory=dict)
     trouble: Problem | None = None
+    settings: str = ""
 
 
 class RunKind(StrEnum):

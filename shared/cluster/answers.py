@@ -30,6 +30,8 @@ _FRAME = re.compile(r"KC1 (\d{1,6}) (\d{1,7}) ([0-9a-f]{16}) ([0-9a-f]{64})", re
 _MISSING = re.compile(r"KC1 missing ([0-9a-f]{16})((?: [a-z0-9]{1,20}){1,20})", re.ASCII)
 _WORD = re.compile(r"[a-z_]{0,40}", re.ASCII)
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
+# A version, a boot's id: the form that the script lets out. Who runs the pod may have printed another.
+_FACT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+:-]{0,79}", re.ASCII)
 _ANSWER = re.compile(r'\{"answer":"([a-z0-9.-]{1,253})",', re.ASCII)
 _PODS = re.compile(r'\{"pods":"([a-z0-9.-]{1,253})","failing":(-1|\d{1,6})\}', re.ASCII)
 _PART = r"[A-Za-z0-9_.()-]{1,90}"
@@ -123,6 +125,11 @@ def parse_sweep(
     return replace(sweep, nodes={**sweep.nodes, **unheard}) if unheard else sweep
 
 
+def doubled(name: str) -> Problem:
+    """Why a node is not heard that names a machine which another node of its cluster names too."""
+    return node_problem("doubled_id", "", name, 0)
+
+
 class _Garbled(Exception):
     """What came is no report."""
 
@@ -177,14 +184,14 @@ def _read(lines: Sequence[str], settings: Sequence[str], way: Way, seconds: int)
             found[node.name] = node
     if strange := answers.keys() - found.keys():
         raise _Garbled(f"{len(strange)} answers of nodes that it does not list")
-    doubled = {machine for machine, count in Counter(node.resource_id for node in found.values()).items() if count > 1}
+    twice = {machine for machine, count in Counter(node.resource_id for node in found.values()).items() if count > 1}
     for name, node in found.items():
         if problem is not None:
             found[name] = replace(node, trouble=problem)
         elif not node.resource_id:
             found[name] = replace(node, trouble=node_problem("no_id", way, name, seconds))
-        elif node.resource_id in doubled:
-            found[name] = replace(node, trouble=node_problem("doubled_id", way, name, seconds))
+        elif node.resource_id in twice:
+            found[name] = replace(node, trouble=doubled(name))
         elif node.trouble is None:
             values = _values(answers.get(name), settings)
             found[name] = (
@@ -213,15 +220,18 @@ def _node(item: Mapping[str, object], way: Way, seconds: int) -> NodeConfig:
         value = item.get(name)
         return value if isinstance(value, str) and len(value) <= 400 else ""
 
+    def fact(name: str) -> str:
+        return value if _FACT.fullmatch(value := text(name)) else ""
+
     name, word = text("node"), text("trouble")
     if not _NAME.fullmatch(name) or not _WORD.fullmatch(word):
         raise _Garbled("a node without a name")
     return NodeConfig(
         name,
         resource_id(text("id")),
-        text("version"),
-        text("boot"),
-        text("os"),
+        fact("version"),
+        fact("boot"),
+        fact("os"),
         _READY.get(text("ready")),
         _time(text("since")),
         trouble=node_problem(word, way, name, seconds) if word else None,

@@ -203,6 +203,12 @@ class Control(_Entry):
             return self.setting
         return f"the {'mode' if self.rule.kind == 'mode_at_most' else 'owner'} of {self.file}"
 
+    @property
+    def digest(self) -> str:
+        """Names what is judged and by which rule: another one makes an earlier verdict one on something else."""
+        judged = self.model_dump_json(include={"setting", "file", "rule"})
+        return hashlib.sha256(judged.encode()).hexdigest()[:16]
+
     def inapplicable(self, node: Node) -> str:
         """Why the control does not apply to this node, '' where it does."""
         if node.os and node.os.lower() not in self.applies.os:

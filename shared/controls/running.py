@@ -19,10 +19,13 @@ from shared.kubelet import GATES, NotTold, Resolution, Source, modelled, told
 from shared.models import Evidence, Process
 from shared.systemd import ServiceRules
 
+_LOG = "the kubelet's own log"
 _UNPROVED = (
     "Nothing says that anything is wrong. What proves it: the next restart by whoever owns the node, a look at the"
     " cluster's configz, or from Kubernetes 1.37 on the kubelet's own log."
 )
+# A kubelet that is given no certificate makes itself one, and names it here when it has written its log.
+_AFTER_THE_LOG = {"tlsCertFile", "tlsPrivateKeyFile"}
 OTHER_VERSION = "Use a version of this tool that knows the kubelet's version."
 
 
@@ -87,11 +90,13 @@ class Word:
 def words(evidence: Evidence, configz: Mapping[str, str] | None) -> list[Word]:
     """What the running kubelet says of itself: by configz, where that is of this process, and in its log."""
     found = [] if configz is None else [Word("configz", configz)]
-    return found if evidence.log is None else [*found, Word("the kubelet's own log", evidence.log)]
+    return found if evidence.log is None else [*found, Word(_LOG, evidence.log)]
 
 
 def running(control: Control, seen: Look, said: Sequence[Word]) -> Running | Trouble:
     """The value that the running kubelet has for this control's setting."""
+    if control.setting in _AFTER_THE_LOG:
+        said = [word for word in said if word.witness != _LOG or control.setting in word.values]
     if said:
         return _by_word(control, said, seen)
     for resolution in (seen.alone, seen.whole):

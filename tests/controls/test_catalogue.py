@@ -232,6 +232,12 @@ def test_a_file_adds_and_overrides_and_leaves_its_digest() -> None:
         (ENTRY.replace("{equals: true}", "{one_of: []}"), "line 7: rule.one_of: must not be empty"),
         (ENTRY.replace("equals: true", 'equals: "yes"'), "makeIPTablesUtilChains is true or false, and 'yes' is not"),
         (ENTRY.replace("equals: true", "at_least: 5"), "makeIPTablesUtilChains is true or false, and 5 is not"),
+        (
+            ENTRY.replace("makeIPTablesUtilChains", "staticPodURL").replace(
+                "--make-iptables-util-chains", "--manifest-url"
+            ),
+            "staticPodURL can hold a secret, which no finding may show",
+        ),
         (ENTRY.replace("equals: true", "present: file"), "makeIPTablesUtilChains names no file, but is true or false"),
         (ENTRY.replace("equals: true", "non_zero_duration: true"), "makeIPTablesUtilChains is no duration, but true"),
         (FILE.replace("/etc/x", "/etc/../x"), "line 5: file: must be a path without . and .., and '/etc/../x' is not"),

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared.controls import Code, builtin, control, judge_all, judge_told, of_process
+from shared.controls import Code, builtin, control, judge_all, judge_told, of_process, read
 from shared.models import Status, Told
 from tests.support.evidence import CONFIG, config, edited, evidence
 from tests.support.evidence import of_process as process_of
@@ -100,6 +100,30 @@ class TestBeside:
         agreed = judge_all([IPTABLES], seen, configz={SETTING: "true"})["3.2.6"]
         assert agreed.status is Status.PASS
         assert agreed.source.endswith("configz and the kubelet's own log agree")
+
+    def test_the_log_does_not_know_yet_what_certificate_a_kubelet_makes_itself(self) -> None:
+        certificate = read(CERTIFICATE, "mine.yaml", builtin()).controls["X.1"]
+        made = '"/var/lib/kubelet/pki/kubelet.crt"'
+        seen = replace(evidence(), log={SETTING: "true"})
+        both = judge_all([certificate], seen, configz={"tlsCertFile": made})["X.1"]
+        assert both.status is Status.PASS, both.reason
+        assert judge_all([certificate], seen)["X.1"].code != Code.WRONG
+        given = replace(seen, log={"tlsCertFile": '"/other.crt"'})
+        assert judge_all([certificate], given, configz={"tlsCertFile": made})["X.1"].code == Code.WITNESSES_DISAGREE
+
+
+CERTIFICATE = """
+controls:
+  - id: X.1
+    title: Ensure that the kubelet does not use the old certificate
+    severity: low
+    setting: tlsCertFile
+    flag: --tls-cert-file
+    rule: {none_of: ["", /old.crt]}
+    by_hand: Give it another certificate.
+    rationale: none
+    fix: none
+"""
 
 
 class TestOneProcess:

@@ -106,6 +106,17 @@ def test_why_a_pool_is_left() -> None:
     assert decide([Pool(9, done=9, stop="told to")], limits, NOW) == waves.Decision()
 
 
+def test_a_pool_that_is_left_is_not_asked() -> None:
+    limits = Limits("1", 0, canary=True)
+    waits = Pool(9, done=3, waits=True)
+    assert decide([waits], limits, NOW) == waves.Decision(ask=(0,))
+    for left in (replace(waits, failures=1), replace(waits, stop="told to")):
+        decision = decide([left], limits, NOW)
+        assert (decision.ask, len(decision.leave)) == ((), 1)
+    later = NOW + timedelta(seconds=5)
+    assert decide([replace(waits, not_before=later)], limits, NOW) == waves.Decision(again=later)
+
+
 def test_the_waves_that_are_left() -> None:
     tenth = Limits("10%", 0, canary=True)
     assert [waves.waves_left(100, done, tenth) for done in (0, 1, 11, 100)] == [11, 10, 9, 0]

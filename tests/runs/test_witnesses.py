@@ -118,6 +118,17 @@ async def test_a_locked_cluster_is_judged_by_its_word(bench: BenchFactory) -> No
         assert commands(b) == 0
 
 
+async def test_configz_alone_does_not_mind_what_keeps_commands_from_nodes(bench: BenchFactory) -> None:
+    async with bench(fleet("compliant_default", cluster="lockdown: true")) as b:
+        (right,) = await audit(b, "configz")
+    assert right.status is Status.PASS
+    assert right.reason.endswith("was not looked at")
+    refused = "lockdown: true\n    command_invoke: forbidden"
+    async with bench(fleet("compliant_default", cluster=refused)) as b:
+        (unheard,) = await audit(b, "configz")
+    assert (unheard.status, unheard.code) == (Status.ERROR, "AuthorizationFailed")
+
+
 @pytest.mark.parametrize(("outcome", "code"), [("disabled", "invoke_disabled"), ("forbidden", "AuthorizationFailed")])
 async def test_a_cluster_that_cannot_be_asked(bench: BenchFactory, outcome: str, code: str) -> None:
     async with bench(fleet("compliant_default", cluster=f"command_invoke: {outcome}")) as b:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from shared.controls import control
 from shared.models import Finding, History, Outcome, Status
 
 SEEN_AGAIN = timedelta(days=30)
@@ -34,13 +35,15 @@ LOOKED_AGAIN = timedelta(days=1)
 """How long the time of a look stands without being written again."""
 
 
-def _looked(finding: Finding, known: History, now: History, *, looks: bool) -> datetime | None:
-    """When the node itself was last looked at, as far as that still says something of it."""
+def _looked(finding: Finding, known: History, now: History, *, looks: bool) -> tuple[datetime | None, str]:
+    """When the node itself was last looked at, as far as that still says something of it, and by which rule."""
+    before = known.looked, known.looked_by
     if finding.witness.startswith("node"):
-        due = known.looked is None or finding.observed - known.looked >= LOOKED_AGAIN
-        return finding.observed if looks and due else known.looked
+        rule = control(finding.control).digest
+        due = known.looked is None or finding.observed - known.looked >= LOOKED_AGAIN or known.looked_by != rule
+        return (finding.observed, rule) if looks and due else before
     parts = ((entry.status, entry.node_image_version, entry.created) for entry in (known, now))
-    return known.looked if len(set(parts)) == 1 else None
+    return before if len(set(parts)) == 1 else (None, "")
 
 
 def after(
@@ -72,7 +75,8 @@ def after(
         proof=proof or known.proof,
         last_rolled_back=finding.observed if rolled_back else None if right else known.last_rolled_back,
     )
-    now = replace(now, looked=_looked(finding, known, now, looks=looks))
+    looked, rule = _looked(finding, known, now, looks=looks)
+    now = replace(now, looked=looked, looked_by=rule)
     if before is None or finding.observed - before.seen >= SEEN_AGAIN:
         return now
     unchanged = replace(now, seen=before.seen, last_right=before.last_right) == before

@@ -338,10 +338,14 @@ class WaveOpened(Message):
 
 
 class AskPool(Ref):
-    """Ask a pool's cluster how its nodes are, of which `done` have been fixed: begin, or go on with what is due."""
+    """Ask a pool's cluster how its nodes are, of which `done` have been fixed: begin, or go on with what is due.
+
+    `since` were fixed when it was asked before.
+    """
 
     pool: int
     done: int
+    since: int = 0
 
 
 class PoolAsked(Message):

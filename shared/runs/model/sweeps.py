@@ -28,7 +28,7 @@ class ClusterSweep:
     """How far one cluster was asked: `pages` calls are over, the last of them up to the node `after`.
 
     `again` are nodes that these calls had no time or room for: when all were asked, they are once more. `command` is
-    the call that is under way, or to be tried again.
+    the call that is under way, or to be tried again; `asked` is when it was sent, before Azure had it.
     """
 
     pages: int = 0
@@ -36,6 +36,7 @@ class ClusterSweep:
     again: tuple[str, ...] = ()
     last: bool = False
     command: Pending | None = None
+    asked: datetime | None = None
     done: bool = False
 
     def due(self, now: datetime) -> datetime | None:

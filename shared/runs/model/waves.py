@@ -53,9 +53,11 @@ class Leaving:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What is done now, and when to decide again (None: when something that is in hand is over)."""
+    """What is done now, and when to decide again (None: when something that is in hand is over). `ask` are the pools
+    whose next wave could begin, but for what they wait for."""
 
     waves: tuple[Wave, ...] = ()
+    ask: tuple[int, ...] = ()
     leave: tuple[Leaving, ...] = ()
     again: datetime | None = None
 
@@ -67,6 +69,7 @@ def decide(pools: Sequence[Pool], limits: Limits, now: datetime) -> Decision:
     more failures than are allowed.
     """
     begin: list[Wave] = []
+    ask: list[int] = []
     leave: list[Leaving] = []
     again: datetime | None = None
     for number, pool in enumerate(pools):
@@ -77,10 +80,12 @@ def decide(pools: Sequence[Pool], limits: Limits, now: datetime) -> Decision:
             leave.append(Leaving(number, pool.done, stop))
         elif pool.not_before is not None and pool.not_before > now:
             again = pool.not_before if again is None else min(again, pool.not_before)
-        elif not pool.waits:
+        elif pool.waits:
+            ask.append(number)
+        else:
             count = 1 if limits.canary and pool.done == 0 else at_once(pool.nodes, limits.max_unavailable)
             begin.append(Wave(number, pool.done, min(count, pool.nodes - pool.done)))
-    return Decision(tuple(begin), tuple(leave), again)
+    return Decision(tuple(begin), tuple(ask), tuple(leave), again)
 
 
 def _too_many(failures: int, limits: Limits) -> str:

@@ -2,13 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
-from shared.controls import CONFIGZ, Code, Verdict, control, judge_told
+from shared.controls import CONFIGZ, Code, Verdict, catalogue, control, judge_told
+from shared.kubelet import asked
 from shared.models import History, Node, Problem, Status, Told
 from shared.runs.model.history import Past
 from shared.runs.nodes.verdicts import inapplicable
+
+OTHER_SETTINGS = Problem(
+    Status.ERROR,
+    "other_settings",
+    "the kubelet was asked by another catalogue of controls than the one that it is judged by now.",
+    "The app or its catalogue was changed while the run was going. Run again.",
+)
+
+
+def settings() -> tuple[str, ...]:
+    """The settings that a cluster is asked for: those of every control."""
+    controls = catalogue().controls.values()
+    return tuple(sorted({name for control in controls if control.setting for name in asked(control.setting)}))
+
+
+def digest_of(names: Sequence[str]) -> str:
+    """Names a list of settings; see `Told.settings`."""
+    return hashlib.sha256("\0".join(names).encode()).hexdigest()[:16]
+
+
+def still_told(told: Mapping[str, Told]) -> dict[str, Told]:
+    """What kubelets told, by node, as far as they were asked for what is judged now: a setting that nobody asked for
+    must not pass for one that the kubelet left out."""
+    now = digest_of(settings())
+    return {
+        key: one if one.trouble is not None or one.settings == now else replace(one, values={}, trouble=OTHER_SETTINGS)
+        for key, one in told.items()
+    }
 
 
 def heard(
@@ -26,15 +57,16 @@ def heard(
             continue
         verdict = judge_told(control(name), told, node.kubernetes_version, why.reason.rstrip(".") if why else "")
         before = known.get((node.key, name))
-        if verdict.code == Code.NEEDS_NODE and why is None and before is not None and _still_right(node, before):
+        if verdict.code == Code.NEEDS_NODE and why is None and before is not None and _still_right(node, name, before):
             verdict = _repeated(name, before)
         made[name] = verdict
     return made
 
 
-def _still_right(node: Node, before: History) -> bool:
-    """Whether the node was looked at, found right, and is the same machine with the same image."""
+def _still_right(node: Node, control_id: str, before: History) -> bool:
+    """Whether the node was looked at and found right by the same rule, and is the same machine with the same image."""
     same = before.node_image_version == node.node_image_version and before.created == node.created
+    same = same and before.looked_by == control(control_id).digest
     return before.status is Status.PASS and before.looked is not None and same
 
 
@@ -54,7 +86,7 @@ def needs_look(node: Node, control_ids: Sequence[str], told: Told, known: Past, 
         if verdict.status is Status.NOT_APPLICABLE:
             continue
         before = known.get((node.key, name))
-        if verdict.status is not Status.PASS or before is None or not _still_right(node, before):
+        if verdict.status is not Status.PASS or before is None or not _still_right(node, name, before):
             return True
         assert before.looked is not None  # it still counts
         if before.looked < since:

@@ -77,7 +77,7 @@ class _Walk:
 
     def begin(self, now: datetime) -> datetime | None:
         """Begin what may begin now; gives the time at which more may, None where nothing waits for one."""
-        times = [self._begin_questions(now), self._begin_waves(now), self._begin_looks(now)]
+        times = [self._begin_waves(now), self._begin_looks(now)]
         until = min((time for time in times if time is not None), default=None)
         if until is None or len(self.hand):
             return until
@@ -87,19 +87,6 @@ class _Walk:
             self._listened, listen = now, now + _LISTEN_EVERY
             self._begin(-1, (), Call("listen", self._message(Ref), Word))
         return min(until, listen) if listen > now else until
-
-    def _begin_questions(self, now: datetime) -> datetime | None:
-        """Ask the clusters of pools whose next wave could begin how their nodes are."""
-        again: datetime | None = None
-        for number, pool in enumerate(self._pools):
-            busy = pool.wave or pool.stop or any(at == number for at, _ in self._in_hand.values())
-            if busy or not self._pool(pool).waits or len(self.hand) >= WINDOW:
-                continue
-            if pool.not_before is not None and pool.not_before > now:
-                again = pool.not_before if again is None else min(again, pool.not_before)
-                continue
-            self._begin(number, (), Call("ask_pool", self._message(AskPool, pool=number, done=pool.done), PoolAsked))
-        return again
 
     def _pool(self, pool: PoolNow) -> waves.Pool:
         waits = self._job.asks and pool.asked != pool.done and pool.done < pool.nodes
@@ -115,6 +102,11 @@ class _Walk:
             leave = self._message(LeavePool, pool=leaving.pool, first=leaving.first, count=count, reason=leaving.reason)
             self._set(leaving.pool, wave=count)
             self._begin(leaving.pool, (), Call("leave_pool", leave, Left))
+        for number in decision.ask:
+            if len(self.hand) >= WINDOW:
+                return None
+            if all(at != number for at, _ in self._in_hand.values()):
+                self._ask(number, self._pools[number])
         for wave in decision.waves:
             if len(self.hand) >= WINDOW:
                 return None
@@ -122,6 +114,11 @@ class _Walk:
             opening = self._message(OpenWave, pool=wave.pool, first=wave.first, count=wave.count)
             self._begin(wave.pool, (), Call("open_wave", opening, WaveOpened))
         return decision.again
+
+    def _ask(self, number: int, pool: PoolNow) -> None:
+        """Ask the cluster of a pool whose next wave could begin how its nodes are."""
+        ask = self._message(AskPool, pool=number, done=pool.done, since=max(0, pool.asked))
+        self._begin(number, (), Call("ask_pool", ask, PoolAsked))
 
     def _begin_looks(self, now: datetime) -> datetime | None:
         busy = {name for _, names in self._in_hand.values() for name in names}

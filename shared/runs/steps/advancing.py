@@ -24,7 +24,7 @@ from shared.runs.model.batch import Answer, Batch, OpenNode
 from shared.runs.model.history import Past
 from shared.runs.model.messages import Advance, Advanced, BatchNow, Ref
 from shared.runs.model.plans import NodePlan, entry_digest, held_back, not_now, plan_node
-from shared.runs.nodes.hearing import heard
+from shared.runs.nodes.hearing import heard, still_told
 from shared.runs.nodes.looking import collect
 from shared.runs.nodes.program import Done, Send, resume
 from shared.runs.nodes.repairing import RestartLimits, lost, repair
@@ -238,7 +238,8 @@ class _Turn:
         """What the batch's nodes told their clusters, where these were asked."""
         if self.standing.run.kind is not RunKind.FIX and self.standing.request.sweeps and not self.told:
             store, run_id = self.services.store, self.standing.run.id
-            self.told = await documents.load(store, run_id, keys.told(self.name), documents.TOLD)
+            told = await documents.load(store, run_id, keys.told(self.name), documents.TOLD)
+            self.told = still_told(told)
 
     async def _answers(self, node: OpenNode) -> list[Answer]:
         """All that a node has answered."""
@@ -265,11 +266,13 @@ class _Turn:
         if not node.begun:
             if (unfit := without_control(run_id, node.node, self.standing.request.control_ids)) is not None:
                 return Done(unfit)
-            problem = precheck(node.node) or (left_undone.CANCELLED if self.standing.cancelled else None)
+            problem = precheck(node.node)
+            # What keeps a command from a node does not count where none is sent.
+            if not node.look and (problem is None or problem.status is Status.ERROR):
+                return Done(self.told[node.node.key])
+            problem = problem or (left_undone.CANCELLED if self.standing.cancelled else None)
             if problem is not None:
                 return Done(problem)
-            if not node.look:
-                return Done(self.told[node.node.key])
         return resume(collect(run_id, node.node.key), answered)
 
     def _failed(self, error: Exception, plan: NodePlan | None) -> Problem | Judged:

@@ -30,8 +30,8 @@ _FIRST_LOOK = 10.0
 # A node that was restarted a moment ago may be Ready a moment later.
 _TRIES = 3
 _PAUSE = timedelta(seconds=20)
-# The newest of a pool's fixed nodes: what the waves before them did was looked at then.
-_MOST_NODES = 400
+# Of a large pool the nodes that the last waves changed, and those that the next ones do: how they are before that.
+_BEHIND, _MOST_NODES = 200, 400
 # What every kubelet has: only how the nodes are is wanted.
 _SETTING = "healthzPort"
 
@@ -52,9 +52,13 @@ async def ask_pool(services: Services, message: AskPool) -> PoolAsked:
         return PoolAsked()
     numbers = await _numbers(services, message)
     plans = await plan_pages.load(store, run_id, message.pool, numbers)
-    nodes = {plan.node.name.lower(): plan for plan in plans.values() if node_name(plan.node.name.lower())}
+    names = {number: plan.node.name.lower() for number, plan in plans.items()}
+    nodes = {name: plans[number] for number, name in names.items() if node_name(name)}
     if not nodes:
         return PoolAsked()
+    before = await documents.find(store, run_id, keys.pool_well(message.pool, message.since), documents.WELL)
+    before = first if before is None else before
+    changed = [name for number, name in names.items() if number < message.done]
     name = keys.pool_asked(message.pool, message.done)
     work = await store.work(run_id, name)
     question = PoolQuestion() if work is None else sweeps.question_from(work.text, name)
@@ -65,10 +69,12 @@ async def ask_pool(services: Services, message: AskPool) -> PoolAsked:
         question = replace(question, command=outcome)
         trouble = ""
     else:
-        trouble = _trouble(outcome, nodes, first or {}, message)
+        trouble = _trouble(outcome, changed, before or {}, message)
         if not trouble:
             told = {} if isinstance(outcome, Problem) else _told(outcome)
-            await documents.save(store, run_id, keys.pool_well(message.pool, message.done), documents.WELL, told)
+            # Of each node how it was before its fix.
+            well = {**(before or {}), **{name: how for name, how in told.items() if name not in changed}}
+            await documents.save(store, run_id, keys.pool_well(message.pool, message.done), documents.WELL, well)
             return PoolAsked()
         question = PoolQuestion(tries=question.tries + 1)
     if trouble and question.tries >= _TRIES:
@@ -80,12 +86,11 @@ async def ask_pool(services: Services, message: AskPool) -> PoolAsked:
     return PoolAsked(due=due)
 
 
-async def _numbers(services: Services, message: AskPool) -> list[int]:
-    """The nodes that are asked for: before the first wave all of the pool, then those that are done."""
-    if message.done:
-        return list(range(max(0, message.done - _MOST_NODES), message.done))
+async def _numbers(services: Services, message: AskPool) -> range:
+    """The nodes that are asked for."""
     gathered = await documents.load(services.store, message.run_id, keys.GATHERED, documents.GATHERED)
-    return list(range(min(gathered.pools[message.pool], _MOST_NODES)))
+    first = max(0, message.done - _BEHIND)
+    return range(first, min(gathered.pools[message.pool], first + _MOST_NODES))
 
 
 async def _outcome(
@@ -109,21 +114,22 @@ async def _outcome(
 
 
 def _told(sweep: Sweep) -> dict[str, NodeWell]:
-    return {name: NodeWell(node.ready, node.failing) for name, node in sweep.nodes.items()}
+    """How the nodes are of which that is known."""
+    told = {name: NodeWell(node.ready, node.failing) for name, node in sweep.nodes.items()}
+    return {name: how for name, how in told.items() if how != NodeWell(None, None)}
 
 
-def _trouble(
-    outcome: Sweep | Problem, nodes: dict[str, NodePlan], before: dict[str, NodeWell], message: AskPool
-) -> str:
+def _trouble(outcome: Sweep | Problem, changed: list[str], before: dict[str, NodeWell], message: AskPool) -> str:
     """Why the pool is left, '' where nothing is worse than before (pure)."""
     if not message.done:
-        if isinstance(outcome, Problem):
-            log.warning("how the nodes of pool %s are cannot be asked: %s", message.pool, outcome.reason)
+        problem = outcome if isinstance(outcome, Problem) else outcome.problem
+        if problem is not None:
+            log.warning("how the nodes of pool %s are cannot be asked: %s", message.pool, problem.reason)
         return ""
     if isinstance(outcome, Problem):
         return f"the cluster could not be asked how its nodes are: {outcome.reason}"
-    if not outcome.nodes or all(node.ready is None for node in outcome.nodes.values()):
+    if all(node.ready is None for node in outcome.nodes.values()):
         why = outcome.problem.reason if outcome.problem is not None else "it told of none"
         return f"the cluster did not say how its nodes are: {why}"
     now = _told(outcome)
-    return next((why for name in nodes if (why := sweeps.worse(name, before.get(name), now.get(name)))), "")
+    return next((why for name in changed if (why := sweeps.worse(name, before.get(name), now.get(name)))), "")

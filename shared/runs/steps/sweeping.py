@@ -13,15 +13,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from shared.azure import Invoked, Pending
-from shared.cluster import NODES_A_CALL, NodeConfig, Sweep, parse_sweep, sweep_script
-from shared.controls import catalogue
-from shared.kubelet import asked
+from shared.cluster import NODES_A_CALL, NodeConfig, Sweep, doubled, parse_sweep, sweep_script
 from shared.models import Cluster, Node, Problem, Status, Told
 from shared.node.frames import request_nonce
 from shared.runs import documents
 from shared.runs.model import keys, sweeps
 from shared.runs.model.messages import FindNodes, SweepChunk, Swept
 from shared.runs.model.sweeps import ChunkSweep, ClusterSweep, SweptPage
+from shared.runs.nodes.hearing import digest_of, settings, still_told
 from shared.runs.nodes.verdicts import internal
 from shared.runs.services import Services
 from shared.runs.steps.advancing import OvertakenError
@@ -31,8 +30,8 @@ log = logging.getLogger(__name__)
 
 # Seconds: a pod is there in some ten, and asks a thousand kubelets in as many.
 _FIRST_LOOK = 10.0
-# What a call had no time or room for.
-_LEFT_OVER = {"configz_not_asked", "configz_no_room", "configz_lost"}
+# AKS has clusters of 5,000 nodes; more pages than that only a cluster tells that is none.
+_MOST_PAGES = 60
 # So many clusters of a chunk are asked at once.
 _AT_ONCE = 20
 
@@ -69,12 +68,6 @@ async def sweep(services: Services, message: SweepChunk) -> Swept:
     return Swept(due=row.due(datetime.now(UTC)))
 
 
-def settings() -> tuple[str, ...]:
-    """The settings that a cluster is asked for: those of every control."""
-    controls = catalogue().controls.values()
-    return tuple(sorted({name for control in controls if control.setting for name in asked(control.setting)}))
-
-
 class _Turn:
     """One step of one cluster's sweep."""
 
@@ -86,11 +79,12 @@ class _Turn:
 
     async def take(self, state: ClusterSweep) -> ClusterSweep:
         """Send the command, or look at it, or ask the API server from here; what was told is saved."""
-        command = state.command
-        begun = command.started if command is not None and command.started is not None else datetime.now(UTC)
+        names = settings()
+        if state.command is None or not state.command.url:
+            state = replace(state, asked=datetime.now(UTC))
         found: Pending | Sweep | Problem
         try:
-            found = await self._ask(state)
+            found = await self._ask(state, names)
         except Exception as error:
             log.exception("asking the cluster %s failed", self._cluster.id)
             found = internal(error)
@@ -98,39 +92,45 @@ class _Turn:
             return replace(state, command=found)
         if isinstance(found, Problem):
             await self._save(state, SweptPage(problem=found))
-            return replace(state, pages=state.pages + 1, command=None, done=True)
-        page = SweptPage(tuple(_told(node, begun) for node in found.nodes.values()), found.problem)
+            return ClusterSweep(state.pages + 1, done=True)
+        begun = state.asked or datetime.now(UTC)
+        page = SweptPage(tuple(_told(node, begun, names) for node in found.nodes.values()), found.problem)
+        more = found.left > 0 and found.last > state.after and found.problem is None and not state.last
+        if more and state.pages + 1 >= _MOST_PAGES:
+            more, page = False, replace(page, problem=_ENDLESS)
         await self._save(state, page)
-        left = [name for name, node in found.nodes.items() if node.trouble and node.trouble.code in _LEFT_OVER]
-        again = tuple(sorted({*state.again, *left}))[:NODES_A_CALL]
+        again = tuple(sorted({*state.again, *found.again}))[:NODES_A_CALL]
         pages = state.pages + 1
-        if found.left > 0 and found.last > state.after and found.problem is None and not state.last:
+        if more:
             return ClusterSweep(pages, found.last, again)
-        if again and found.problem is None and not state.last:
+        if again and page.problem is None and not state.last:
             return ClusterSweep(pages, again=again, last=True)
         return ClusterSweep(pages, done=True)
 
-    async def _ask(self, state: ClusterSweep) -> Pending | Sweep | Problem:
+    async def _ask(self, state: ClusterSweep, names: Sequence[str]) -> Pending | Sweep | Problem:
         azure, cluster, command = self._services.azure, self._cluster, state.command
         way = self._services.settings.sweep_way
         nodes, after = (state.again, "") if state.last else (None, state.after)
         if way == "api":
-            return await azure.ask_api_server(cluster, settings(), command, nodes=nodes, after=after)
-        nonce = request_nonce(self._run_id, cluster.id.lower(), f"sweep.{state.pages}")
+            return await azure.ask_api_server(cluster, names, command, nodes=nodes, after=after)
+        # Who judges by another catalogue does not take this answer for its own.
+        nonce = request_nonce(self._run_id, cluster.id.lower(), f"sweep.{state.pages}.{digest_of(names)}")
         if command is not None and command.url:
             outcome = await azure.look_in_cluster(cluster, command)
         else:
-            script = sweep_script(settings(), way, nonce, nodes=nodes, after=after)
+            script = sweep_script(names, way, nonce, nodes=nodes, after=after)
             outcome = await azure.start_in_cluster(cluster, script, command, _FIRST_LOOK)
-        return parse_sweep(outcome.logs, nonce, settings(), way) if isinstance(outcome, Invoked) else outcome
+        return parse_sweep(outcome.logs, nonce, names, way) if isinstance(outcome, Invoked) else outcome
 
     async def _save(self, state: ClusterSweep, page: SweptPage) -> None:
         subscription, chunk, number = self._place
+        if page.problem is not None:
+            log.warning("%s was not asked for configz, or not whole: %s", self._cluster.id, page.problem.reason)
         name = keys.swept(subscription, chunk, number, state.pages)
         await documents.save(self._services.store, self._run_id, name, documents.SWEPT, page)
 
 
-def _told(node: NodeConfig, begun: datetime) -> Told:
+def _told(node: NodeConfig, begun: datetime, names: Sequence[str]) -> Told:
     return Told(
         resource_id=node.resource_id,
         name=node.name,
@@ -140,23 +140,30 @@ def _told(node: NodeConfig, begun: datetime) -> Told:
         ready=node.ready,
         values={setting: json.dumps(value) for setting, value in node.values.items()},
         trouble=node.trouble,
+        settings=digest_of(names),
     )
+
+
+def _place(cluster: Cluster) -> tuple[str, str]:
+    return cluster.resource_group.lower(), cluster.name.lower()
 
 
 @dataclass(frozen=True, slots=True)
 class Hearsay:
-    """What the clusters of a chunk told: of nodes by their keys, and why clusters told nothing, by their names in lower
-    case."""
+    """What the clusters of a chunk told, each by its resource group and name in lower case: of nodes by their keys, and
+    why it told nothing. A cluster speaks of its own nodes alone."""
 
-    nodes: Mapping[str, Told]
-    problems: Mapping[str, Problem]
+    nodes: Mapping[tuple[str, str], Mapping[str, Told]]
+    problems: Mapping[tuple[str, str], Problem]
 
     def of(self, node: Node) -> Told:
         """What a node told, or why it was not heard."""
-        known = self.nodes.get(node.key)
+        place = node.resource_group.lower(), node.cluster.lower()
+        known = self.nodes.get(place, {}).get(node.key)
         if known is not None:
             return known
-        trouble = self.problems.get(node.cluster.lower(), NOT_IN_CLUSTER)
+        # Azure has the node: whatever its cluster is, it is one that was not judged.
+        trouble = replace(self.problems.get(place, NOT_IN_CLUSTER), status=Status.ERROR)
         return Told(resource_id=node.key, name=node.name, asked=datetime.now(UTC), trouble=trouble)
 
 
@@ -173,6 +180,13 @@ NOT_SWEPT = Problem(
     "Run again; the run's error says why.",
 )
 
+_ENDLESS = Problem(
+    Status.ERROR,
+    "sweep_endless",
+    "the cluster tells of more nodes than a cluster can have.",
+    "Look at it with kubectl get nodes.",
+)
+
 
 async def hearsay(services: Services, run_id: str, message: FindNodes, clusters: Sequence[Cluster]) -> Hearsay:
     """What the sweep of a chunk brought."""
@@ -180,15 +194,34 @@ async def hearsay(services: Services, run_id: str, message: FindNodes, clusters:
     name = keys.sweep(message.subscription, message.chunk)
     work = await store.work(run_id, name)
     row = ChunkSweep(()) if work is None else sweeps.from_text(work.text, name)
-    nodes: dict[str, Told] = {}
-    problems = {cluster.name.lower(): NOT_SWEPT for cluster in clusters[len(row.clusters) :]}
+    told: dict[tuple[str, str], Mapping[str, Told]] = {}
+    problems = {_place(cluster): NOT_SWEPT for cluster in clusters[len(row.clusters) :]}
     for number, state in enumerate(row.clusters):
+        place, nodes = _place(clusters[number]), _Nodes()
         if not state.done:
-            problems[clusters[number].name.lower()] = NOT_SWEPT
+            problems[place] = NOT_SWEPT
         for page in range(state.pages):
-            place = keys.swept(message.subscription, message.chunk, number, page)
-            told = await documents.load(store, run_id, place, documents.SWEPT)
-            nodes.update({node.resource_id: node for node in told.nodes if node.resource_id})
-            if told.problem is not None:
-                problems[clusters[number].name.lower()] = told.problem
-    return Hearsay(nodes, problems)
+            swept = keys.swept(message.subscription, message.chunk, number, page)
+            heard = await documents.load(store, run_id, swept, documents.SWEPT)
+            nodes.add(heard.nodes)
+            if heard.problem is not None:
+                problems[place] = heard.problem
+        told[place] = still_told(nodes.told)
+    return Hearsay(told, problems)
+
+
+class _Nodes:
+    """The nodes of one cluster, page by page. A machine that two of them name is neither's."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, Told] = {}
+
+    def add(self, nodes: Sequence[Told]) -> None:
+        """Take a page in; a node that was asked twice counts as it was last."""
+        for node in nodes:
+            known = self.told.get(node.resource_id)
+            if known is not None and known.name != node.name:
+                trouble = doubled(node.name)
+                self.told[node.resource_id] = replace(node, name="", values={}, trouble=trouble)
+            elif node.resource_id:
+                self.told[node.resource_id] = node
