@@ -169,14 +169,13 @@ class RunList(BaseModel):
 
 
 class Scope(BaseModel):
-    """What a run looked at; an empty list or text means no restriction (of `benchmark`: the default version)."""
+    """What a run looked at; an empty list or text means no restriction."""
 
     management_group: str = ""
     subscriptions: list[str]
     clusters: list[str]
     node_pools: list[str]
     controls: list[str]
-    benchmark: str = ""
 
 
 class FindingList(BaseModel):

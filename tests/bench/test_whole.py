@@ -14,19 +14,20 @@ pytestmark = pytest.mark.sandboxed
 
 
 @pytest.mark.parametrize(
-    ("who", "control", "controls"), [("us", "", 13), ("us", "3.2.6", 1), ("fix", "", 1), ("all at once", "", 1)]
+    ("who", "control", "controls", "starts"),
+    [("us", "", 13, 24), ("us", "3.2.6", 1, 24), ("fix", "", 1, 48), ("all at once", "", 1, 24)],
 )
-def test_a_measurement(who: str, control: str, controls: int) -> None:
+def test_a_measurement(who: str, control: str, controls: int, starts: int) -> None:
     result = measure(Case(who, 24, 2, scale=20, dead_every=0, control=control))
     assert result.wrong == 0
-    assert result.starts == 24
+    assert result.starts == starts
     assert result.busy == 0
     assert result.refused == 0
-    assert sum(result.looks.values()) == 24
+    assert sum(result.looks.values()) == starts
     assert result.end > 20
     assert result.cpu > 0
     assert result.peak_mb > 10
-    assert len(result.curve) == 24
+    assert len(result.curve) == starts
     assert report.row(result).startswith(f"| {who} | 24 | 2 | {controls} | ×20 | 0 |")
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import SettingsError
+from shared.runs.model import ENGINE
 from shared.runs.model.batch import BATCH
 from shared.runs.orchestrators import ORCHESTRATORS
 from shared.runs.steps import STEPS
@@ -64,7 +65,7 @@ def test_the_functions() -> None:
     assert activities == set(STEPS)
     orchestrators = {name for name, trigger in triggers.items() if trigger.type == "orchestrationTrigger"}
     assert orchestrators == set(ORCHESTRATORS)
-    assert all(name.endswith("_2") for name in orchestrators), "so that no other version goes on with its runs"
+    assert all(name.endswith(f"_{ENGINE}") for name in orchestrators), "so that no other version goes on with its runs"
     assert triggers["scheduled_run"].schedule == "0 0 2 * * *"
     assert triggers["watchdog"].schedule == "30 * * * * *"
 
