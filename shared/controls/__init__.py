@@ -12,10 +12,11 @@ from shared.controls.catalogue import (
     read,
 )
 from shared.controls.codes import Code
-from shared.controls.hearsay import CONFIGZ, judge_told, of_process
+from shared.controls.hearsay import judge_told, of_process
 from shared.controls.judge import judge, judge_all
 from shared.controls.paths import absolute
 from shared.controls.restart import OnDisk, next_start, on_disk
+from shared.controls.running import CONFIGZ
 from shared.controls.verdict import Trouble, Verdict
 
 __all__ = [

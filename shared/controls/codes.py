@@ -23,7 +23,10 @@ class Code(StrEnum):
     RESTART_PENDING = "restart_pending", "the running value is wrong, and a restart would make it right"
     NEXT_START_REFUSED = "next_start_refused", "the kubelet runs, and could not be started again"
     UNPROVED = "unproved", "what the running kubelet read cannot be proved"
-    WITNESSES_DISAGREE = "witnesses_disagree", "the kubelet's log and configz say different things of one process"
+    WITNESSES_DISAGREE = (
+        "witnesses_disagree",
+        "the witnesses of one process say different things",
+    )
     NEEDS_NODE = "needs_node", "only a look at the node itself can tell"
     NOT_ANSWERING = "not_answering", "the kubelet's process is there and does not answer"
     UNFINISHED_FIX = "unfinished_fix", "a fix was begun on the node and has not ended"

@@ -8,12 +8,10 @@ from datetime import UTC, datetime, timedelta
 from shared.controls.catalogue import Control
 from shared.controls.codes import Code
 from shared.controls.rules import Present, show
-from shared.controls.running import Word, value_told, without_setting
+from shared.controls.running import CONFIGZ, Word, value_told, without_setting
 from shared.controls.verdict import Trouble, Verdict
 from shared.kubelet import has_setting
 from shared.models import Evidence, Status, Told
-
-CONFIGZ = "configz"
 
 # A kubelet that was told of one of these and did not find it has not started (cmd/kubelet/app/server.go, auth.go).
 _THERE_AT_START = {"authentication.x509.clientCAFile", "tlsCertFile", "tlsPrivateKeyFile"}

@@ -19,6 +19,7 @@ from shared.kubelet import GATES, NotTold, Resolution, Source, modelled, told
 from shared.models import Evidence, Process
 from shared.systemd import ServiceRules
 
+CONFIGZ = "configz"
 _LOG = "the kubelet's own log"
 _UNPROVED = (
     "Nothing says that anything is wrong. What proves it: the next restart by whoever owns the node, a look at the"
@@ -89,7 +90,7 @@ class Word:
 
 def words(evidence: Evidence, configz: Mapping[str, str] | None) -> list[Word]:
     """What the running kubelet says of itself: by configz, where that is of this process, and in its log."""
-    found = [] if configz is None else [Word("configz", configz)]
+    found = [] if configz is None else [Word(CONFIGZ, configz)]
     return found if evidence.log is None else [*found, Word(_LOG, evidence.log)]
 
 
@@ -165,8 +166,14 @@ def _by_word(control: Control, said: Sequence[Word], seen: Look) -> Running | Tr
         if isinstance(value, Trouble):
             return value
     value, who = values[0], " and ".join(word.witness for word in said)
-    if any(other != value for other in values[1:]):
-        each = ", ".join(f"{show(told)} ({word.witness})" for told, word in zip(values, said, strict=True))
+    told_by = [(value, word.witness) for value, word in zip(values, said, strict=True)]
+    # A flag of the process, or files that it is proved to have read: the node's own word for the same process.
+    asked = said[0].witness == CONFIGZ and control.setting not in _AFTER_THE_LOG
+    certain = running(control, seen, ()) if asked else None
+    if isinstance(certain, Running):
+        told_by.append((certain.value, certain.source))
+    if any(other != value for other, _ in told_by):
+        each = ", ".join(f"{show(told)} ({who})" for told, who in told_by)
         return Trouble(
             Code.WITNESSES_DISAGREE,
             f"of one process {control.setting} is said to be {each}",

@@ -111,6 +111,13 @@ class TestBeside:
         given = replace(seen, log={"tlsCertFile": '"/other.crt"'})
         assert judge_all([certificate], given, configz={"tlsCertFile": made})["X.1"].code == Code.WITNESSES_DISAGREE
 
+    def test_what_the_process_was_given_for_certain_must_agree_too(self) -> None:
+        flag = "--make-iptables-util-chains=false"
+        for seen in (evidence(f"--v=2 {flag}"), evidence(config_text=config(makeIPTablesUtilChains=False))):
+            verdict = judge_all([IPTABLES], seen, configz={SETTING: "true"})["3.2.6"]
+            assert (verdict.status, verdict.code) == (Status.ERROR, Code.WITNESSES_DISAGREE)
+            assert "true (configz), false (" in verdict.reason
+
 
 CERTIFICATE = """
 controls:
