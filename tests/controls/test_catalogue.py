@@ -236,7 +236,7 @@ def test_a_file_adds_and_overrides_and_leaves_its_digest() -> None:
             ENTRY.replace("makeIPTablesUtilChains", "staticPodURL").replace(
                 "--make-iptables-util-chains", "--manifest-url"
             ),
-            "staticPodURL can hold a secret, which no finding may show",
+            "staticPodURL holds secrets, and nothing of it leaves a node",
         ),
         (ENTRY.replace("equals: true", "present: file"), "makeIPTablesUtilChains names no file, but is true or false"),
         (ENTRY.replace("equals: true", "non_zero_duration: true"), "makeIPTablesUtilChains is no duration, but true"),
