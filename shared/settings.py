@@ -114,24 +114,6 @@ def _bool(text: str) -> bool:
     return text.lower() in {"true", "1"}
 
 
-def _mode(text: str) -> str:
-    if text not in {"audit", "plan", "fix"}:
-        raise ValueError
-    return text
-
-
-def _witness(text: str) -> str:
-    if text not in {"node", "configz", "both", "smart"}:
-        raise ValueError
-    return text
-
-
-def _way(text: str) -> str:
-    if text not in {"direct", "proxy", "api"}:
-        raise ValueError
-    return text
-
-
 def _schedule(text: str) -> str:
     schedule.parse(text)
     return " ".join(text.split())
@@ -192,6 +174,15 @@ def _whole(name: str, low: int, high: int, unit: str, meaning: str) -> Setting:
     return Setting(name, f"a whole number of {unit} from {low} to {high}", meaning, parse)
 
 
+def _choice(name: str, words: tuple[str, ...], meaning: str) -> Setting:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError
+        return text
+
+    return Setting(name, f"{', '.join(words[:-1])} or {words[-1]}", meaning, parse)
+
+
 class Settings(BaseModel):
     """What the deployment decides; its fields are the table of settings. Copies: `settings.model_copy(update={…})`.
 
@@ -232,8 +223,8 @@ class Settings(BaseModel):
     ] = "0 0 2 * * *"
     mode: Annotated[
         Literal["audit", "plan", "fix"],
-        Setting(
-            "GUARD_MODE", "audit, plan or fix", "what the scheduled run does; `fix` needs `GUARD_ALLOW_FIX=true`", _mode
+        _choice(
+            "GUARD_MODE", ("audit", "plan", "fix"), "what the scheduled run does; `fix` needs `GUARD_ALLOW_FIX=true`"
         ),
     ] = "audit"
     allow_fix: Annotated[
@@ -268,23 +259,21 @@ class Settings(BaseModel):
     ] = ""
     witness: Annotated[
         Literal["node", "configz", "both", "smart"],
-        Setting(
+        _choice(
             "GUARD_WITNESS",
-            "node, configz, both or smart",
+            ("node", "configz", "both", "smart"),
             "who is asked: every `node` by run command; each cluster for the `configz` of its nodes; `both`; or"
             " `smart`: configz, and by run command the nodes that fail, are unclear, new, or not looked at for long",
-            _witness,
         ),
     ] = "node"
     sweep_way: Annotated[
         Literal["direct", "proxy", "api"],
-        Setting(
+        _choice(
             "GUARD_SWEEP_WAY",
-            "direct, proxy or api",
+            ("direct", "proxy", "api"),
             "how a cluster is asked for configz: from within, its kubelets `direct`ly (Kubernetes 1.33 and later) or by"
             " the API server's `proxy`; or by that proxy from the app itself, `api`, where it reaches the API server."
             " The proxy is a right that can run commands on nodes (docs/cluster-witness.md)",
-            _way,
         ),
     ] = "direct"
     full_every_days: Annotated[

@@ -3,6 +3,7 @@ not seen (pure)."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from shared.controls.catalogue import Control
@@ -45,15 +46,7 @@ def judge_told(control: Control, told: Told, version: str | None, why: str = "")
 
 
 def _of(verdict: Verdict) -> Verdict:
-    return Verdict(
-        verdict.status,
-        verdict.code,
-        verdict.actual,
-        verdict.source,
-        verdict.reason,
-        verdict.hint,
-        witness=CONFIGZ,
-    )
+    return replace(verdict, witness=CONFIGZ)
 
 
 def of_process(told: Told, evidence: Evidence, now: datetime) -> bool:
