@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from shared.controls.rules import AnyRule, Equals, FileRule, NonZeroDuration, Present, Scalar, show
 from shared.errors import SettingsError
-from shared.kubelet import GATES, SECRETS, flag_text, kind_of, knows, minor_of, names_file
+from shared.kubelet import GATES, SECRETS, asked, flag_text, kind_of, knows, minor_of, names_file
 from shared.kubelet.gotypes import GoError, format_duration, parse_duration
 from shared.models import Node
 from shared.plain import plain
@@ -264,6 +264,12 @@ class Catalogue:
     benchmarks: Mapping[str, Benchmark]
     default: str
     digest: str = ""
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """What kubelets are asked for: the settings of all controls, and the groups of their feature gates, sorted."""
+        controls = self.controls.values()
+        return tuple(sorted({name for control in controls if control.setting for name in asked(control.setting)}))
 
     def of(self, version: str = "") -> tuple[str, ...]:
         """The ids of what a run judges that names no control: a benchmark's, and those of one's own in no benchmark."""

@@ -23,7 +23,6 @@ from importlib.resources import files
 
 from shared.controls import Catalogue, catalogue
 from shared.controls.rules import Present
-from shared.kubelet import asked
 
 PARTS_PER_CALL = 2
 PART_CHARACTERS = 3950
@@ -94,10 +93,9 @@ def collect_source() -> str:
 def _wanted(known: Catalogue) -> str:
     """The lines of a script that set what the controls need to be shown."""
     controls = known.controls.values()
-    settings = {name for control in controls if control.setting for name in asked(control.setting)}
     present = [control for control in controls if isinstance(control.rule, Present)]
     words = {
-        "settings": settings,
+        "settings": known.settings,
         "present_flags": {control.flag for control in present if control.flag} | {"--client-ca-file"},
         "present_keys": {control.setting.rpartition(".")[2] for control in present} | {"clientCAFile"},
         "file_flags": {control.file.flag for control in controls if control.file is not None and control.file.flag},

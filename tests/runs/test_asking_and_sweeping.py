@@ -10,16 +10,16 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from shared.controls import Code, builtin, install, read
+from shared.controls import Code, builtin, catalogue, install, read
 from shared.models import Cluster, Finding, Node, Problem, RunKind, Status, Told
 from shared.runs import documents
-from shared.runs.model import findings, keys, sweeps
+from shared.runs.model import findings, keys, rows, sweeps
 from shared.runs.model.history import after
 from shared.runs.model.messages import AskPool, FindNodes, PoolAsked, SweepChunk
 from shared.runs.model.plans import NodePlan
 from shared.runs.model.request import FixRequest, RunRequest
 from shared.runs.model.sweeps import ChunkSweep, ClusterSweep, SweptPage
-from shared.runs.nodes.hearing import digest_of, heard, needs_look, settings, still_told
+from shared.runs.nodes.hearing import digest_of, heard, needs_look, still_told
 from shared.runs.steps import asking, plan_pages, sweeping
 from tests.runs import by_hand
 from tests.runs.simulated.azure import Invocation
@@ -38,7 +38,7 @@ def told(node: Node, right: bool, name: str = "") -> Told:
         datetime.now(UTC),
         version="v1.33.5",
         values={IPTABLES: json.dumps(right)},
-        settings=digest_of(settings()),
+        settings=digest_of(catalogue().settings),
     )
 
 
@@ -51,7 +51,7 @@ async def heard_of(world: Rig, clusters: Sequence[Cluster], pages: Mapping[int, 
     """What `hearsay` makes of these pages, by the number of their cluster."""
     run = await by_hand.recorded(world.services, RunKind.AUDIT)
     row = ChunkSweep(tuple(ClusterSweep(len(pages[number]), done=True) for number in range(len(clusters))))
-    await world.store.put_work(run.id, keys.sweep(A, 0), sweeps.to_text(row), None)
+    await world.store.put_work(run.id, keys.sweep(A, 0), rows.to_text(sweeps.CHUNK, row), None)
     for number, some in pages.items():
         for at, page in enumerate(some):
             await documents.save(world.store, run.id, keys.swept(A, 0, number, at), documents.SWEPT, page)
@@ -156,7 +156,7 @@ def test_what_one_cluster_prints_keeps_no_other_from_being_heard() -> None:
                 return plain(made)
             head = {"sweep": "", "listed": 1, "left": 0}
             node = {"node": "n1", "id": f"azure://{bad.id}", "version": "\ud800", "boot": "\udfff", "ready": "True"}
-            return printed([head, node, {"answer": "n1", "values": [None] * len(settings())}], nonce_of(made))
+            return printed([head, node, {"answer": "n1", "values": [None] * len(catalogue().settings)}], nonce_of(made))
 
         world.azure._swept = answer  # type: ignore[method-assign]
         run_id = await chunk(world, CONFIGZ_RUN)

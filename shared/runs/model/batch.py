@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from shared.azure import CommandResult, Pending
-from shared.errors import StoreError
 from shared.models import Finding, Node, Outcome, Problem, Status, outcome_of
+from shared.runs.model import rows
 from shared.runs.model.messages import BatchNow, Tally
 
 BATCH = 50
@@ -135,16 +135,12 @@ _BATCH: TypeAdapter[Batch] = TypeAdapter(Batch)
 
 def to_text(batch: Batch) -> str:
     """A batch as it is stored."""
-    return _BATCH.dump_json(batch, exclude_defaults=True).decode()
+    return rows.to_text(_BATCH, batch)
 
 
 def from_text(text: str, where: str) -> Batch:
     """A stored batch. Raises StoreError where this version does not know it."""
-    try:
-        return _BATCH.validate_json(text)
-    except ValidationError as error:
-        why = error.errors()[0]["msg"]
-        raise StoreError(f"the batch {where} was not made by this version ({why}): start the run again") from None
+    return rows.from_text(_BATCH, text, f"the batch {where}")
 
 
 def failures(outcomes: Mapping[str, int]) -> int:

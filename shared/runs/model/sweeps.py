@@ -5,13 +5,12 @@ What they told is in documents, a page a call.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from shared.azure import Pending
-from shared.errors import StoreError
 from shared.models import Problem, Told
 
 
@@ -56,10 +55,6 @@ class ChunkSweep:
         """When to come again; None where all is told."""
         return min((at for cluster in self.clusters if (at := cluster.due(now)) is not None), default=None)
 
-    def with_cluster(self, number: int, cluster: ClusterSweep) -> ChunkSweep:
-        """The same with another state of one cluster."""
-        return replace(self, clusters=(*self.clusters[:number], cluster, *self.clusters[number + 1 :]))
-
 
 @dataclass(frozen=True, slots=True)
 class NodeWell:
@@ -88,35 +83,5 @@ def worse(name: str, before: NodeWell | None, now: NodeWell | None) -> str:
     return ""
 
 
-_QUESTION: TypeAdapter[PoolQuestion] = TypeAdapter(PoolQuestion)
-
-
-def question_text(question: PoolQuestion) -> str:
-    """A question as it is stored."""
-    return _QUESTION.dump_json(question, exclude_defaults=True).decode()
-
-
-def question_from(text: str, where: str) -> PoolQuestion:
-    """A stored question. Raises StoreError where this version does not know it."""
-    try:
-        return _QUESTION.validate_json(text)
-    except ValidationError as error:
-        why = error.errors()[0]["msg"]
-        raise StoreError(f"the question {where} was not made by this version ({why}): start the run again") from None
-
-
-_SWEEP: TypeAdapter[ChunkSweep] = TypeAdapter(ChunkSweep)
-
-
-def to_text(sweep: ChunkSweep) -> str:
-    """A sweep as it is stored."""
-    return _SWEEP.dump_json(sweep, exclude_defaults=True).decode()
-
-
-def from_text(text: str, where: str) -> ChunkSweep:
-    """A stored sweep. Raises StoreError where this version does not know it."""
-    try:
-        return _SWEEP.validate_json(text)
-    except ValidationError as error:
-        why = error.errors()[0]["msg"]
-        raise StoreError(f"the sweep {where} was not made by this version ({why}): start the run again") from None
+CHUNK: TypeAdapter[ChunkSweep] = TypeAdapter(ChunkSweep)
+QUESTION: TypeAdapter[PoolQuestion] = TypeAdapter(PoolQuestion)

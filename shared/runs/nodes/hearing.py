@@ -8,7 +8,6 @@ from dataclasses import replace
 from datetime import datetime
 
 from shared.controls import CONFIGZ, Code, Verdict, catalogue, control, judge_told
-from shared.kubelet import asked
 from shared.models import History, Node, Problem, Status, Told
 from shared.runs.model.history import Past
 from shared.runs.nodes.verdicts import inapplicable
@@ -21,12 +20,6 @@ OTHER_SETTINGS = Problem(
 )
 
 
-def settings() -> tuple[str, ...]:
-    """The settings that a cluster is asked for: those of every control."""
-    controls = catalogue().controls.values()
-    return tuple(sorted({name for control in controls if control.setting for name in asked(control.setting)}))
-
-
 def digest_of(names: Sequence[str]) -> str:
     """Names a list of settings; see `Told.settings`."""
     return hashlib.sha256("\0".join(names).encode()).hexdigest()[:16]
@@ -35,7 +28,7 @@ def digest_of(names: Sequence[str]) -> str:
 def still_told(told: Mapping[str, Told]) -> dict[str, Told]:
     """What kubelets told, by node, as far as they were asked for what is judged now: a setting that nobody asked for
     must not pass for one that the kubelet left out."""
-    now = digest_of(settings())
+    now = digest_of(catalogue().settings)
     return {
         key: one if one.trouble is not None or one.settings == now else replace(one, values={}, trouble=OTHER_SETTINGS)
         for key, one in told.items()

@@ -10,23 +10,23 @@ import logging
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from shared.azure import Invoked, Pending
-from shared.cluster import Sweep, node_name, parse_sweep, sweep_script
+from shared.azure import Pending
+from shared.cluster import Sweep, node_name
 from shared.models import Cluster, Problem
 from shared.node.frames import request_nonce
 from shared.runs import documents
-from shared.runs.model import keys, sweeps
+from shared.runs.model import keys, rows, sweeps
 from shared.runs.model.messages import AskPool, PoolAsked
 from shared.runs.model.plans import NodePlan
 from shared.runs.model.sweeps import NodeWell, PoolQuestion
 from shared.runs.services import Services
 from shared.runs.steps import plan_pages
 from shared.runs.steps.advancing import OvertakenError
+from shared.runs.steps.in_cluster import ask
 from shared.runs.steps.standing import stand
 
 log = logging.getLogger(__name__)
 
-_FIRST_LOOK = 10.0
 # A node that was restarted a moment ago may be Ready a moment later.
 _TRIES = 3
 _PAUSE = timedelta(seconds=20)
@@ -61,7 +61,7 @@ async def ask_pool(services: Services, message: AskPool) -> PoolAsked:
     changed = [name for number, name in names.items() if number < message.done]
     name = keys.pool_asked(message.pool, message.done)
     work = await store.work(run_id, name)
-    question = PoolQuestion() if work is None else sweeps.question_from(work.text, name)
+    question = PoolQuestion() if work is None else rows.from_text(sweeps.QUESTION, work.text, f"the question {name}")
     nonce = request_nonce(run_id, name, str(question.tries))
     outcome = await _outcome(services, nodes, question.command, nonce)
     now = datetime.now(UTC)
@@ -80,7 +80,9 @@ async def ask_pool(services: Services, message: AskPool) -> PoolAsked:
     if trouble and question.tries >= _TRIES:
         return PoolAsked(stop=f"after the last wave {trouble}")
     due = outcome.due if isinstance(outcome, Pending) else now + _PAUSE
-    etag = await store.put_work(run_id, name, sweeps.question_text(question), work.etag if work is not None else None)
+    etag = await store.put_work(
+        run_id, name, rows.to_text(sweeps.QUESTION, question), work.etag if work is not None else None
+    )
     if etag is None:
         raise OvertakenError(f"the question {name} was gone on with by another one meanwhile")
     return PoolAsked(due=due)
@@ -96,21 +98,13 @@ async def _numbers(services: Services, message: AskPool) -> range:
 async def _outcome(
     services: Services, nodes: dict[str, NodePlan], command: Pending | None, nonce: str
 ) -> Pending | Sweep | Problem:
-    azure, member = services.azure, next(iter(nodes.values())).node
-    cluster = await azure.cluster(member.subscription, member.resource_group, member.cluster)
+    member = next(iter(nodes.values())).node
+    cluster = await services.azure.cluster(member.subscription, member.resource_group, member.cluster)
     if not isinstance(cluster, Cluster):
         return cluster
-    way = services.settings.sweep_way
-    if way == "api":
-        return await azure.ask_api_server(cluster, (), command, nodes=sorted(nodes), pods=True)
-    if command is not None and command.url:
-        outcome = await azure.look_in_cluster(cluster, command)
-    else:
-        script = sweep_script((_SETTING,), way, nonce, nodes=sorted(nodes), pods=True)
-        outcome = await azure.start_in_cluster(cluster, script, command, _FIRST_LOOK)
-    if not isinstance(outcome, Invoked):
-        return outcome
-    return parse_sweep(outcome.logs, nonce, (_SETTING,), way, nodes=sorted(nodes))
+    # By the API server nobody but that is asked.
+    names = () if services.settings.sweep_way == "api" else (_SETTING,)
+    return await ask(services, cluster, names, command, nonce, nodes=sorted(nodes), pods=True)
 
 
 def _told(sweep: Sweep) -> dict[str, NodeWell]:

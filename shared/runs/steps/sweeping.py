@@ -12,24 +12,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from shared.azure import Invoked, Pending
-from shared.cluster import NODES_A_CALL, NodeConfig, Sweep, doubled, parse_sweep, sweep_script
+from shared.azure import Pending
+from shared.cluster import NODES_A_CALL, NodeConfig, Sweep, doubled
+from shared.controls import catalogue
 from shared.models import Cluster, Node, Problem, Status, Told
 from shared.node.frames import request_nonce
 from shared.runs import documents
-from shared.runs.model import keys, sweeps
+from shared.runs.model import keys, rows, sweeps
 from shared.runs.model.messages import FindNodes, SweepChunk, Swept
 from shared.runs.model.sweeps import ChunkSweep, ClusterSweep, SweptPage
-from shared.runs.nodes.hearing import digest_of, settings, still_told
+from shared.runs.nodes.hearing import digest_of, still_told
 from shared.runs.nodes.verdicts import internal
 from shared.runs.services import Services
 from shared.runs.steps.advancing import OvertakenError
+from shared.runs.steps.in_cluster import ask
 from shared.runs.steps.standing import stand
+from shared.store import Work
 
 log = logging.getLogger(__name__)
 
-# Seconds: a pod is there in some ten, and asks a thousand kubelets in as many.
-_FIRST_LOOK = 10.0
 # AKS has clusters of 5,000 nodes; more pages than that only a cluster tells that is none.
 _MOST_PAGES = 60
 # So many clusters of a chunk are asked at once.
@@ -46,26 +47,33 @@ async def sweep(services: Services, message: SweepChunk) -> Swept:
     clusters = chunked[message.chunk]
     name = keys.sweep(subscription, message.chunk)
     work = await store.work(run_id, name)
-    row = ChunkSweep(tuple(ClusterSweep() for _ in clusters)) if work is None else sweeps.from_text(work.text, name)
+    row = (
+        ChunkSweep(tuple(ClusterSweep() for _ in clusters))
+        if work is None
+        else rows.from_text(sweeps.CHUNK, work.text, f"the sweep {name}")
+    )
     now = datetime.now(UTC)
     due = [number for number, state in enumerate(row.clusters) if (at := state.due(now)) is not None and at <= now]
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def ahead(number: int) -> ClusterSweep:
         async with gate:
-            turn = _Turn(services, run_id, clusters[number], keys_of(number))
+            turn = _Turn(services, run_id, clusters[number], (subscription, message.chunk, number))
             return await turn.take(row.clusters[number])
 
-    def keys_of(number: int) -> tuple[str, int, int]:
-        return subscription, message.chunk, number
-
-    for number, state in zip(due, await asyncio.gather(*map(ahead, due)), strict=True):
-        row = row.with_cluster(number, state)
+    states = dict(zip(due, await asyncio.gather(*map(ahead, due)), strict=True))
+    row = ChunkSweep(tuple(states.get(number, state) for number, state in enumerate(row.clusters)))
     if due or work is None:
-        etag = await store.put_work(run_id, name, sweeps.to_text(row), work.etag if work is not None else None)
+        etag = await store.put_work(
+            run_id, name, rows.to_text(sweeps.CHUNK, row), work.etag if work is not None else None
+        )
         if etag is None:
             raise OvertakenError(f"the sweep {name} was gone on with by another one meanwhile")
     return Swept(due=row.due(datetime.now(UTC)))
+
+
+def _read(work: Work) -> ChunkSweep:
+    return rows.from_text(sweeps.CHUNK, work.text, f"the sweep {work.name}")
 
 
 class _Turn:
@@ -79,7 +87,7 @@ class _Turn:
 
     async def take(self, state: ClusterSweep) -> ClusterSweep:
         """Send the command, or look at it, or ask the API server from here; what was told is saved."""
-        names = settings()
+        names = catalogue().settings
         if state.command is None or not state.command.url:
             state = replace(state, asked=datetime.now(UTC))
         found: Pending | Sweep | Problem
@@ -108,19 +116,10 @@ class _Turn:
         return ClusterSweep(pages, done=True)
 
     async def _ask(self, state: ClusterSweep, names: Sequence[str]) -> Pending | Sweep | Problem:
-        azure, cluster, command = self._services.azure, self._cluster, state.command
-        way = self._services.settings.sweep_way
-        nodes, after = (state.again, "") if state.last else (None, state.after)
-        if way == "api":
-            return await azure.ask_api_server(cluster, names, command, nodes=nodes, after=after)
         # Who judges by another catalogue does not take this answer for its own.
-        nonce = request_nonce(self._run_id, cluster.id.lower(), f"sweep.{state.pages}.{digest_of(names)}")
-        if command is not None and command.url:
-            outcome = await azure.look_in_cluster(cluster, command)
-        else:
-            script = sweep_script(names, way, nonce, nodes=nodes, after=after)
-            outcome = await azure.start_in_cluster(cluster, script, command, _FIRST_LOOK)
-        return parse_sweep(outcome.logs, nonce, names, way) if isinstance(outcome, Invoked) else outcome
+        nonce = request_nonce(self._run_id, self._cluster.id.lower(), f"sweep.{state.pages}.{digest_of(names)}")
+        nodes, after = (state.again, "") if state.last else (None, state.after)
+        return await ask(self._services, self._cluster, names, state.command, nonce, nodes=nodes, after=after)
 
     async def _save(self, state: ClusterSweep, page: SweptPage) -> None:
         subscription, chunk, number = self._place
@@ -193,7 +192,7 @@ async def hearsay(services: Services, run_id: str, message: FindNodes, clusters:
     store = services.store
     name = keys.sweep(message.subscription, message.chunk)
     work = await store.work(run_id, name)
-    row = ChunkSweep(()) if work is None else sweeps.from_text(work.text, name)
+    row = ChunkSweep(()) if work is None else _read(work)
     told: dict[tuple[str, str], Mapping[str, Told]] = {}
     problems = {_place(cluster): NOT_SWEPT for cluster in clusters[len(row.clusters) :]}
     for number, state in enumerate(row.clusters):
