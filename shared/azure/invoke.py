@@ -9,7 +9,6 @@ Sources: the REST operations "Managed Clusters - Run Command" and "Managed Clust
 
 from __future__ import annotations
 
-import asyncio
 import json
 import random
 from collections.abc import Mapping
@@ -89,24 +88,17 @@ async def _post(arm: Arm, cluster: Cluster, command: str) -> Pending | Invoked |
     async def call(version: str, options: Options) -> Reply | Refusal:
         from azure.mgmt.containerservice.models import RunCommandRequest
 
-        from shared.azure.pipeline import WHOLE_SECONDS, FirstAnswer
+        from shared.azure.pipeline import first_reply
 
         group, name = cluster.resource_group, cluster.name
         checked(subscription=cluster.subscription, group=group, cluster=name)
-        first = FirstAnswer()
-        try:
-            # The SDK reads the body of this answer by itself, after the pipeline and its limit.
-            async with asyncio.timeout(MOST_WAIT + WHOLE_SECONDS):
-                await arm.containers(cluster.subscription, version).managed_clusters.begin_run_command(
-                    group,
-                    name,
-                    RunCommandRequest(command=command, context="", cluster_token=token),
-                    polling=first,
-                    **options,
-                )
-        except TimeoutError:
-            return Refusal(Fault(None, "connection_lost", f"the answer was not whole after {WHOLE_SECONDS:g} s"))
-        return first.reply
+        request = RunCommandRequest(command=command, context="", cluster_token=token)
+        return await first_reply(
+            lambda first: arm.containers(cluster.subscription, version).managed_clusters.begin_run_command(
+                group, name, request, polling=first, **options
+            ),
+            MOST_WAIT,
+        )
 
     reply = await arm.sdk(Provider.CONTAINERS, accepted_of, call, most_wait=MOST_WAIT)
     if isinstance(reply, Refusal):

@@ -47,7 +47,7 @@ from shared.azure.replies import Refusal, Reply
 from shared.azure.throttle import LONGEST_PAUSE, Call, Throttle, classify
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from azure.core.credentials_async import AsyncTokenCredential
 
@@ -150,6 +150,20 @@ class FirstAnswer(AsyncPollingMethod[None]):
     ) -> None:
         answer = initial_response.http_response
         self.reply = Reply(answer.status_code, lower(answer.headers), answer.content)
+
+
+async def first_reply(begin: Callable[[FirstAnswer], Awaitable[object]], most_wait: float) -> Reply | Refusal:
+    """The answer that accepts a long-running operation, which `begin` starts through the SDK without polling.
+
+    The SDK reads the body of this answer by itself, after the pipeline and its limit (`most_wait`, in seconds).
+    """
+    first = FirstAnswer()
+    try:
+        async with asyncio.timeout(most_wait + WHOLE_SECONDS):
+            await begin(first)
+    except TimeoutError:
+        return Refusal(Fault(None, "connection_lost", f"the answer was not whole after {WHOLE_SECONDS:g} s"))
+    return first.reply
 
 
 class _FreshToken(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):

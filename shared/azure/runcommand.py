@@ -208,28 +208,23 @@ async def _send(arm: Arm, node: Node, script: str) -> _Accepted | CommandResult 
     async def call(version: str, options: Options) -> Reply | Refusal:
         from azure.mgmt.compute.models import RunCommandInput
 
-        from shared.azure.pipeline import WHOLE_SECONDS, FirstAnswer
+        from shared.azure.pipeline import FirstAnswer, first_reply
 
         group, scale_set, machine = node.node_resource_group, node.scale_set, node.instance_id
         command = RunCommandInput(command_id="RunShellScript", script=[script])
-        first = FirstAnswer()
-        more = {"polling": first, "api_version": version, **options}
-        try:
-            # The SDK reads the body of this answer by itself, after the pipeline and its limit.
-            async with asyncio.timeout(MOST_WAIT + WHOLE_SECONDS):
-                if node.single:
-                    checked(subscription=node.subscription, group=group, machine=machine)
-                    await arm.compute(node.subscription).virtual_machines.begin_run_command(
-                        group, machine, command, **more
-                    )
-                else:
-                    checked(subscription=node.subscription, group=group, set=scale_set, instance=machine)
-                    await arm.compute(node.subscription).virtual_machine_scale_set_vms.begin_run_command(
-                        group, scale_set, machine, command, **more
-                    )
-        except TimeoutError:
-            return Refusal(Fault(None, "connection_lost", f"the answer was not whole after {WHOLE_SECONDS:g} s"))
-        return first.reply
+
+        async def begin(first: FirstAnswer) -> None:
+            more = {"polling": first, "api_version": version, **options}
+            if node.single:
+                checked(subscription=node.subscription, group=group, machine=machine)
+                await arm.compute(node.subscription).virtual_machines.begin_run_command(group, machine, command, **more)
+            else:
+                checked(subscription=node.subscription, group=group, set=scale_set, instance=machine)
+                await arm.compute(node.subscription).virtual_machine_scale_set_vms.begin_run_command(
+                    group, scale_set, machine, command, **more
+                )
+
+        return await first_reply(begin, MOST_WAIT)
 
     # Never sent twice where Azure may have taken it.
     reply = await arm.sdk(Provider.COMPUTE, accepted_of, call, node.location, MOST_WAIT)
