@@ -7,6 +7,7 @@ to say of its own.
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO
@@ -40,7 +41,7 @@ def as_table(findings: Iterable[Finding], out: IO[str]) -> None:
     elif controls:
         _heading(console, ordered[0])
         console.print()
-        console.print(_by_pool(ordered, several=False))
+        console.print(_by_pool(ordered))
         _sections(console, _SECTIONS, _alone(ordered))
     console.print()
     console.print(summary(ordered))
@@ -51,7 +52,7 @@ def _several(console: Console, findings: Sequence[Finding], controls: Sequence[s
     console.print()
     console.print(Text.assemble((", ".join([*benchmarks, f"{len(controls)} controls"]), "bold")))
     console.print()
-    console.print(_by_pool(findings, several=True))
+    console.print(_by_pool(findings, _WIDE_ROOM if console.width >= _WIDE else _NARROW_ROOM))
     shared, own = _divided(findings, controls)
     _sections(console, _OF_SEVERAL, shared)
     for control_id in controls:
@@ -84,14 +85,20 @@ def _places(findings: Iterable[Finding]) -> Mapping[str, list[Finding]]:
     return places
 
 
-def _by_pool(findings: Iterable[Finding], *, several: bool) -> Table:
-    """A row a pool, counting nodes; of several controls with those that fail there, and on how many nodes."""
-    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+# So many columns a console has where the controls that fail have much room, and their room else and then.
+_WIDE = 100
+_NARROW_ROOM, _WIDE_ROOM = 16, 40
+
+
+def _by_pool(findings: Iterable[Finding], room: int = 0) -> Table:
+    """A row a pool, counting nodes; where there is `room` (characters) with the controls that fail there, and on how
+    many nodes."""
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 1 if room else 2, 0, 0))
     for heading in ("Cluster", "Node pool"):
         table.add_column(heading, no_wrap=True)
     for heading in ("Nodes", *(HEADINGS[status][0] for status in STATUSES)):
         table.add_column(heading, justify="right")
-    if several:
+    if room:
         table.add_column("Failing")
     pools: dict[tuple[str, str, str], list[Finding]] = defaultdict(list)
     for finding in findings:
@@ -106,7 +113,8 @@ def _by_pool(findings: Iterable[Finding], *, several: bool) -> Table:
             Text(pool or "(all)"),
             str(nodes) if nodes else Text("-", "dim"),
             *(Text(str(counts[status]), HEADINGS[status][1]) if counts[status] else "" for status in STATUSES),
-            *([Text(_failing(members))] if several else []),
+            # Rich would break a line within `3.2.6 ×4`, whose space textwrap keeps.
+            *([Text("\n".join(textwrap.wrap(_failing(members), room)))] if room else []),
         )
         previous = (subscription, cluster)
     return table
