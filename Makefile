@@ -75,7 +75,7 @@ snapshots: $(READY)
 outdated: $(READY)
 	$(BIN)/python -m tools.bicep outdated
 
-# The Bicep rules of checkov: a large tool with pins of its own, so it has a place of its own.
+# checkov, for the templates: a large tool with pins of its own, so it has a place of its own.
 .venv-checkov:
 	$(PYTHON) -m venv $@ && $@/bin/pip install --quiet --disable-pip-version-check checkov==3.3.30
 

@@ -111,8 +111,15 @@ LONGEST: Final = replace(
 
 
 def predicted(compiler: Compiler, combination: Combination, folder: Path) -> Snapshot:
-    """What a combination deploys. Its files are made in `folder`, one folder a cloud. Raises CompilerError where
-    they do not compile."""
+    """What a combination deploys, in the form to keep. Like `deployed`."""
+    return short(deployed(compiler, combination, folder))
+
+
+def deployed(compiler: Compiler, combination: Combination, folder: Path) -> dict[str, Any]:
+    """What a combination deploys, as `Compiler.snapshot` has it: ARM JSON with all parameters filled in.
+
+    The files for it are made in `folder`, one folder a cloud. Raises CompilerError where they do not compile.
+    """
     copy = folder / combination.cloud
     if not copy.exists():
         shutil.copytree(INFRA, copy, ignore=shutil.ignore_patterns("snapshots"))
@@ -129,7 +136,7 @@ def predicted(compiler: Compiler, combination: Combination, folder: Path) -> Sna
         file = copy / f"{combination.name}.bicepparam"
         lines = [f"param {name} = {literal(value)}\n" for name, value in combination.parameters.items()]
         file.write_text(f"using './{combination.template}.bicep'\n{''.join(lines)}")
-    return short(compiler.snapshot(file, combination.scope))
+    return compiler.snapshot(file, combination.scope)
 
 
 def literal(value: Any) -> str:
