@@ -3,8 +3,8 @@
 
 What it reads is what the compiler predicts for a deployment: every resource of every module, with values in the place
 of parameters. (A template by itself tells it little: it looks into no nested one, and takes a parameter for a value.
-Over Bicep it has the same rules, but not the language of today.) A rule that does not fit is skipped by a comment at the
-resource, which holds its reason, and which checkov itself knows where somebody runs it over the Bicep files.
+Over Bicep it has the same rules, but not the language of today.) A rule that does not fit is skipped by a comment at
+the resource, which holds its reason, and which checkov itself knows where somebody runs it over the Bicep files.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from tests.support.bicep import INFRA, files
 from tests.support.require import require
 from tools.bicep.combinations import COMBINATIONS, deployed
 from tools.bicep.compiler import compiler
+from tools.bicep.snapshots import kept
 
 pytestmark = pytest.mark.slow
 
-# Between them they have every resource there is.
+# Between them they have every kind of resource there is.
 CHECKED = ("public-access-email", "private-storage-access-email", "private-access-email", "management-group")
 # What only the public network needs to be forgiven, because it has no network to keep anybody out with.
 PUBLIC_ONLY = {"CKV_AZURE_35", "CKV_AZURE_59"}
@@ -87,10 +88,12 @@ def test_every_resource_was_read(report: dict[str, Any], capsys: pytest.CaptureF
     summary, rules = report["summary"], failed(report)
     with capsys.disabled():
         print(
-            f"\ncheckov {summary['checkov_version']}: {summary['resource_count']} resources of {len(CHECKED)} deployments;",
+            f"\ncheckov {summary['checkov_version']}, {summary['resource_count']} resources of {len(CHECKED)} cases:",
             f"{summary['passed']} checks pass, {summary['failed']} fail, of {len(rules)} rules skipped with a reason",
         )
     assert report["results"]["parsing_errors"] == []
+    kinds = {name: {each.type for each in kept(name).all()} for name in [each.name for each in COMBINATIONS]}
+    assert set().union(*kinds.values()) == set().union(*(kinds[name] for name in CHECKED)), "a kind that is not checked"
     assert summary["resource_count"] >= 100
     assert len({check["check_id"] for check in report["results"]["passed_checks"]}) >= 25
 

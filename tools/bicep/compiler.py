@@ -76,8 +76,12 @@ class Compiler:
         `scope`: `subscriptionId`, `managementGroupId`, `location`, … of the deployment. Raises CompilerError where the
         files do not compile, or the prediction has a diagnostic.
         """
-        self.compile(parameters)  # The prediction itself only says that it failed.
-        answer = self._ask("bicep/getSnapshot", {"path": str(parameters), "metadata": dict(scope)})
+        try:
+            answer = self._ask("bicep/getSnapshot", {"path": str(parameters), "metadata": dict(scope)})
+        except CompilerError:
+            # It only says that it failed: compiling says where.
+            self.compile(parameters)
+            raise
         found: dict[str, Any] = json.loads(answer["snapshot"])
         if found["diagnostics"]:
             raise CompilerError(f"{parameters.name}: {json.dumps(found['diagnostics'])}")
