@@ -155,7 +155,7 @@ var privateStorage = network != 'public'
 var deploymentContainer = 'app-package'
 var controlsContainer = 'controls'
 
-resource group 'Microsoft.Resources/resourceGroups@2024-03-01' = {
+resource group 'Microsoft.Resources/resourceGroups@2025-04-01' = {
   name: resourceGroupName
   location: location
   tags: allTags

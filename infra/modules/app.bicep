@@ -68,7 +68,7 @@ var siteSuffixes = {
   AzureChinaCloud: 'chinacloudsites.cn'
 }
 
-resource storage 'Microsoft.Storage/storageAccounts@2024-01-01' existing = {
+resource storage 'Microsoft.Storage/storageAccounts@2026-09-01' existing = {
   name: storageAccountName
 }
 
@@ -90,7 +90,12 @@ var ownSettings = [
     name: 'AZURE_CLIENT_ID'
     value: identityClientId
   }
-  // Service addresses instead of the account's name: right in every Azure cloud.
+  // The host goes by the service addresses, which are right in every Azure cloud, before the account's name. That is for
+  // what of the platform looks for the name alone: scaling and the host's health have failed without it.
+  {
+    name: 'AzureWebJobsStorage__accountName'
+    value: storage.name
+  }
   {
     name: 'AzureWebJobsStorage__blobServiceUri'
     value: storage.properties.primaryEndpoints.blob
@@ -140,7 +145,7 @@ var furtherSettings = [
   }
 ]
 
-resource plan 'Microsoft.Web/serverfarms@2024-04-01' = {
+resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {
   // checkov:skip=CKV_AZURE_225:A run that a lost zone interrupts goes on where it stopped, and not every region with Flex Consumption has zones.
   name: planName
   location: location
@@ -155,7 +160,7 @@ resource plan 'Microsoft.Web/serverfarms@2024-04-01' = {
   }
 }
 
-resource app 'Microsoft.Web/sites@2024-04-01' = {
+resource app 'Microsoft.Web/sites@2025-03-01' = {
   // checkov:skip=CKV_AZURE_17:Callers show a function key. A client certificate for each of them would come on top.
   // checkov:skip=CKV_AZURE_212:The app scales to zero between runs. Always ready instances would be paid for all day.
   // checkov:skip=CKV_AZURE_213:Health checks of App Service watch instances that stay, which Flex Consumption does not have.
