@@ -100,6 +100,18 @@ def test_it_starts_with_all_functions(deployed: package.Package) -> None:
 
 
 @pytest.mark.slow
+def test_for_another_python(tmp_path: Path) -> None:
+    """Packages are chosen by the target's own rules: from 3.13 on another azure-functions."""
+    other = built("3.13", tmp_path)
+    runs = package.interpreter("3.13")
+    assert runs is not None
+    with zipfile.ZipFile(other.path) as archive:
+        stamp = json.loads(archive.read(package.STAMP))
+    assert (stamp["python"], stamp["packages"]["azure_functions"][:2]) == ("3.13", "2.")
+    assert package.functions_in(other, runs) == package.functions_here()
+
+
+@pytest.mark.slow
 def test_the_same_again(deployed: package.Package, tmp_path: Path) -> None:
     assert built(deployed.python, tmp_path).path.read_bytes() == deployed.path.read_bytes()
 

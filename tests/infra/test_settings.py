@@ -16,22 +16,24 @@ import pytest
 
 import shared.settings
 from shared.settings import TABLE
+from tests.support.bicep import APPS, INFRA, Deployment, interface
 from tests.support.require import require
-from tools.bicep.combinations import COMBINATIONS, INFRA
+from tools import package
 from tools.bicep.settings import OTHERWISE, declared, described
-from tools.bicep.snapshots import FOLDER, kept, short
+from tools.bicep.snapshots import short
 
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000001"
-PARAMETERS: dict[str, Any] = json.loads((FOLDER / "interface.json").read_text())["main.bicep"]["parameters"]
+PARAMETERS: dict[str, Any] = interface()["parameters"]
 # A setting whose value the prediction does not know, because it is given as a secret.
 GIVEN = "{unknown()}"
 ENVIRONMENT = {"AZURE_ENV_NAME": "prod", "AZURE_LOCATION": "westeurope"}
 
 
-@pytest.fixture(params=[each.name for each in COMBINATIONS if each.template == "main"])
+@pytest.fixture(params=APPS, ids=lambda app: app.combination.name)
 def deployed(request: pytest.FixtureRequest) -> dict[str, str]:
     """The app settings that a combination of parameters deploys."""
-    found: dict[str, str] = kept(request.param).only("Microsoft.Web/sites").at("properties.siteConfig.appSettings")
+    app: Deployment = request.param
+    found: dict[str, str] = app.snapshot.only("Microsoft.Web/sites").at("properties.siteConfig.appSettings")
     return found
 
 
@@ -85,6 +87,11 @@ def test_the_parameters_of_their_own(name: str) -> None:
     assert tuple(parameter.get("allowedValues", ())) == TABLE[field].words
 
 
+def test_the_package_is_made_for_the_python_that_is_deployed() -> None:
+    python = PARAMETERS["pythonVersion"]
+    assert package.pythons() == (python["defaultValue"], tuple(python["allowedValues"]))
+
+
 def test_what_the_parameters_file_reads_is_a_setting_or_known_as_none() -> None:
     read_by_it = set(re.findall(r"'(GUARD_\w+)'", (INFRA / "main.bicepparam").read_text()))
     assert read_by_it - set(shared.settings.NAMES) == set(shared.settings.DEPLOYMENT_NAMES)
@@ -92,7 +99,8 @@ def test_what_the_parameters_file_reads_is_a_setting_or_known_as_none() -> None:
 
 def test_what_is_deployed_is_what_the_code_takes(deployed: dict[str, str]) -> None:
     given = {name: value for name, value in deployed.items() if name.startswith("GUARD_")}
-    assert shared.settings.load(given) == shared.settings.Settings()
+    loaded = shared.settings.load(given)
+    assert loaded == shared.settings.Settings(arm_endpoint=loaded.arm_endpoint), "nothing but the cloud is decided here"
 
 
 # What azd and az do with it
