@@ -1,6 +1,7 @@
-"""The app where the real one cannot be imported: it says why. It imports no package but azure.functions."""
+"""The app where the real one cannot be imported: it says why. It imports no package but azure.functions.
 
-from __future__ import annotations
+The Functions worker looks at the annotations of functions: they are types here, and no text.
+"""
 
 import json
 

@@ -22,6 +22,7 @@ from tests.support.require import require
 from tools import package, publish
 
 ROOT = Path(__file__).parents[2]
+STORAGE = {"AzureWebJobsStorage": "UseDevelopmentStorage=true"}
 HOST_SUFFIXES = (".cpython-312-x86_64-linux-gnu.so", ".abi3.so")
 
 
@@ -99,8 +100,47 @@ def test_it_starts_with_all_functions(deployed: package.Package) -> None:
     assert {"health", "scheduled_run", "start_audit", "watchdog"} <= set(names)
 
 
+# Functions as Microsoft's own worker for Python 3.13 finds and registers them. What it would send of them is kept as it
+# is, for want of its protocol's classes.
+WORKER = """
+import json, sys, types
+worker, root = sys.argv[1:]
+sys.path[:] = [f"{root}/.python_packages/lib/site-packages", worker, *sys.path, root]
+from azure_functions_runtime.bindings.meta import load_binding_registry
+from azure_functions_runtime.functions import Registry
+from azure_functions_runtime.loader import index_function_app, process_indexed_function
+class Binding(types.SimpleNamespace):
+    out, inout = 1, 2
+protocol = types.SimpleNamespace(BindingInfo=Binding, RpcFunctionMetadata=types.SimpleNamespace)
+load_binding_registry()
+found, _ = process_indexed_function(protocol, Registry(), index_function_app(f"{root}/function_app.py"), root)
+print(json.dumps(sorted(item.name for item in found)))
+"""
+
+
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that the Functions host's worker for Python 3.13 is."""
+    folder, runs = tmp_path_factory.mktemp("worker"), package.interpreter("3.13")
+    require(runs is not None, "there is no Python 3.13 here")
+    pip = [sys.executable, "-m", "pip", "--python", str(runs), "install", "--quiet", f"--target={folder}"]
+    done = subprocess.run([*pip, "azure-functions-runtime>=1.3,<2"], capture_output=True, text=True)
+    require(done.returncode == 0, f"pip could not install azure-functions-runtime: {done.stderr[-500:]}")
+    return folder
+
+
+def indexed(worker: Path, zipped: Path, folder: Path) -> list[str]:
+    """What the worker makes of a zip."""
+    with zipfile.ZipFile(zipped) as archive:
+        archive.extractall(folder)
+    command = [str(package.interpreter("3.13")), "-I", "-S", "-c", WORKER, str(worker), str(folder)]
+    done = subprocess.run(command, cwd=folder, env=dict(STORAGE), capture_output=True, text=True, check=True)
+    names: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return names
+
+
 @pytest.mark.slow
-def test_for_another_python(tmp_path: Path) -> None:
+def test_for_another_python(worker: Path, tmp_path: Path) -> None:
     """Packages are chosen by the target's own rules: from 3.13 on another azure-functions."""
     other = built("3.13", tmp_path)
     runs = package.interpreter("3.13")
@@ -108,7 +148,16 @@ def test_for_another_python(tmp_path: Path) -> None:
     with zipfile.ZipFile(other.path) as archive:
         stamp = json.loads(archive.read(package.STAMP))
     assert (stamp["python"], stamp["packages"]["azure_functions"][:2]) == ("3.13", "2.")
-    assert package.functions_in(other, runs) == package.functions_here()
+    here = package.functions_here()
+    assert package.functions_in(other, runs) == here
+    assert indexed(worker, other.path, tmp_path / "app") == here
+
+
+@pytest.mark.slow
+def test_the_worker_of_another_python_finds_what_says_so(
+    worker: Path, deployed: package.Package, tmp_path: Path
+) -> None:
+    assert indexed(worker, deployed.path, tmp_path) == ["health", "live"]
 
 
 @pytest.mark.slow
