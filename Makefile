@@ -6,6 +6,7 @@
 # make bench  what a run costs, beside what people write (docs/performance.md); NODES=50000 for one size, at most 30 minutes else
 # make soak   seeded faults over whole runs; RUNS=100 SEED=1
 # make host   the serverless app in the real Functions host (Core Tools, Azurite)
+# make package   the zip that is deployed without a build in Azure (dist/guard.zip); PYTHON_TARGET=3.13 for another Python
 # make check  ruff, mypy, import-linter, shellcheck; bicep where it is installed
 # make snapshots  infra/snapshots anew: what each kept combination of parameters deploys (needs bicep; tools/README.md)
 # make outdated   resource types of infra/ that have a newer stable API version than the one used (needs bicep)
@@ -21,10 +22,12 @@ NODES ?=
 SUBSCRIPTIONS ?= 1
 SCALE ?= 5
 RUNS ?= 100
+# For make package: the Python that the app will run on; the one that infra/ deploys where none is said.
+PYTHON_TARGET ?=
 SEED ?= 1
 PYTEST := $(BIN)/python -m pytest --numprocesses 4 --dist worksteal
 
-.PHONY: demo host test test-fast test-slow test-kills bench soak check snapshots outdated clean
+.PHONY: demo host test test-fast test-slow test-kills bench soak package check snapshots outdated clean
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml requirements.txt
@@ -58,6 +61,9 @@ bench: $(READY)
 
 soak: $(READY)
 	$(BIN)/python -m bench.soak --runs $(RUNS) --seed $(SEED)
+
+package: $(READY)
+	$(BIN)/python -m tools.package $(if $(PYTHON_TARGET),--python $(PYTHON_TARGET))
 
 check: $(READY)
 	$(BIN)/ruff format --check .

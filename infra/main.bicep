@@ -66,24 +66,59 @@ param subscriptions string[] = []
 @sealed()
 @secure()
 param settings {
+  @description('How long a fix waits for its approval. It takes a number of hours from 0.001 to 120. Not given: 24.')
   GUARD_APPROVAL_HOURS: string?
+
+  @description('The share of Azure\'s published limits that runs may use up. It takes a percentage from 1 to 100. Not given: 80.')
   GUARD_BUDGET_PERCENT: string?
+
+  @description('How long a node is waited for that is busy: with somebody else\'s run command or another operation, a platform update, or starting. It takes a number of seconds from 0 to 3600. Not given: 180.')
   GUARD_BUSY_WAIT_SECONDS: string?
+
+  @description('How long a run command is waited for. It takes a number of seconds from 5 to 5400. Not given: 600.')
   GUARD_COMMAND_DEADLINE_SECONDS: string?
+
+  @description('How long a run command usually takes: the first look at its result comes then. It takes a number of seconds from 0.1 to 300. Not given: 22.')
   GUARD_COMMAND_SECONDS: string?
+
+  @description('A catalogue of one\'s own: controls and benchmarks that are added, or that take the place of those with the same id (docs/adding-a-control.md). It takes a file\'s path, or the https URL of a blob, without a signature. Not given: nothing.')
   GUARD_CONTROLS_FILE: string?
+
+  @description('The controls that a fix may set right, and those that a plan is made for where a request names none. It takes controls, such as 3.2.6, by comma or space. Not given: 3.2.6.')
   GUARD_FIX_CONTROLS: string?
+
+  @description('A fix that nobody watches waits for a person where it is of more nodes than this. It takes a whole number of nodes from 0 to 100000. Not given: 20.')
   GUARD_FIX_MOST: string?
+
+  @description('A fix that nobody watches waits, too, where more than this share of the nodes looked at newly fail. It takes a percentage from 0 to 100. Not given: 5.')
   GUARD_FIX_NEW_PERCENT: string?
+
+  @description('How often `smart` looks at each node itself, also where all is well. It takes a number of days from 0 to 365. Not given: 7.')
   GUARD_FULL_EVERY: string?
+
+  @description('How long runs are kept, with their findings and plans. It takes a whole number of days from 1 to 3650. Not given: 400.')
   GUARD_KEEP_DAYS: string?
+
+  @description('How long that is kept which a run needs only while it goes: node lists, commands, progress. It takes a whole number of days from 1 to 3650. Not given: 14.')
   GUARD_KEEP_WORK_DAYS: string?
+
+  @description('By management group, whose clusters a run looks at where `GUARD_SUBSCRIPTIONS` names none: those of all subscriptions below it. It takes a management group\'s id: letters, digits and -_.() , at most 90. Not given: nothing.')
   GUARD_MANAGEMENT_GROUP: string?
+
+  @description('How long a restarted kubelet has to become healthy. It takes a whole number of seconds from 5 to 100. Not given: 90.')
   GUARD_RESTART_SECONDS: string?
+
+  @description('How long a restarted kubelet must then stay healthy, within `GUARD_RESTART_SECONDS`. It takes a whole number of seconds from 1 to 60. Not given: 10.')
   GUARD_SETTLE_SECONDS: string?
+
+  @description('Where runs are kept. Unset, the app takes `AzureWebJobsStorage__tableServiceUri`, `AzureWebJobsStorage__accountName` or `AzureWebJobsStorage`; the terminal a file in your state folder. It takes a table service\'s URL, a storage account\'s connection string, or a file\'s path; a secret. Not given: the host\'s storage.')
   GUARD_STORE: string?
-  GUARD_SWEEP_WAY: string?
-  GUARD_WITNESS: string?
+
+  @description('How a cluster is asked for configz: from within, its kubelets `direct`ly (Kubernetes 1.33 and later) or by the API server\'s `proxy`; or by that proxy from the app itself, `api`, where it reaches the API server. The proxy is a right that can run commands on nodes (docs/cluster-witness.md). It takes direct, proxy or api. Not given: direct.')
+  GUARD_SWEEP_WAY: ('direct' | 'proxy' | 'api')?
+
+  @description('Who is asked: every `node` by run command; each cluster for the `configz` of its nodes; `both`; or `smart`: configz, and by run command the nodes that fail, are unclear, new, or not looked at for long. It takes node, configz, both or smart. Not given: node.')
+  GUARD_WITNESS: ('node' | 'configz' | 'both' | 'smart')?
 } = {}
 
 @description('Ids of subscriptions in which this deployment also creates the custom role and gives it to the app. It takes Owner or User Access Administrator there. Empty: use access-subscription.bicep or access-management-group.bicep afterwards.')

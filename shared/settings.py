@@ -65,8 +65,8 @@ class Setting:
     """A row of the table, as the annotation of a field of `Settings`.
 
     `name` is the environment variable, `limits` ends the sentence "must be …", `parse` reads its text (raising
-    ValueError where it is not that), `default` says the default where its value does not say it, and a `secret` one is
-    never shown.
+    ValueError where it is not that), `default` says the default where its value does not say it, a `secret` one is
+    never shown, and `words` are all that it takes where those are few.
     """
 
     name: str
@@ -75,6 +75,7 @@ class Setting:
     parse: Callable[[str], object]
     default: str = ""
     secret: bool = False
+    words: tuple[str, ...] = ()
 
 
 def _endpoint(text: str) -> str:
@@ -180,7 +181,7 @@ def _choice(name: str, words: tuple[str, ...], meaning: str) -> Setting:
             raise ValueError
         return text
 
-    return Setting(name, f"{', '.join(words[:-1])} or {words[-1]}", meaning, parse)
+    return Setting(name, f"{', '.join(words[:-1])} or {words[-1]}", meaning, parse, words=words)
 
 
 class Settings(BaseModel):
@@ -206,7 +207,8 @@ class Settings(BaseModel):
         Setting(
             "GUARD_MANAGEMENT_GROUP",
             "a management group's id: letters, digits and -_.() , at most 90",
-            "the same by management group: all subscriptions below it, where `GUARD_SUBSCRIPTIONS` names none",
+            "by management group, whose clusters a run looks at where `GUARD_SUBSCRIPTIONS` names none: those of all"
+            " subscriptions below it",
             _management_group,
             "–",
         ),
@@ -303,7 +305,7 @@ class Settings(BaseModel):
             0,
             100,
             "percent",
-            "and where more than this share of the nodes looked at newly fail",
+            "a fix that nobody watches waits, too, where more than this share of the nodes looked at newly fail",
         ),
     ] = 5.0
     arm_endpoint: Annotated[
@@ -346,7 +348,7 @@ class Settings(BaseModel):
     ] = 22.0
     # Our own; operations have hung in progress for long.
     command_deadline_seconds: Annotated[
-        float, _number("GUARD_COMMAND_DEADLINE_SECONDS", 5, 5400, "seconds", "how long one is waited for")
+        float, _number("GUARD_COMMAND_DEADLINE_SECONDS", 5, 5400, "seconds", "how long a run command is waited for")
     ] = 600.0
     busy_wait_seconds: Annotated[
         float,
@@ -364,7 +366,14 @@ class Settings(BaseModel):
         _whole("GUARD_RESTART_SECONDS", 5, 100, "seconds", "how long a restarted kubelet has to become healthy"),
     ] = 90
     settle_seconds: Annotated[
-        int, _whole("GUARD_SETTLE_SECONDS", 1, 60, "seconds", "how long it must then stay so, within that time")
+        int,
+        _whole(
+            "GUARD_SETTLE_SECONDS",
+            1,
+            60,
+            "seconds",
+            "how long a restarted kubelet must then stay healthy, within `GUARD_RESTART_SECONDS`",
+        ),
     ] = 10
     keep_days: Annotated[
         int, _whole("GUARD_KEEP_DAYS", 1, 3650, "days", "how long runs are kept, with their findings and plans")

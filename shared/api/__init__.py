@@ -1,1 +1,1 @@
-"""The HTTP API: what may be asked, what is answered, and its OpenAPI document. It knows no HTTP framework."""
+"""The triggers, and the HTTP API: what may be asked, what is answered, and its OpenAPI document."""

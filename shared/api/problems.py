@@ -47,6 +47,12 @@ BAD_SETTINGS = Kind(
     "The app has a bad setting",
     "`detail` names each, and what would be right; nothing works until then",
 )
+BAD_PACKAGE = Kind(
+    "bad-package",
+    503,
+    "The app cannot run as it was deployed",
+    "its packages are missing or were built for another Python: only `health` and `live` are there, with what is wrong",
+)
 CROWDED = Kind("crowded", 503, "Busy", "other runs are being started; again in `Retry-After` seconds")
 UNAVAILABLE = Kind(
     "unavailable",
@@ -73,6 +79,7 @@ KINDS: tuple[Kind, ...] = (
     TOO_LARGE,
     NOT_JSON_TYPE,
     BAD_SETTINGS,
+    BAD_PACKAGE,
     CROWDED,
     UNAVAILABLE,
 )

@@ -1,6 +1,5 @@
 """The promises of the deployment, in every combination of parameters that is predicted: no secrets, nothing open that
-need not be, least roles, and the settings that the code knows. Where the compiler is, test_predicted.py holds the
-predictions against the templates."""
+need not be, least roles. Where the compiler is, test_predicted.py holds the predictions against the templates."""
 
 from __future__ import annotations
 
@@ -12,8 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-import shared.settings
-from tests.support.bicep import ACCESS, APPS, INFRA, Deployment, interface
+from tests.support.bicep import ACCESS, APPS, INFRA, Deployment
 from tools.bicep.snapshots import Resource
 
 # Ids of Azure's built-in roles (Azure built-in roles reference), each with the type that it is given on: what the
@@ -25,8 +23,6 @@ BUILT_IN = {
     ("Microsoft.Insights/components", "3913510d-42f4-4e42-8a64-420c390055eb"): "Monitoring Metrics Publisher",
 }
 ASSIGNMENT, DEFINITION = "Microsoft.Authorization/roleAssignments", "Microsoft.Authorization/roleDefinitions"
-# A setting whose value the prediction does not know, because it is given as a secret.
-GIVEN = "{unknown()}"
 
 
 def name_of(deployment: Deployment) -> str:
@@ -46,48 +42,6 @@ def site(app: Deployment) -> Resource:
 def settings(app: Deployment) -> dict[str, str]:
     found: dict[str, str] = dict(site(app).at("properties.siteConfig.appSettings"))
     return found
-
-
-# --- settings ---------------------------------------------------------------------------------------------------------
-
-
-def further_settings() -> dict[str, Any]:
-    """What the parameter `settings` may have."""
-    parameter = interface()["parameters"]["settings"]
-    assert parameter["type"] == "secureObject"
-    assert parameter["additionalProperties"] is False, "a name that is no setting is refused"
-    found: dict[str, Any] = parameter["properties"]
-    return found
-
-
-def test_every_setting_has_a_parameter_and_only_those_have(app: Deployment) -> None:
-    assert {(each["type"], each["nullable"]) for each in further_settings().values()} == {("string", True)}
-    ours = {name for name in settings(app) if name.startswith("GUARD_")}
-    assert ours & set(further_settings()) == set(), "one name, one place"
-    missing = set(shared.settings.NAMES) ^ (ours | set(further_settings()))
-    assert missing == set(), "whatever is missing is wiped by the next deployment"
-
-
-def test_what_is_given_is_added_to_what_the_app_needs(app: Deployment) -> None:
-    assert GIVEN in settings(app)
-
-
-def test_the_parameters_have_the_defaults_of_the_code() -> None:
-    for parameter, field in (("schedule", "schedule"), ("mode", "mode"), ("allowFix", "allow_fix")):
-        default = interface()["parameters"][parameter]["defaultValue"]
-        assert str(default).lower() == shared.settings.default_of(field)
-
-
-def test_what_the_example_of_parameters_reads_is_a_setting_or_known_as_none() -> None:
-    read_by_it = set(re.findall(r"'(GUARD_\w+)'", (INFRA / "main.bicepparam").read_text()))
-    assert read_by_it - set(shared.settings.NAMES) == set(shared.settings.DEPLOYMENT_NAMES)
-
-
-def test_the_settings_of_the_deployment_are_values_that_the_code_accepts(app: Deployment) -> None:
-    given = {name: value for name, value in settings(app).items() if name.startswith("GUARD_")}
-    loaded = shared.settings.load({**given, "AzureWebJobsStorage__tableServiceUri": "https://a.table.core.windows.net"})
-    assert loaded.allow_fix is False
-    assert loaded.subscriptions == ()
 
 
 def test_storage_is_reached_by_identity_by_addresses_that_hold_in_every_cloud_and_by_name(app: Deployment) -> None:

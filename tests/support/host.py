@@ -27,6 +27,7 @@ import inspect
 import json
 import logging
 import re
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
@@ -66,6 +67,7 @@ log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parents[2]
 KEY = "the key of the function"
+TRIGGERS = "shared.api.triggers"
 
 EXITED = "python3 exited with code 137 (0x89)"
 NO_WORKER = "Did not find any initialized language workers"
@@ -548,13 +550,14 @@ def _new_session(closing: set[asyncio.Task[None]]) -> None:
 
 
 def load_app() -> tuple[Any, dict[str, Any]]:
-    """function_app.py, imported as a new process would, and its functions by name."""
+    """The module of the triggers, imported by function_app.py as in a new process, and the functions by name."""
+    sys.modules.pop(TRIGGERS, None)
     spec = importlib.util.spec_from_file_location("function_app", ROOT / "function_app.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module, {function.get_function_name(): function for function in module.app.get_functions()}
+    return sys.modules[TRIGGERS], {function.get_function_name(): function for function in module.app.get_functions()}
 
 
 @asynccontextmanager

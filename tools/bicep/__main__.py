@@ -2,6 +2,7 @@
 
 `python -m tools.bicep check`      they compile without a warning, the linter's included, in the compiler's own format
 `python -m tools.bicep snapshots`  predicts every combination of parameters, and writes infra/snapshots anew
+`python -m tools.bicep settings`   writes the parameter `settings` of main.bicep anew, of the code's table of settings
 `python -m tools.bicep outdated`   lists resource types with a newer stable API version than the one that is used
 """
 
@@ -17,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from tools.bicep import settings
 from tools.bicep.combinations import COMBINATIONS, INFRA, LONGEST, predicted
 from tools.bicep.compiler import CompilerError, compiler
 from tools.bicep.snapshots import FOLDER, Snapshot, text
@@ -99,12 +101,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tools.bicep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["check", "snapshots", "outdated"])
+    parser.add_argument("what", choices=["check", "settings", "snapshots", "outdated"])
     try:
         match parser.parse_args().what:
             case "check":
                 if found := list(problems()):
                     sys.exit("\n".join(found))
+            case "settings":
+                print("infra/main.bicep changed: make snapshots" if settings.write() else "nothing changed")
             case "snapshots":
                 for name in write(snapshots()):
                     print(f"infra/snapshots/{name} changed")
