@@ -398,11 +398,13 @@ NAMES: tuple[str, ...] = tuple(row.name for row in TABLE.values())
 
 DEPLOYMENT_NAMES = (
     "GUARD_ALERT_EMAILS",
+    "GUARD_DNS",
     "GUARD_GRANT_ACCESS_TO",
     "GUARD_GRANT_SWEEP",
     "GUARD_GRANT_SWEEP_API",
     "GUARD_NETWORK",
     "GUARD_SETTINGS",
+    "GUARD_SUBNETS",
 )
 """Variables that infra/main.bicepparam reads besides: on a deployer's machine they may stand beside the settings."""
 
