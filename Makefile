@@ -7,6 +7,8 @@
 # make soak   seeded faults over whole runs; RUNS=100 SEED=1
 # make host   the serverless app in the real Functions host (Core Tools, Azurite)
 # make check  ruff, mypy, import-linter, shellcheck; bicep where it is installed
+# make snapshots  infra/snapshots anew: what each kept combination of parameters deploys (needs bicep; tools/README.md)
+# make outdated   resource types of infra/ that have a newer stable API version than the one used (needs bicep)
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -22,7 +24,7 @@ RUNS ?= 100
 SEED ?= 1
 PYTEST := $(BIN)/python -m pytest --numprocesses 4 --dist worksteal
 
-.PHONY: demo host test test-fast test-slow test-kills bench soak check clean
+.PHONY: demo host test test-fast test-slow test-kills bench soak check snapshots outdated clean
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml requirements.txt
@@ -65,7 +67,13 @@ check: $(READY)
 	@if command -v shellcheck >/dev/null; then sh scripts/shellcheck.sh; \
 	elif [ -n "$$REQUIRE_ALL" ]; then echo "shellcheck is not installed" >&2; exit 1; \
 	else echo "shellcheck is not installed: shell scripts are not checked"; fi
-	sh infra/check.sh
+	PYTHON=$(BIN)/python sh infra/check.sh
+
+snapshots: $(READY)
+	$(BIN)/python -m tools.bicep snapshots
+
+outdated: $(READY)
+	$(BIN)/python -m tools.bicep outdated
 
 # The Bicep rules of checkov: a large tool with pins of its own, so it has a place of its own.
 .venv-checkov:

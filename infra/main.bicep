@@ -261,7 +261,7 @@ var entraTelemetry = environment().name == 'AzureCloud'
 var deploymentContainer = 'app-package'
 var controlsContainer = 'controls'
 
-resource group 'Microsoft.Resources/resourceGroups@2024-03-01' = {
+resource group 'Microsoft.Resources/resourceGroups@2025-04-01' = {
   name: resourceGroupName
   location: location
   tags: allTags

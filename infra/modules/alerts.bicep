@@ -97,7 +97,7 @@ resource emailGroup 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(em
   }
 }
 
-resource alerts 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [
+resource alerts 'Microsoft.Insights/scheduledQueryRules@2026-03-01' = [
   for rule in rules: {
     name: 'kubelet-guard-${rule.name}'
     location: location

@@ -64,7 +64,7 @@ param settings object
 // The value that azure.yaml knows the service by.
 var serviceName = 'guard'
 
-resource storage 'Microsoft.Storage/storageAccounts@2024-01-01' existing = {
+resource storage 'Microsoft.Storage/storageAccounts@2026-09-01' existing = {
   name: storageAccountName
 }
 
@@ -141,7 +141,7 @@ var furtherSettings = [
   }
 ]
 
-resource plan 'Microsoft.Web/serverfarms@2024-04-01' = {
+resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {
   // checkov:skip=CKV_AZURE_225:A run that a lost zone interrupts goes on where it stopped, and not every region with Flex Consumption has zones.
   name: planName
   location: location
@@ -156,7 +156,7 @@ resource plan 'Microsoft.Web/serverfarms@2024-04-01' = {
   }
 }
 
-resource app 'Microsoft.Web/sites@2024-04-01' = {
+resource app 'Microsoft.Web/sites@2025-03-01' = {
   // checkov:skip=CKV_AZURE_17:Callers show a function key. A client certificate for each of them would come on top.
   // checkov:skip=CKV_AZURE_212:The app scales to zero between runs. Always ready instances would be paid for all day.
   // checkov:skip=CKV_AZURE_213:Health checks of App Service watch instances that stay, which Flex Consumption does not have.

@@ -31,7 +31,7 @@ param publisherPrincipalId string
 // Built-in role Monitoring Metrics Publisher: what Application Insights asks for once local authentication is off.
 var metricsPublisher = '3913510d-42f4-4e42-8a64-420c390055eb'
 
-resource workspace 'Microsoft.OperationalInsights/workspaces@2023-09-01' = {
+resource workspace 'Microsoft.OperationalInsights/workspaces@2026-03-01' = {
   name: workspaceName
   location: location
   tags: tags

@@ -16,7 +16,7 @@ var appSubnetName = 'app'
 var endpointSubnetName = 'private-endpoints'
 
 // No rule of our own: the default ones let nothing in from the internet and everything out.
-resource securityGroup 'Microsoft.Network/networkSecurityGroups@2024-05-01' = {
+resource securityGroup 'Microsoft.Network/networkSecurityGroups@2026-03-01' = {
   name: 'nsg-${name}'
   location: location
   tags: tags
@@ -24,7 +24,7 @@ resource securityGroup 'Microsoft.Network/networkSecurityGroups@2024-05-01' = {
 
 // Azure Resource Manager and Application Insights have public endpoints: the way out is explicit, not Azure's default
 // outbound access, which new networks no longer have.
-resource address 'Microsoft.Network/publicIPAddresses@2024-05-01' = {
+resource address 'Microsoft.Network/publicIPAddresses@2026-03-01' = {
   name: 'pip-${name}'
   location: location
   tags: tags
@@ -37,7 +37,7 @@ resource address 'Microsoft.Network/publicIPAddresses@2024-05-01' = {
   }
 }
 
-resource gateway 'Microsoft.Network/natGateways@2024-05-01' = {
+resource gateway 'Microsoft.Network/natGateways@2026-03-01' = {
   name: 'ng-${name}'
   location: location
   tags: tags
@@ -54,7 +54,7 @@ resource gateway 'Microsoft.Network/natGateways@2024-05-01' = {
 }
 
 // The subnets stand in the network itself: a network deployed again without them would try to remove them.
-resource network 'Microsoft.Network/virtualNetworks@2024-05-01' = {
+resource network 'Microsoft.Network/virtualNetworks@2026-03-01' = {
   name: 'vnet-${name}'
   location: location
   tags: tags

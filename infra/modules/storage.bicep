@@ -37,7 +37,7 @@ var roles = {
   'Storage Table Data Contributor': '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3'
 }
 
-resource account 'Microsoft.Storage/storageAccounts@2024-01-01' = {
+resource account 'Microsoft.Storage/storageAccounts@2026-09-01' = {
   // checkov:skip=CKV_AZURE_35:With the public network there is no network to allow; keys and anonymous access are off, so only Entra identities with a data role get in. The private networks deny.
   // checkov:skip=CKV_AZURE_206:Replication is a parameter. Findings are made again every night; who must keep them through the loss of a zone or region says so.
   name: name
@@ -64,7 +64,7 @@ resource account 'Microsoft.Storage/storageAccounts@2024-01-01' = {
   }
 }
 
-resource blobs 'Microsoft.Storage/storageAccounts/blobServices@2024-01-01' = {
+resource blobs 'Microsoft.Storage/storageAccounts/blobServices@2026-09-01' = {
   parent: account
   name: 'default'
   properties: {
@@ -79,7 +79,7 @@ resource blobs 'Microsoft.Storage/storageAccounts/blobServices@2024-01-01' = {
   }
 }
 
-resource package 'Microsoft.Storage/storageAccounts/blobServices/containers@2024-01-01' = {
+resource package 'Microsoft.Storage/storageAccounts/blobServices/containers@2026-09-01' = {
   parent: blobs
   name: deploymentContainer
   properties: {
@@ -87,7 +87,7 @@ resource package 'Microsoft.Storage/storageAccounts/blobServices/containers@2024
   }
 }
 
-resource controls 'Microsoft.Storage/storageAccounts/blobServices/containers@2024-01-01' = {
+resource controls 'Microsoft.Storage/storageAccounts/blobServices/containers@2026-09-01' = {
   parent: blobs
   name: controlsContainer
   properties: {
