@@ -219,8 +219,8 @@ var storageServices = [
 // What cannot be meant ends the deployment before anything is made, instead of being left out in silence.
 var appSubnet = subnets.?app ?? ''
 var endpointSubnet = subnets.?endpoints ?? ''
-var areSubnets = contains(appSubnet, '/subnets/') && contains(endpointSubnet, '/subnets/')
-var networks = map([appSubnet, endpointSubnet], id => toLower(split(id, '/subnets/')[0]))
+var networks = map([appSubnet, endpointSubnet], id => split(toLower(id), '/subnets/'))
+var areSubnets = length(networks[0]) == 2 && length(networks[1]) == 2
 var wrong = filter(
   [
     {
@@ -244,7 +244,7 @@ var wrong = filter(
       say: 'subnets names one subnet twice: the app has its own to itself, and private endpoints need another one.'
     }
     {
-      is: areSubnets && dns.zones == 'create' && networks[0] != networks[1]
+      is: areSubnets && dns.zones == 'create' && networks[0][0] != networks[1][0]
       say: 'subnets are of two networks, and zones that are made here are linked to one: make them yourself, linked to both, and give their ids in dns.'
     }
   ],

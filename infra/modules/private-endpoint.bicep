@@ -24,7 +24,8 @@ param zoneId string
 @description('Resource id of the subnet that the endpoint takes its address from.')
 param subnetId string
 
-var networkId = split(subnetId, '/subnets/')[0]
+// The subnet's id without its last two parts.
+var networkId = join(take(split(subnetId, '/'), 9), '/')
 
 resource zone 'Microsoft.Network/privateDnsZones@2024-06-01' = if (!empty(zoneName)) {
   name: zoneName

@@ -54,10 +54,10 @@ class Compiler:
         """Compiles a .bicep or .bicepparam file. Raises CompilerError where it has an error."""
         if file.suffix == ".bicepparam":
             answer = self._ask("bicep/compileParams", {"path": str(file), "parameterOverrides": {}})
-            content = answer["parameters"]
+            content = "parameters"
         else:
             answer = self._ask("bicep/compile", {"path": str(file)})
-            content = answer["contents"]
+            content = "contents"
         diagnostics = tuple(
             Diagnostic(
                 Path(each["source"]), each["range"]["start"]["line"] + 1, each["level"], each["code"], each["message"]
@@ -66,7 +66,7 @@ class Compiler:
         )
         if not answer["success"]:
             raise CompilerError("\n".join(str(each) for each in diagnostics if each.level == "Error"))
-        return Compiled(json.loads(content), diagnostics)
+        return Compiled(json.loads(answer[content]), diagnostics)
 
     def formatted(self, file: Path) -> str:
         """The text of a file as the compiler formats it."""
