@@ -82,7 +82,12 @@ var ownSettings = [
     name: 'AZURE_CLIENT_ID'
     value: identityClientId
   }
-  // Service addresses instead of the account's name: right in every Azure cloud.
+  // The host goes by the service addresses, which are right in every Azure cloud, before the account's name. That is for
+  // what of the platform looks for the name alone: scaling and the host's health have failed without it.
+  {
+    name: 'AzureWebJobsStorage__accountName'
+    value: storage.name
+  }
   {
     name: 'AzureWebJobsStorage__blobServiceUri'
     value: storage.properties.primaryEndpoints.blob

@@ -13,9 +13,9 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tools.bicep.combinations import COMBINATIONS, INFRA, LONGEST, predicted
 from tools.bicep.compiler import CompilerError, compiler
@@ -62,8 +62,24 @@ def snapshots() -> dict[str, str]:
             base = known[combination.base] if combination.base else None
             found[f"{combination.name}.json"] = text(snapshot, combination.base, base)
         longest = predicted(running, LONGEST, Path(folder))
+        interfaces = {entry: interface(running.compile(INFRA / entry).content) for entry in _ENTRIES}
     found[f"{LONGEST.name}.txt"] = "".join(f"{id_}\n" for id_ in sorted(longest.resources))
+    found["interface.json"] = json.dumps(interfaces, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     return found
+
+
+def interface(template: Mapping[str, Any]) -> dict[str, Any]:
+    """What whoever deploys a compiled template gives and gets: `{parameters, outputs, definitions}` as ARM JSON says it;
+    of outputs the types and descriptions only."""
+    outputs = {
+        name: {key: value for key, value in output.items() if key != "value"}
+        for name, output in template.get("outputs", {}).items()
+    }
+    return {
+        "parameters": template["parameters"],
+        "outputs": outputs,
+        **({"definitions": template["definitions"]} if "definitions" in template else {}),
+    }
 
 
 def write(made: dict[str, str], folder: Path = FOLDER) -> list[str]:
