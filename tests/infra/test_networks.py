@@ -143,6 +143,17 @@ def test_nothing_of_the_public_cloud_is_in_another_one(cloud: Cloud) -> None:
         assert name not in text
 
 
+def test_the_page_has_the_names_of_each_cloud() -> None:
+    page = (INFRA.parent / "docs" / "networking.md").read_text().partition("\n## Clouds\n")[2]
+    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
+    names = dict(zip(rows[0][1:], zip(*(row[1:] for row in rows[2:]), strict=True), strict=True))
+    assert list(names) == [cloud.name for cloud in CLOUDS]
+    for cloud in CLOUDS:
+        assert names[cloud.name][:4] == (cloud.resource_manager, cloud.audience, cloud.authority, cloud.storage)
+        assert names[cloud.name][4].startswith(f"privatelink.blob.{cloud.storage}`")
+        assert names[cloud.name][5] == IN_CLOUD[cloud.name][1]
+
+
 # --- what the compiler says -------------------------------------------------------------------------------------------
 
 
