@@ -62,7 +62,7 @@ resource applicationInsights 'Microsoft.Insights/components@2020-02-02' = {
   }
 }
 
-resource publisher 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+resource publisher 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (entraOnly) {
   scope: applicationInsights
   name: guid(applicationInsights.id, publisherPrincipalId, metricsPublisher)
   properties: {

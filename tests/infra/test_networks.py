@@ -133,7 +133,10 @@ def test_zones_endpoint_and_telemetry_are_the_clouds(cloud: Cloud) -> None:
     # The host's tokens for telemetry are for the public cloud alone: elsewhere it would be lost, were no key taken.
     by_token = cloud == PUBLIC
     assert ("APPLICATIONINSIGHTS_AUTHENTICATION_STRING" in settings) == by_token
-    assert snapshot.only("Microsoft.Insights/components").at("properties.DisableLocalAuth") == by_token
+    component = snapshot.only("Microsoft.Insights/components")
+    assert component.at("properties.DisableLocalAuth") == by_token
+    publishers = [role for role in snapshot.of("Microsoft.Authorization/roleAssignments") if role.scope == component.id]
+    assert len(publishers) == by_token
 
 
 @pytest.mark.parametrize("cloud", [cloud for cloud in CLOUDS if cloud != PUBLIC], ids=lambda cloud: cloud.name)
