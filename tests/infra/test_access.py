@@ -15,7 +15,7 @@ import pytest
 
 from shared.azure import operations
 from shared.azure.operations import CREDENTIALS, INVOKE, INVOKE_RESULT, POLL_ACTION, Operation
-from tests.support.bicep import INFRA, at, keys, objects, read, text_of
+from tests.support.bicep import ACCESS, APPS, INFRA
 
 ROOT = INFRA.parent
 
@@ -50,10 +50,11 @@ def nodes_role() -> set[str]:
     return _actions("actions.json")
 
 
-def sweep_role() -> set[str]:
-    """As the templates put it together: what finds nodes, and what the sweep alone needs."""
+def sweep_role(invoke: bool = True, api: bool = True) -> set[str]:
+    """As the templates put it together: what finds nodes, and what the sweep alone needs, by one way or by both."""
     found = {action for action in nodes_role() if action.endswith("/read") and action != POLL_ACTION}
-    return found | _actions("actions-sweep.json") | _actions("actions-sweep-api.json")
+    found |= _actions("actions-sweep.json") if invoke else set()
+    return found | (_actions("actions-sweep-api.json") if api else set())
 
 
 def granted() -> set[str]:
@@ -332,28 +333,37 @@ def test_no_wildcards_and_no_data_actions() -> None:
     assert not [action for action in granted() if "*" in action]
 
 
-@pytest.mark.parametrize("path", [INFRA / "modules" / "access.bicep", INFRA / "access-management-group.bicep"])
-@pytest.mark.parametrize(
-    ("role", "assignment", "actions"),
-    [("role", "assignment", "actions"), ("sweepRole", "sweepAssignment", "sweepActions")],
-)
-def test_both_ways_give_the_same_roles(path: Path, role: str, assignment: str, actions: str) -> None:
-    file = read(path)
-    text = path.read_text()
-    assert re.search(r"var actions = objectKeys\(loadJsonContent\('(\.\./)?actions\.json'\)\)", text)
-    assert re.search(
-        r"var sweepActions = union\(\s*filter\(actions, action => endsWith\(action, '/read'\) && "
-        rf"action != '{re.escape(POLL_ACTION)}'\),\s*"
-        r"sweep \? objectKeys\(loadJsonContent\('(\.\./)?actions-sweep\.json'\)\) : \[\],\s*"
-        r"sweepApi \? objectKeys\(loadJsonContent\('(\.\./)?actions-sweep-api\.json'\)\) : \[\]\s*\)",
-        text,
-    )
-    (permission,) = objects(at(file.resource(role).body, "properties.permissions"))
-    assert {name: text_of(value) for name, value in keys(permission).items()} == {
-        "actions": actions,
-        "notActions": "[]",
-    }
-    scopes = text_of(at(file.resource(role).body, "properties.assignableScopes"))
-    assert scopes.strip("[]").split() == [f"{file.scope}().id"]
-    assert text_of(at(file.resource(assignment).body, "properties.roleDefinitionId")) == f"{role}.id"
-    assert file.scope in text_of(at(file.resource(role).body, "properties.roleName")), "a role's name is unique"
+def test_every_way_of_giving_access_gives_the_same_roles() -> None:
+    """The role definitions of all predicted deployments, each told by what it is for."""
+    seen: set[str] = set()
+    for deployment in [*APPS, *ACCESS]:
+        for role in deployment.snapshot.of("Microsoft.Authorization/roleDefinitions"):
+            name = role.at("properties.roleName")
+            sweep = name.startswith("AKS Kubelet Guard sweep (")
+            (permission,) = role.at("properties.permissions")
+            invoke = deployment.given("grantSweep", deployment.given("sweep", False))
+            api = deployment.given("grantSweepApi", deployment.given("sweepApi", False))
+            expected = sweep_role(invoke, api) if sweep else nodes_role()
+            assert set(permission) == {"actions", "notActions"}, "no data actions"
+            assert permission["notActions"] == []
+            assert sorted(permission["actions"]) == sorted(expected), f"{deployment.combination.name}: {name}"
+            assert role.at("properties.assignableScopes") == [role.scope]
+            assert name.endswith(f"({role.scope.rsplit('/', 1)[1]})"), "a role's name is unique in its tenant"
+            seen.add(f"{role.scope.split('/')[1]}{' sweep' if sweep else ''}")
+    assert seen == {"subscriptions", "subscriptions sweep", "providers", "providers sweep"}
+
+
+def test_each_role_is_given_where_it_is_defined_and_only_if_it_was_asked_for() -> None:
+    for deployment in ACCESS:
+        snapshot = deployment.snapshot
+        roles = {role.id: role for role in snapshot.of("Microsoft.Authorization/roleDefinitions")}
+        assignments = snapshot.of("Microsoft.Authorization/roleAssignments")
+        assert {(each.scope, each.at("properties.roleDefinitionId")) for each in assignments} == {
+            (role.scope, id_) for id_, role in roles.items()
+        }
+        for each in assignments:
+            assert each.at("properties.principalId") == deployment.given("principalId", None)
+            assert each.at("properties.principalType") == "ServicePrincipal"
+        sweeps = [" sweep (" in role.at("properties.roleName") for role in roles.values()]
+        assert any(sweeps) == bool(deployment.given("sweep", False) or deployment.given("sweepApi", False))
+        assert all(sweeps) != deployment.given("nodes", True)

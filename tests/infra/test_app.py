@@ -1,92 +1,112 @@
-"""The promises of the deployment: no secrets, nothing open that need not be, and the settings that the code knows."""
+"""The promises of the deployment, in every combination of parameters that is predicted: no secrets, nothing open that
+need not be, least roles, and the settings that the code knows. Where the compiler is, test_predicted.py holds the
+predictions against the templates."""
 
 from __future__ import annotations
 
+import json
 import re
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
 import yaml
-from tree_sitter import Node
 
 import shared.settings
-from tests.support.bicep import INFRA, at, files, keys, literal, objects, read, text_of, variable
+from tests.support.bicep import ACCESS, APPS, INFRA, Deployment, interface
+from tools.bicep.snapshots import Resource
 
-APP = read(INFRA / "modules" / "app.bicep")
-STORAGE = read(INFRA / "modules" / "storage.bicep")
-MONITORING = read(INFRA / "modules" / "monitoring.bicep")
-NETWORK = read(INFRA / "modules" / "network.bicep")
-
-MAIN = (INFRA / "main.bicep").read_text()
-
-
-def known_to_the_code() -> frozenset[str]:
-    return frozenset(shared.settings.NAMES)
-
-
-def app_settings() -> dict[str, Node]:
-    entries = objects(variable(APP.path, "ownSettings"))
-    return {literal(keys(entry)["name"]): keys(entry)["value"] for entry in entries}
+# Ids of Azure's built-in roles (Azure built-in roles reference), each with the type that it is given on: what the
+# Functions host and Durable Functions document for identity-based connections, and what Application Insights asks for.
+BUILT_IN = {
+    ("Microsoft.Storage/storageAccounts", "b7e6dc6d-f1e8-4753-8033-0f276bb0955b"): "Storage Blob Data Owner",
+    ("Microsoft.Storage/storageAccounts", "974c5e8b-45b9-4653-ba55-5f855dd0fb88"): "Storage Queue Data Contributor",
+    ("Microsoft.Storage/storageAccounts", "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3"): "Storage Table Data Contributor",
+    ("Microsoft.Insights/components", "3913510d-42f4-4e42-8a64-420c390055eb"): "Monitoring Metrics Publisher",
+}
+ASSIGNMENT, DEFINITION = "Microsoft.Authorization/roleAssignments", "Microsoft.Authorization/roleDefinitions"
+# A setting whose value the prediction does not know, because it is given as a secret.
+GIVEN = "{unknown()}"
 
 
-def further_settings() -> set[str]:
-    """Those that the parameter `settings` may have."""
-    found = re.search(r"@sealed\(\)\n@secure\(\)\nparam settings \{([^{}]*)\} = \{\}\n", MAIN)
-    assert found is not None
-    assert set(re.findall(r": (\S+)", found[1])) == {"string?"}
-    return set(re.findall(r"(\w+):", found[1]))
+def name_of(deployment: Deployment) -> str:
+    return deployment.combination.name
 
 
-def test_every_setting_has_a_parameter_and_only_those_have() -> None:
-    ours = {name for name in app_settings() if name.startswith("GUARD_")}
-    assert ours & further_settings() == set(), "one name, one place"
-    assert ours | further_settings() == known_to_the_code(), "whatever is missing is wiped by the next deployment"
+@pytest.fixture(params=APPS, ids=name_of)
+def app(request: pytest.FixtureRequest) -> Deployment:
+    found: Deployment = request.param
+    return found
 
 
-def test_what_is_set_is_added_to_what_the_app_needs() -> None:
-    assert text_of(at(APP.resource("app").body, "properties.siteConfig.appSettings")) == (
-        "concat(ownSettings, furtherSettings)"
-    )
-    assert "for entry in items(settings)" in text_of(variable(APP.path, "furtherSettings"))
+def site(app: Deployment) -> Resource:
+    return app.snapshot.only("Microsoft.Web/sites")
+
+
+def settings(app: Deployment) -> dict[str, str]:
+    found: dict[str, str] = dict(site(app).at("properties.siteConfig.appSettings"))
+    return found
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+def further_settings() -> dict[str, Any]:
+    """What the parameter `settings` may have."""
+    parameter = interface()["parameters"]["settings"]
+    assert parameter["type"] == "secureObject"
+    assert parameter["additionalProperties"] is False, "a name that is no setting is refused"
+    found: dict[str, Any] = parameter["properties"]
+    return found
+
+
+def test_every_setting_has_a_parameter_and_only_those_have(app: Deployment) -> None:
+    assert {(each["type"], each["nullable"]) for each in further_settings().values()} == {("string", True)}
+    ours = {name for name in settings(app) if name.startswith("GUARD_")}
+    assert ours & set(further_settings()) == set(), "one name, one place"
+    missing = set(shared.settings.NAMES) ^ (ours | set(further_settings()))
+    assert missing == set(), "whatever is missing is wiped by the next deployment"
+
+
+def test_what_is_given_is_added_to_what_the_app_needs(app: Deployment) -> None:
+    assert GIVEN in settings(app)
 
 
 def test_the_parameters_have_the_defaults_of_the_code() -> None:
-    for parameter, field in (("schedule", "schedule"), ("mode", "mode")):
-        assert f"param {parameter} string = '{shared.settings.default_of(field)}'\n" in MAIN
-    assert f"param allowFix bool = {shared.settings.default_of('allow_fix')}\n" in MAIN
+    for parameter, field in (("schedule", "schedule"), ("mode", "mode"), ("allowFix", "allow_fix")):
+        default = interface()["parameters"][parameter]["defaultValue"]
+        assert str(default).lower() == shared.settings.default_of(field)
 
 
 def test_what_the_example_of_parameters_reads_is_a_setting_or_known_as_none() -> None:
     read_by_it = set(re.findall(r"'(GUARD_\w+)'", (INFRA / "main.bicepparam").read_text()))
-    assert read_by_it - known_to_the_code() == set(shared.settings.DEPLOYMENT_NAMES)
+    assert read_by_it - set(shared.settings.NAMES) == set(shared.settings.DEPLOYMENT_NAMES)
 
 
-def test_the_defaults_of_the_deployment_are_values_that_the_code_accepts() -> None:
-    loaded = shared.settings.load(
-        {
-            "GUARD_ALLOW_FIX": "false",
-            "GUARD_ARM_ENDPOINT": "https://management.usgovcloudapi.net/",
-            "GUARD_MODE": "audit",
-            "GUARD_SCHEDULE": "0 0 2 * * *",
-            "GUARD_SUBSCRIPTIONS": "",
-        }
-    )
+def test_the_settings_of_the_deployment_are_values_that_the_code_accepts(app: Deployment) -> None:
+    given = {name: value for name, value in settings(app).items() if name.startswith("GUARD_")}
+    loaded = shared.settings.load({**given, "AzureWebJobsStorage__tableServiceUri": "https://a.table.core.windows.net"})
     assert loaded.allow_fix is False
     assert loaded.subscriptions == ()
-    assert loaded.arm_endpoint == "https://management.usgovcloudapi.net"
 
 
-def test_storage_is_reached_by_identity_and_by_addresses_that_hold_in_every_cloud() -> None:
-    settings = {name: text_of(value) for name, value in app_settings().items()}
-    assert settings["AzureWebJobsStorage__credential"] == "'managedidentity'"
-    assert settings["AzureWebJobsStorage__clientId"] == settings["AZURE_CLIENT_ID"] == "identityClientId"
-    for service in ("blob", "queue", "table"):
-        assert settings[f"AzureWebJobsStorage__{service}ServiceUri"] == f"storage.properties.primaryEndpoints.{service}"
-    assert "AzureWebJobsStorage" not in settings
-    assert "AzureWebJobsStorage__accountName" not in settings
+def test_storage_is_reached_by_identity_by_addresses_that_hold_in_every_cloud_and_by_name(app: Deployment) -> None:
+    found = settings(app)
+    account = app.snapshot.only("Microsoft.Storage/storageAccounts")
+    identity = app.snapshot.only("Microsoft.ManagedIdentity/userAssignedIdentities")
+    assert found["AZURE_CLIENT_ID"] == f"{{{identity.id}.clientId}}"
+    assert {name: value for name, value in found.items() if name.startswith("AzureWebJobsStorage")} == {
+        "AzureWebJobsStorage__accountName": account.name,
+        "AzureWebJobsStorage__clientId": found["AZURE_CLIENT_ID"],
+        "AzureWebJobsStorage__credential": "managedidentity",
+        **{
+            f"AzureWebJobsStorage__{service}ServiceUri": f"{{{account.id}.primaryEndpoints.{service}}}"
+            for service in ("blob", "queue", "table")
+        },
+    }
 
 
-def test_no_setting_that_flex_consumption_does_not_take() -> None:
+def test_no_setting_that_flex_consumption_does_not_take(app: Deployment) -> None:
     # Functions app settings reference, "Flex Consumption plan deprecations", and the considerations of the plan's page.
     refused = {
         "ENABLE_ORYX_BUILD",
@@ -102,90 +122,222 @@ def test_no_setting_that_flex_consumption_does_not_take() -> None:
         "WEBSITE_TIME_ZONE",
         "WEBSITE_VNET_ROUTE_ALL",
     }
-    assert refused & set(app_settings()) == set()
-    site = set(keys(at(APP.resource("app").body, "properties.siteConfig")))
-    assert {"linuxFxVersion", "alwaysOn", "pythonVersion", "vnetRouteAllEnabled"} & site == set()
+    assert refused & set(settings(app)) == set()
+    assert {"linuxFxVersion", "alwaysOn", "pythonVersion", "vnetRouteAllEnabled"} & set(
+        site(app).at("properties.siteConfig")
+    ) == set()
 
 
-@pytest.mark.parametrize("path", files(), ids=lambda path: path.name)
-def test_no_secret_is_ever_read(path: Path) -> None:
-    text = path.read_text()
-    for word in ("listKeys", "listAccountSas", "AccountKey", "SharedAccessSignature", "connectionString:"):
-        assert word not in text
+# --- secrets ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_storage_account_takes_identities_only() -> None:
-    properties = at(STORAGE.resource("account").body, "properties")
-    expected = {
-        "allowSharedKeyAccess": "false",
-        "allowBlobPublicAccess": "false",
-        "allowCrossTenantReplication": "false",
-        "isLocalUserEnabled": "false",
-        "supportsHttpsTrafficOnly": "true",
+# What the templates read of resources that they make. None of it is a secret.
+READ = re.compile(
+    r"[\w./-]+\.(principalId|clientId|defaultHostName|ConnectionString|primaryEndpoints\.(blob|queue|table))"
+)
+
+
+def left_open(value: Any) -> Iterator[str]:
+    """What only the deployment knows, in words, wherever it stands."""
+    if isinstance(value, str):
+        yield from re.findall(r"{([^{}]*)}", value)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from left_open(key)
+            yield from left_open(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from left_open(item)
+
+
+@pytest.mark.parametrize("deployment", [*APPS, *ACCESS], ids=name_of)
+def test_nothing_is_read_from_any_resource_that_could_be_a_secret(deployment: Deployment) -> None:
+    opened = set(left_open(deployment.snapshot.data()))
+    assert {words for words in opened if not READ.fullmatch(words) and not re.match(r"guid\(", words)} <= {"unknown()"}
+    assert "unknown()" not in set(left_open(deployment.snapshot.outputs)), "what is given as a secret stays one"
+
+
+def test_the_only_connection_string_is_the_one_of_telemetry_and_no_output_has_it(app: Deployment) -> None:
+    # It holds a key that is no secret where local authentication is off: it says where to, and not who.
+    text = json.dumps(app.snapshot.data())
+    telemetry = settings(app)["APPLICATIONINSIGHTS_CONNECTION_STRING"]
+    assert text.count("ConnectionString") == text.count(telemetry) == 1
+
+
+def test_outputs_are_names_and_addresses(app: Deployment) -> None:
+    address = r"[\w-]+|{[\w./-]+\.(principalId|defaultHostName|primaryEndpoints\.\w+)}\w*"
+    assert {name: value for name, value in app.snapshot.outputs.items() if not re.fullmatch(address, value)} == {}
+
+
+# --- what is open and what is not -------------------------------------------------------------------------------------
+
+
+def test_the_storage_account_takes_identities_only(app: Deployment) -> None:
+    properties = app.snapshot.only("Microsoft.Storage/storageAccounts").at("properties")
+    promised = {
+        "allowSharedKeyAccess": False,
+        "allowBlobPublicAccess": False,
+        "allowCrossTenantReplication": False,
+        "isLocalUserEnabled": False,
+        "supportsHttpsTrafficOnly": True,
         "minimumTlsVersion": "TLS1_2",
     }
-    assert {name: literal(keys(properties)[name]) for name in expected} == expected
-    assert text_of(at(properties, "publicNetworkAccess")) == "publicAccess ? 'Enabled' : 'Disabled'"
-    assert text_of(at(properties, "networkAcls.defaultAction")) == "publicAccess ? 'Allow' : 'Deny'"
+    assert {name: properties[name] for name in promised} == promised
+    containers = app.snapshot.of("Microsoft.Storage/storageAccounts/blobServices/containers")
+    assert {each.at("properties.publicAccess") for each in containers} == {"None"}
 
 
-def test_the_identity_gets_exactly_the_data_roles() -> None:
-    # Ids of Azure's built-in roles (Azure built-in roles reference).
-    text = STORAGE.path.read_text()
-    assert "'Storage Blob Data Owner': 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b'" in text
-    assert "'Storage Queue Data Contributor': '974c5e8b-45b9-4653-ba55-5f855dd0fb88'" in text
-    assert "'Storage Table Data Contributor': '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3'" in text
-    assert "metricsPublisher = '3913510d-42f4-4e42-8a64-420c390055eb'" in MONITORING.path.read_text()
-    assignments = [
-        (file.path.name, block)
-        for file in map(read, files())
-        for block in file.resources
-        if block.target.startswith("Microsoft.Authorization/roleAssignments")
-    ]
-    assert sorted(name for name, _ in assignments) == [
-        *["access-management-group.bicep"] * 2,
-        *["access.bicep"] * 2,
-        "monitoring.bicep",
-        "storage.bicep",
-    ]
-    for name, block in assignments:
-        assert literal(at(block.body, "properties.principalType")) == "ServicePrincipal", name
-        expected = {"storage.bicep": "account", "monitoring.bicep": "applicationInsights"}.get(name)
-        assert (literal(keys(block.body)["scope"]) if "scope" in keys(block.body) else None) == expected
-
-
-def test_telemetry_takes_identities_only() -> None:
-    assert literal(at(MONITORING.resource("applicationInsights").body, "properties.DisableLocalAuth")) == "true"
-    assert literal(at(MONITORING.resource("workspace").body, "properties.features.disableLocalAuth")) == "true"
-    assert "Authorization=AAD" in text_of(app_settings()["APPLICATIONINSIGHTS_AUTHENTICATION_STRING"])
-
-
-def test_the_app_is_a_flex_consumption_app_that_scales_to_nothing() -> None:
-    assert literal(at(APP.resource("plan").body, "sku.name")) == "FC1"
-    config = at(APP.resource("app").body, "properties.functionAppConfig")
-    assert text_of(at(config, "scaleAndConcurrency.alwaysReady")) == "[]"
-    assert literal(at(config, "deployment.storage.authentication.type")) == "UserAssignedIdentity"
-    assert literal(at(config, "runtime.name")) == "python"
-    properties = keys(at(APP.resource("app").body, "properties"))
-    assert literal(properties["httpsOnly"]) == "true"
-    for policy in ("ftpCredentials", "scmCredentials"):
-        assert literal(at(APP.resource(policy).body, "properties.allow")) == "false"
-
-
-def test_the_subnet_is_delegated_to_flex_consumption_and_leaves_through_the_gateway() -> None:
-    subnet = objects(at(NETWORK.resource("network").body, "properties.subnets"))[0]
-    delegation = objects(at(subnet, "properties.delegations"))[0]
-    assert literal(at(delegation, "properties.serviceName")) == "Microsoft.App/environments"
-    assert text_of(at(subnet, "properties.natGateway.id")) == "gateway.id"
-
-
-def test_azd_finds_the_app_by_the_service_that_the_tag_names() -> None:
-    project = yaml.safe_load((INFRA.parent / "azure.yaml").read_text())
-    (service,) = project["services"]
-    assert f"serviceName = '{service}'" in APP.path.read_text()
-    assert project["services"][service] == {
-        "project": ".",
-        "language": "python",
-        "host": "function",
-        "remoteBuild": True,
+def test_the_storage_account_is_on_the_internet_with_the_public_network_only(app: Deployment) -> None:
+    account = app.snapshot.only("Microsoft.Storage/storageAccounts")
+    public = app.network == "public"
+    assert account.at("properties.publicNetworkAccess") == ("Enabled" if public else "Disabled")
+    assert account.at("properties.networkAcls") == {
+        "bypass": "None",
+        "defaultAction": "Allow" if public else "Deny",
     }
+
+
+def test_what_is_deleted_can_be_had_back_for_a_week(app: Deployment) -> None:
+    service = app.snapshot.only("Microsoft.Storage/storageAccounts/blobServices")
+    for policy in ("deleteRetentionPolicy", "containerDeleteRetentionPolicy"):
+        assert service.at(f"properties.{policy}") == {"enabled": True, "days": 7}
+
+
+def test_telemetry_takes_identities_only(app: Deployment) -> None:
+    workspace = app.snapshot.only("Microsoft.OperationalInsights/workspaces")
+    assert workspace.at("properties.features.disableLocalAuth") is True
+    if app.combination.cloud == "AzureCloud":
+        assert app.snapshot.only("Microsoft.Insights/components").at("properties.DisableLocalAuth") is True
+        authentication = settings(app)["APPLICATIONINSIGHTS_AUTHENTICATION_STRING"]
+        assert authentication == f"ClientId={settings(app)['AZURE_CLIENT_ID']};Authorization=AAD"
+
+
+def test_the_app_is_a_flex_consumption_app_that_scales_to_nothing(app: Deployment) -> None:
+    assert app.snapshot.only("Microsoft.Web/serverfarms").at("sku.name") == "FC1"
+    config = site(app).at("properties.functionAppConfig")
+    assert config["scaleAndConcurrency"]["alwaysReady"] == []
+    assert config["runtime"]["name"] == "python"
+    identity = app.snapshot.only("Microsoft.ManagedIdentity/userAssignedIdentities")
+    assert config["deployment"]["storage"]["authentication"] == {
+        "type": "UserAssignedIdentity",
+        "userAssignedIdentityResourceId": identity.id,
+    }
+    assert list(site(app).at("identity.userAssignedIdentities")) == [identity.id]
+
+
+def test_the_app_takes_https_of_today_and_no_publishing_password(app: Deployment) -> None:
+    assert site(app).at("properties.httpsOnly") is True
+    config = site(app).at("properties.siteConfig")
+    assert (config["minTlsVersion"], config["ftpsState"]) == ("1.2", "Disabled")
+    policies = app.snapshot.of("Microsoft.Web/sites/basicPublishingCredentialsPolicies")
+    assert {each.name: each.at("properties.allow") for each in policies} == {"ftp": False, "scm": False}
+
+
+def test_the_app_is_on_the_internet_unless_the_network_is_private(app: Deployment) -> None:
+    assert site(app).at("properties.publicNetworkAccess") == ("Disabled" if app.network == "private" else "Enabled")
+
+
+# --- networks ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_public_network_is_no_network_at_all(app: Deployment) -> None:
+    if app.network == "public":
+        assert not [each.id for each in app.snapshot.all() if each.type.startswith("Microsoft.Network/")]
+        assert "virtualNetworkSubnetId" not in site(app).at("properties")
+
+
+def test_a_private_network_has_an_endpoint_for_each_service(app: Deployment) -> None:
+    account, own = app.snapshot.only("Microsoft.Storage/storageAccounts"), site(app)
+    expected = {} if app.network == "public" else dict.fromkeys(("blob", "queue", "table"), account.id)
+    expected |= {"sites": own.id} if app.network == "private" else {}
+    found: dict[str, str] = {}
+    for endpoint in app.snapshot.of("Microsoft.Network/privateEndpoints"):
+        (connection,) = endpoint.at("properties.privateLinkServiceConnections")
+        (service,) = connection["properties"]["groupIds"]
+        assert service not in found
+        found[service] = connection["properties"]["privateLinkServiceId"]
+    assert found == expected
+
+
+def test_subnets_that_are_made_leave_through_the_gateway_and_by_nothing_else(app: Deployment) -> None:
+    for network in app.snapshot.of("Microsoft.Network/virtualNetworks"):
+        subnets = {subnet["name"]: subnet["properties"] for subnet in network.at("properties.subnets")}
+        assert site(app).at("properties.virtualNetworkSubnetId") == f"{network.id}/subnets/app"
+        (delegation,) = subnets["app"]["delegations"]
+        assert delegation["properties"] == {"serviceName": "Microsoft.App/environments"}
+        assert subnets["app"]["natGateway"] == {"id": app.snapshot.only("Microsoft.Network/natGateways").id}
+        guarded = {"id": app.snapshot.only("Microsoft.Network/networkSecurityGroups").id}
+        for subnet in subnets.values():
+            assert subnet["defaultOutboundAccess"] is False
+            assert subnet["networkSecurityGroup"] == guarded
+
+
+# --- roles ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_identity_gets_exactly_the_roles_that_it_needs(app: Deployment) -> None:
+    identity = app.snapshot.only("Microsoft.ManagedIdentity/userAssignedIdentities")
+    custom = {each.id for each in app.snapshot.of(DEFINITION)}
+    found: list[tuple[str, str]] = []
+    for assignment in app.snapshot.of(ASSIGNMENT):
+        assert assignment.at("properties.principalId") == f"{{{identity.id}.principalId}}"
+        assert assignment.at("properties.principalType") == "ServicePrincipal"
+        role = assignment.at("properties.roleDefinitionId")
+        if role in custom:
+            assert role.startswith(f"{assignment.scope}/providers/"), "a role of one subscription, given in that one"
+            found.append(("subscription", assignment.scope.removeprefix("/subscriptions/")))
+        else:
+            scope = app.snapshot.resources[assignment.scope]
+            found.append((Resource(assignment.scope, scope).type, role.rsplit("/", 1)[1]))
+    # Both roles are given where both are asked for.
+    each = 1 + bool(app.given("grantSweep", False) or app.given("grantSweepApi", False))
+    granted = [("subscription", id_) for id_ in app.given("grantAccessTo", [])] * each
+    assert sorted(found) == sorted([*BUILT_IN, *granted])
+
+
+# --- tags, versions, alerts -------------------------------------------------------------------------------------------
+
+# Types that take no tags (Azure Resource Manager's "Tag support for resources").
+UNTAGGABLE = {
+    ASSIGNMENT,
+    DEFINITION,
+    "Microsoft.Network/privateEndpoints/privateDnsZoneGroups",
+    "Microsoft.Storage/storageAccounts/blobServices",
+    "Microsoft.Storage/storageAccounts/blobServices/containers",
+    "Microsoft.Web/sites/basicPublishingCredentialsPolicies",
+}
+
+
+def test_everything_that_takes_tags_has_those_of_the_deployment(app: Deployment) -> None:
+    tags = {"application": "aks-kubelet-guard", "azd-env-name": "prod"}
+    for resource in app.snapshot.all():
+        if resource.type not in UNTAGGABLE:
+            own = {"azd-service-name": "guard"} if resource.type == "Microsoft.Web/sites" else {}
+            assert resource.at("tags") == {**tags, **own}, resource.id
+
+
+def test_azd_finds_the_app_by_the_service_that_the_tag_names(app: Deployment) -> None:
+    project = yaml.safe_load((INFRA.parent / "azure.yaml").read_text())
+    service = site(app).at("tags.azd-service-name")
+    assert project["services"] == {
+        service: {"project": ".", "language": "python", "host": "function", "remoteBuild": True}
+    }
+
+
+def test_one_stable_version_of_an_api_is_used_everywhere() -> None:
+    versions: dict[str, set[str]] = {}
+    for deployment in [*APPS, *ACCESS]:
+        for resource in deployment.snapshot.all():
+            versions.setdefault(resource.type, set()).add(resource.at("apiVersion"))
+    assert {type_: found for type_, found in versions.items() if len(found) > 1} == {}
+    assert not [type_ for type_, found in versions.items() if "preview" in "".join(found)]
+
+
+def test_alerts_are_told_to_those_who_are_named(app: Deployment) -> None:
+    groups = app.snapshot.of("Microsoft.Insights/actionGroups")
+    receivers = [each["emailAddress"] for group in groups for each in group.at("properties.emailReceivers")]
+    assert receivers == app.given("alertEmails", [])
+    alerts = app.snapshot.of("Microsoft.Insights/scheduledQueryRules")
+    assert alerts
+    for alert in alerts:
+        assert alert.at("properties.actions.actionGroups") == [group.id for group in groups], alert.id

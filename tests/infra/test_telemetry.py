@@ -11,7 +11,7 @@ import pytest
 
 from shared import telemetry
 from shared.models import Finding
-from tests.support.bicep import INFRA, read
+from tests.support.bicep import INFRA
 
 FIELDS = {
     "finding": {field.name for field in dataclasses.fields(Finding)},
@@ -57,7 +57,7 @@ def test_statuses_and_states_that_are_asked_for_exist() -> None:
 
 
 def test_every_query_file_has_its_alert_and_its_placeholder() -> None:
-    alerts = read(INFRA / "modules" / "alerts.bicep").path.read_text()
+    alerts = (INFRA / "modules" / "alerts.bicep").read_text()
     assert set(re.findall(r"queries/([\w-]+\.kql)", alerts)) == set(QUERIES)
     assert [name for name, query in QUERIES.items() if "UNDETERMINED_PERCENT" in query] == ["undetermined.kql"]
     assert "replace(loadTextContent('../queries/undetermined.kql'), 'UNDETERMINED_PERCENT'" in alerts

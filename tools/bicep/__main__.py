@@ -25,23 +25,23 @@ _ENTRIES: Final = ("main.bicep", "access-subscription.bicep", "access-management
 _NEWEST_ONLY: Final = {"use-recent-api-versions": {"level": "warning", "maxAgeInDays": 0, "gracePeriodInDays": 0}}
 
 
-def problems() -> Iterator[str]:
+def problems(folder: Path = INFRA) -> Iterator[str]:
     """What the compiler has against the templates, a line each. Raises CompilerError where one does not compile."""
-    with compiler(INFRA) as running:
-        said = [each for entry in (*_ENTRIES, "main.bicepparam") for each in running.compile(INFRA / entry).diagnostics]
+    with compiler(folder) as running:
+        said = [each for name in (*_ENTRIES, "main.bicepparam") for each in running.compile(folder / name).diagnostics]
         # A module that two files call is said twice.
         yield from sorted({str(each) for each in said})
-        for path in sorted([*INFRA.rglob("*.bicep"), *INFRA.rglob("*.bicepparam")]):
+        for path in sorted([*folder.rglob("*.bicep"), *folder.rglob("*.bicepparam")]):
             if running.formatted(path) != path.read_text():
                 yield f"{path}: not as bicep formats: bicep format {path}"
 
 
-def outdated() -> list[str]:
+def outdated(folder: Path = INFRA) -> list[str]:
     """Each place with an API version that is not the newest stable one, a line each. Raises CompilerError."""
-    with tempfile.TemporaryDirectory() as folder, compiler(Path(folder)) as running:
+    with tempfile.TemporaryDirectory() as temporary, compiler(Path(temporary)) as running:
         # The compiler takes its rules from a file beside the templates.
-        copy = Path(folder) / "infra"
-        shutil.copytree(INFRA, copy)
+        copy = Path(temporary) / "infra"
+        shutil.copytree(folder, copy)
         config = {"analyzers": {"core": {"enabled": True, "rules": _NEWEST_ONLY}}}
         (copy / "bicepconfig.json").write_text(json.dumps(config))
         found = {each for entry in _ENTRIES for each in running.compile(copy / entry).diagnostics}
@@ -69,8 +69,8 @@ def snapshots() -> dict[str, str]:
 
 
 def interface(template: Mapping[str, Any]) -> dict[str, Any]:
-    """What whoever deploys a compiled template gives and gets: `{parameters, outputs, definitions}` as ARM JSON says it;
-    of outputs the types and descriptions only."""
+    """What whoever deploys a compiled template gives and gets: `{parameters, outputs, definitions}` as ARM JSON has
+    them, without the values of outputs."""
     outputs = {
         name: {key: value for key, value in output.items() if key != "value"}
         for name, output in template.get("outputs", {}).items()

@@ -110,6 +110,11 @@ COMBINATIONS: Final[tuple[Combination, ...]] = (
         parameters={"principalId": PRINCIPAL, "nodes": False, "sweep": True},
     ),
     Combination(
+        "subscription-sweep-api",
+        template="access-subscription",
+        parameters={"principalId": PRINCIPAL, "nodes": False, "sweepApi": True},
+    ),
+    Combination(
         "management-group",
         template="access-management-group",
         parameters={"principalId": PRINCIPAL, "sweep": True, "sweepApi": True},

@@ -54,10 +54,8 @@ class Compiler:
         """Compiles a .bicep or .bicepparam file. Raises CompilerError where it has an error."""
         if file.suffix == ".bicepparam":
             answer = self._ask("bicep/compileParams", {"path": str(file), "parameterOverrides": {}})
-            content = "parameters"
         else:
             answer = self._ask("bicep/compile", {"path": str(file)})
-            content = "contents"
         diagnostics = tuple(
             Diagnostic(
                 Path(each["source"]), each["range"]["start"]["line"] + 1, each["level"], each["code"], each["message"]
@@ -66,7 +64,7 @@ class Compiler:
         )
         if not answer["success"]:
             raise CompilerError("\n".join(str(each) for each in diagnostics if each.level == "Error"))
-        return Compiled(json.loads(answer[content]), diagnostics)
+        return Compiled(json.loads(answer["parameters" if file.suffix == ".bicepparam" else "contents"]), diagnostics)
 
     def formatted(self, file: Path) -> str:
         """The text of a file as the compiler formats it."""

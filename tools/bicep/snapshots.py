@@ -183,4 +183,6 @@ def _is_named(items: list[Any]) -> bool:
 
 def _named(items: list[Any], groups: list[str]) -> Iterator[tuple[str, Any]]:
     for item in items:
-        yield (item["name"], _short(item["value"], groups)) if isinstance(item, Mapping) else (item, "…")
+        yield (
+            (item["name"], _short(item["value"], groups)) if isinstance(item, Mapping) else (_short(item, groups), "…")
+        )
