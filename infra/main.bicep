@@ -141,9 +141,59 @@ param grantSweepApi bool = false
 ])
 param network string = 'public'
 
-@description('Address range of the virtual network, /24 or larger. Not used with the public network.')
+@description('Address range of the virtual network that is made, /24 or larger. Not used with the public network, or with subnets that are there.')
 @minLength(9)
 param networkAddressPrefix string = '10.90.0.0/24'
+
+@sealed()
+type existingSubnets = {
+  @description('Resource id of the subnet that the app sends from: delegated to Microsoft.App/environments, /27 or larger, nothing else in it.')
+  app: string
+
+  @description('Resource id of the subnet that private endpoints take their addresses from.')
+  endpoints: string
+}
+
+@description('Subnets that are there already, for the private networks. Given, no network, NAT gateway or address is made: the way out is theirs (docs/networking.md).')
+param subnets existingSubnets?
+
+@sealed()
+type madeZones = {
+  @description('The zones are made in the resource group and linked to the network.')
+  zones: 'create'
+}
+
+@sealed()
+type existingZones = {
+  @description('The records go into zones that are there already. Whoever resolves names for the network sees them.')
+  zones: 'existing'
+
+  @description('Resource id of the private DNS zone of blobs.')
+  blob: string
+
+  @description('Resource id of the private DNS zone of queues.')
+  queue: string
+
+  @description('Resource id of the private DNS zone of tables.')
+  table: string
+
+  @description('Resource id of the private DNS zone of App Service, for the private network.')
+  sites: string?
+}
+
+@sealed()
+type noZones = {
+  @description('Somebody else makes the records, such as a policy for private endpoints.')
+  zones: 'none'
+}
+
+@discriminator('zones')
+type dnsChoice = madeZones | existingZones | noZones
+
+@description('Private DNS zones of the private networks: made here, there already, or not this deployment\'s matter (docs/networking.md).')
+param dns dnsChoice = {
+  zones: 'create'
+}
 
 @description('Replication of the storage account, which holds the findings.')
 @allowed([
@@ -186,7 +236,63 @@ var token = uniqueString(subscription().id, environmentName, location)
 var allTags = union(tags, {
   'azd-env-name': environmentName
 })
-var privateStorage = network != 'public'
+
+// Private DNS zones by service ("Azure Private Endpoint private DNS zone values"). App Service's suffix is none of those
+// that environment() knows.
+var siteSuffixes = {
+  AzureCloud: 'azurewebsites.net'
+  AzureUSGovernment: 'azurewebsites.us'
+  AzureChinaCloud: 'chinacloudsites.cn'
+}
+var siteZone = 'privatelink.${siteSuffixes[?environment().name] ?? ''}'
+var storageServices = [
+  'blob'
+  'queue'
+  'table'
+]
+
+// What cannot be meant ends the deployment before anything is made, instead of being left out in silence.
+var appSubnet = subnets.?app ?? ''
+var endpointSubnet = subnets.?endpoints ?? ''
+var networks = map([appSubnet, endpointSubnet], id => split(toLower(id), '/subnets/'))
+var areSubnets = length(networks[0]) == 2 && length(networks[1]) == 2
+var wrong = filter(
+  [
+    {
+      is: network == 'public' && (subnets != null || dns.zones != 'create')
+      say: 'subnets and dns are for a private network: set network to private-storage or private, or leave them out.'
+    }
+    {
+      is: network == 'private' && dns.zones == 'existing' && empty(dns.?sites)
+      say: 'network private gives the app an endpoint, too: dns wants sites besides, the id of the zone ${siteZone}.'
+    }
+    {
+      is: network == 'private' && dns.zones == 'create' && !contains(siteSuffixes, environment().name)
+      say: 'the names of function apps in this cloud are not known: make the zones yourself, and give their ids in dns.'
+    }
+    {
+      is: subnets != null && !areSubnets
+      say: 'subnets wants the ids of two subnets, such as /subscriptions/…/virtualNetworks/NETWORK/subnets/SUBNET.'
+    }
+    {
+      is: subnets != null && toLower(appSubnet) == toLower(endpointSubnet)
+      say: 'subnets names one subnet twice: the app has its own to itself, and private endpoints need another one.'
+    }
+    {
+      is: areSubnets && dns.zones == 'create' && networks[0][0] != networks[1][0]
+      say: 'subnets are of two networks, and zones that are made here are linked to one: make them yourself, linked to both, and give their ids in dns.'
+    }
+  ],
+  rule => rule.is
+)
+var privateStorage = empty(wrong) ? network != 'public' : fail(join(map(wrong, rule => rule.say), ' '))
+var privateApp = privateStorage && network == 'private'
+var madeNetwork = privateStorage && subnets == null
+
+// The Functions host asks for tokens of the public cloud's audience alone (microsoft/ApplicationInsights-dotnet, issue
+// 2962), which the other clouds refuse: there telemetry is sent with the key of the connection string.
+var entraTelemetry = environment().name == 'AzureCloud'
+
 var deploymentContainer = 'app-package'
 var controlsContainer = 'controls'
 
@@ -216,6 +322,7 @@ module monitoring 'modules/monitoring.bicep' = {
     tags: allTags
     retentionDays: retentionDays
     dailyQuotaGb: dailyQuotaGb
+    entraOnly: entraTelemetry
     publisherPrincipalId: identity.outputs.principalId
   }
 }
@@ -235,7 +342,7 @@ module storage 'modules/storage.bicep' = {
   }
 }
 
-module privateNetwork 'modules/network.bicep' = if (privateStorage) {
+module privateNetwork 'modules/network.bicep' = if (madeNetwork) {
   name: 'kubelet-guard-network'
   scope: group
   params: {
@@ -243,9 +350,25 @@ module privateNetwork 'modules/network.bicep' = if (privateStorage) {
     location: location
     tags: allTags
     addressPrefix: networkAddressPrefix
-    storageAccountId: storage.outputs.id
   }
 }
+
+module storageEndpoints 'modules/private-endpoint.bicep' = [
+  for service in storageServices: if (privateStorage) {
+    name: 'kubelet-guard-storage-${service}'
+    scope: group
+    params: {
+      name: 'pe-${service}-kubelet-guard-${token}'
+      location: location
+      tags: allTags
+      targetId: storage.outputs.id
+      groupId: service
+      zoneName: dns.zones == 'create' ? 'privatelink.${service}.${environment().suffixes.storage}' : ''
+      zoneId: dns.zones == 'existing' ? dns[service] : ''
+      subnetId: madeNetwork ? privateNetwork!.outputs.endpointSubnetId : endpointSubnet
+    }
+  }
+]
 
 module app 'modules/app.bicep' = {
   name: 'kubelet-guard-app'
@@ -263,17 +386,22 @@ module app 'modules/app.bicep' = {
     storageAccountName: storage.outputs.name
     deploymentContainer: deploymentContainer
     applicationInsightsName: monitoring.outputs.applicationInsightsName
-    subnetId: privateStorage ? privateNetwork!.outputs.appSubnetId : ''
-    publicAccess: network != 'private'
+    entraTelemetry: entraTelemetry
+    subnetId: madeNetwork ? privateNetwork!.outputs.appSubnetId : appSubnet
+    publicAccess: !privateApp
     schedule: schedule
     mode: mode
     allowFix: allowFix
     subscriptions: subscriptions
     settings: settings
   }
+  // It starts with its storage in reach, and its name known.
+  dependsOn: [
+    storageEndpoints
+  ]
 }
 
-module appEndpoint 'modules/private-endpoint.bicep' = if (network == 'private') {
+module appEndpoint 'modules/private-endpoint.bicep' = if (privateApp) {
   name: 'kubelet-guard-app-endpoint'
   scope: group
   params: {
@@ -282,9 +410,9 @@ module appEndpoint 'modules/private-endpoint.bicep' = if (network == 'private') 
     tags: allTags
     targetId: app.outputs.id
     groupId: 'sites'
-    zoneName: app.outputs.privateZoneName
-    networkId: privateNetwork!.outputs.id
-    subnetId: privateNetwork!.outputs.endpointSubnetId
+    zoneName: dns.zones == 'create' ? siteZone : ''
+    zoneId: dns.zones == 'existing' ? (dns.?sites ?? '') : ''
+    subnetId: madeNetwork ? privateNetwork!.outputs.endpointSubnetId : endpointSubnet
   }
 }
 

@@ -23,6 +23,10 @@ param allowFix = bool(readEnvironmentVariable('GUARD_ALLOW_FIX', 'false'))
 param settings = json(readEnvironmentVariable('GUARD_SETTINGS', '{}'))
 
 param network = readEnvironmentVariable('GUARD_NETWORK', 'public')
+// Both as JSON: {"app": "SUBNET-ID", "endpoints": "SUBNET-ID"}; {"zones": "none"}, or {"zones": "existing", "blob": "ZONE-ID", …}.
+param subnets = json(readEnvironmentVariable('GUARD_SUBNETS', 'null'))
+param dns = json(readEnvironmentVariable('GUARD_DNS', '{"zones": "create"}'))
+
 param alertEmails = empty(readEnvironmentVariable('GUARD_ALERT_EMAILS', ''))
   ? []
   : split(readEnvironmentVariable('GUARD_ALERT_EMAILS', ''), ',')

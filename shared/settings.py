@@ -17,29 +17,16 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from shared import schedule
+from shared.clouds import PUBLIC, Cloud, cloud_of
 from shared.errors import SettingsError
 from shared.plain import plain
 
-PUBLIC_ARM = "https://management.azure.com"
-
-_TABLE_HOSTS = {
-    "management.azure.com": "table.core.windows.net",
-    "management.usgovcloudapi.net": "table.core.usgovcloudapi.net",
-    "management.chinacloudapi.cn": "table.core.chinacloudapi.cn",
-}
 # What `UseDevelopmentStorage=true` stands for: the account and key that Microsoft publishes for the emulator.
 _DEVELOPMENT_STORAGE = (
     "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;"
     "AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;"
     "TableEndpoint=http://127.0.0.1:10002/devstoreaccount1;"
 )
-# The token audience of each cloud's Resource Manager is the endpoint itself, but for the public cloud's
-# historical one, which every tenant accepts.
-_AUTHORITIES = {
-    "management.azure.com": "https://login.microsoftonline.com",
-    "management.usgovcloudapi.net": "https://login.microsoftonline.us",
-    "management.chinacloudapi.cn": "https://login.chinacloudapi.cn",
-}
 _LONGEST = 16_384
 _SHOWN = 60
 # What may hold a secret although it stands in a setting that is none: a key, a signature, a password in an address.
@@ -316,7 +303,7 @@ class Settings(BaseModel):
             "Resource Manager of the cloud",
             _endpoint,
         ),
-    ] = PUBLIC_ARM
+    ] = f"https://{PUBLIC.resource_manager}"
     store: Annotated[
         SecretStr,
         Setting(
@@ -390,14 +377,19 @@ class Settings(BaseModel):
     ] = 14
 
     @property
+    def cloud(self) -> Cloud | None:
+        """The cloud that the endpoint is of, None for one that is not known."""
+        return cloud_of(self.arm_endpoint)
+
+    @property
     def arm_scope(self) -> str:
-        """The OAuth scope for tokens: the endpoint is its own audience in every Azure cloud."""
-        return f"{self.arm_endpoint}/.default"
+        """The OAuth scope for tokens of Resource Manager; an endpoint of no known cloud is its own audience."""
+        return f"{self.cloud.audience if self.cloud else self.arm_endpoint}/.default"
 
     @property
     def authority(self) -> str | None:
         """The sign-in authority that belongs to a known endpoint, None (azure-identity's default) for others."""
-        return _AUTHORITIES.get(urlsplit(self.arm_endpoint).hostname or "")
+        return self.cloud.authority if self.cloud else None
 
 
 def _table() -> dict[str, Setting]:
@@ -415,11 +407,13 @@ NAMES: tuple[str, ...] = tuple(row.name for row in TABLE.values())
 
 DEPLOYMENT_NAMES = (
     "GUARD_ALERT_EMAILS",
+    "GUARD_DNS",
     "GUARD_GRANT_ACCESS_TO",
     "GUARD_GRANT_SWEEP",
     "GUARD_GRANT_SWEEP_API",
     "GUARD_NETWORK",
     "GUARD_SETTINGS",
+    "GUARD_SUBNETS",
 )
 """Variables that infra/main.bicepparam reads besides: on a deployer's machine they may stand beside the settings."""
 
@@ -519,8 +513,7 @@ def _host_store(environ: Mapping[str, str], arm_endpoint: str) -> str:
     if url := environ.get("AzureWebJobsStorage__tableServiceUri", "").strip():
         return url
     if account := environ.get("AzureWebJobsStorage__accountName", "").strip():
-        host = _TABLE_HOSTS.get(urlsplit(arm_endpoint).hostname or "", _TABLE_HOSTS["management.azure.com"])
-        return f"https://{account}.{host}"
+        return (cloud_of(arm_endpoint) or PUBLIC).table_service(account)
     text = environ.get("AzureWebJobsStorage", "").strip()
     return _DEVELOPMENT_STORAGE if text.rstrip(";").lower() == "usedevelopmentstorage=true" else text
 

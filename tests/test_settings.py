@@ -35,6 +35,7 @@ def test_good_values() -> None:
         }
     )
     assert loaded.arm_endpoint == "https://management.usgovcloudapi.net"
+    assert loaded.arm_scope == "https://management.core.usgovcloudapi.net/.default"
     assert loaded.authority == "https://login.microsoftonline.us"
     assert loaded.subscriptions == ("5f1d6c1e-8a4b-4d0e-9a53-3c2b7f60a9d1", "b27c9a40-6e15-4c7f-8d2e-91f0d3a84c66")
     assert (loaded.allow_fix, loaded.mode, loaded.schedule) == (True, "plan", "0 30 1 * * 1-5")

@@ -36,6 +36,9 @@ param deploymentContainer string
 @description('Name of Application Insights, in this resource group.')
 param applicationInsightsName string
 
+@description('Whether telemetry is sent with a token of the identity.')
+param entraTelemetry bool
+
 @description('Resource id of the subnet that the app sends from. Empty: none.')
 param subnetId string
 
@@ -61,13 +64,6 @@ param settings object
 // The value that azure.yaml knows the service by.
 var serviceName = 'guard'
 
-// App Service's host names are not among the suffixes that environment() knows.
-var siteSuffixes = {
-  AzureCloud: 'azurewebsites.net'
-  AzureUSGovernment: 'azurewebsites.us'
-  AzureChinaCloud: 'chinacloudsites.cn'
-}
-
 resource storage 'Microsoft.Storage/storageAccounts@2026-09-01' existing = {
   name: storageAccountName
 }
@@ -78,10 +74,6 @@ resource applicationInsights 'Microsoft.Insights/components@2020-02-02' existing
 
 // Runtime, version, package and time zone are no app settings on Flex Consumption: functionAppConfig holds them.
 var ownSettings = [
-  {
-    name: 'APPLICATIONINSIGHTS_AUTHENTICATION_STRING'
-    value: 'ClientId=${identityClientId};Authorization=AAD'
-  }
   {
     name: 'APPLICATIONINSIGHTS_CONNECTION_STRING'
     value: applicationInsights.properties.ConnectionString
@@ -137,6 +129,15 @@ var ownSettings = [
     value: join(subscriptions, ',')
   }
 ]
+
+var telemetrySettings = entraTelemetry
+  ? [
+      {
+        name: 'APPLICATIONINSIGHTS_AUTHENTICATION_STRING'
+        value: 'ClientId=${identityClientId};Authorization=AAD'
+      }
+    ]
+  : []
 
 var furtherSettings = [
   for entry in items(settings): {
@@ -207,7 +208,7 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
       ftpsState: 'Disabled'
       http20Enabled: true
       minTlsVersion: '1.2'
-      appSettings: concat(ownSettings, furtherSettings)
+      appSettings: concat(telemetrySettings, ownSettings, furtherSettings)
     }
   }
 
@@ -235,6 +236,3 @@ output name string = app.name
 
 @description('Host name.')
 output hostName string = app.properties.defaultHostName
-
-@description('Name of the private DNS zone of function apps in this cloud.')
-output privateZoneName string = 'privatelink.${siteSuffixes[environment().name]}'

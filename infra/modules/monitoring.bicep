@@ -1,4 +1,4 @@
-metadata description = 'Log Analytics workspace and Application Insights, which take telemetry from Entra identities only'
+metadata description = 'Log Analytics workspace and Application Insights'
 
 @description('Name of the Log Analytics workspace.')
 @minLength(4)
@@ -21,6 +21,9 @@ param retentionDays int
 
 @description('Most telemetry taken in a day in GB. -1: no limit.')
 param dailyQuotaGb int
+
+@description('Whether telemetry is taken from Entra identities only.')
+param entraOnly bool
 
 @description('Object id of the identity that may send telemetry.')
 param publisherPrincipalId string
@@ -55,11 +58,11 @@ resource applicationInsights 'Microsoft.Insights/components@2020-02-02' = {
   properties: {
     Application_Type: 'web'
     WorkspaceResourceId: workspace.id
-    DisableLocalAuth: true
+    DisableLocalAuth: entraOnly
   }
 }
 
-resource publisher 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+resource publisher 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (entraOnly) {
   scope: applicationInsights
   name: guid(applicationInsights.id, publisherPrincipalId, metricsPublisher)
   properties: {

@@ -1,4 +1,4 @@
-metadata description = 'Virtual network: the app leaves through its own subnet and one fixed address; the storage is reached through private endpoints'
+metadata description = 'Virtual network: a subnet that the app leaves through, by one fixed address, and one for private endpoints'
 
 @description('Base of the names.')
 param name string
@@ -12,16 +12,8 @@ param tags object
 @description('Address range, /24 or larger.')
 param addressPrefix string
 
-@description('Resource id of the storage account.')
-param storageAccountId string
-
 var appSubnetName = 'app'
 var endpointSubnetName = 'private-endpoints'
-var services = [
-  'blob'
-  'queue'
-  'table'
-]
 
 // No rule of our own: the default ones let nothing in from the internet and everything out.
 resource securityGroup 'Microsoft.Network/networkSecurityGroups@2026-03-01' = {
@@ -116,25 +108,6 @@ resource network 'Microsoft.Network/virtualNetworks@2026-03-01' = {
     name: endpointSubnetName
   }
 }
-
-module storageEndpoints 'private-endpoint.bicep' = [
-  for service in services: {
-    name: 'storage-${service}'
-    params: {
-      name: 'pe-${service}-${name}'
-      location: location
-      tags: tags
-      targetId: storageAccountId
-      groupId: service
-      zoneName: 'privatelink.${service}.${environment().suffixes.storage}'
-      networkId: network.id
-      subnetId: network::endpointSubnet.id
-    }
-  }
-]
-
-@description('Resource id of the network.')
-output id string = network.id
 
 @description('Resource id of the subnet that the app sends from.')
 output appSubnetId string = network::appSubnet.id

@@ -1,4 +1,4 @@
-metadata description = 'A private endpoint with its DNS zone, linked to the network'
+metadata description = 'A private endpoint, with a DNS zone that is made and linked to its network, with one that is there, or with none'
 
 @description('Name of the private endpoint.')
 param name string
@@ -15,22 +15,25 @@ param targetId string
 @description('Which of its services: blob, queue, table or sites.')
 param groupId string
 
-@description('Name of the private DNS zone of that service.')
+@description('Name of the private DNS zone that is made for it and linked to its network. Empty: none is made.')
 param zoneName string
 
-@description('Resource id of the virtual network.')
-param networkId string
+@description('Resource id of a private DNS zone that is there already, for its record. Empty: where none is made either, somebody else sees to the record.')
+param zoneId string
 
 @description('Resource id of the subnet that the endpoint takes its address from.')
 param subnetId string
 
-resource zone 'Microsoft.Network/privateDnsZones@2024-06-01' = {
+// The subnet's id without its last two parts.
+var networkId = join(take(split(subnetId, '/'), 9), '/')
+
+resource zone 'Microsoft.Network/privateDnsZones@2024-06-01' = if (!empty(zoneName)) {
   name: zoneName
   location: 'global'
   tags: tags
 }
 
-resource link 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01' = {
+resource link 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01' = if (!empty(zoneName)) {
   parent: zone
   name: uniqueString(networkId)
   location: 'global'
@@ -64,14 +67,14 @@ resource endpoint 'Microsoft.Network/privateEndpoints@2026-03-01' = {
     ]
   }
 
-  resource zoneGroup 'privateDnsZoneGroups' = {
+  resource zoneGroup 'privateDnsZoneGroups' = if (!empty(zoneName) || !empty(zoneId)) {
     name: 'default'
     properties: {
       privateDnsZoneConfigs: [
         {
           name: groupId
           properties: {
-            privateDnsZoneId: zone.id
+            privateDnsZoneId: empty(zoneName) ? zoneId : zone.id
           }
         }
       ]

@@ -27,10 +27,11 @@ import aiohttp
 import yaml
 
 from shared.azure.discovery import CLUSTER_STOPPED
-from shared.azure.operations import CLUSTER_SCOPE, CREDENTIALS
+from shared.azure.operations import CREDENTIALS
 from shared.azure.problems import Target, judge
 from shared.azure.replies import Body, HeldBack, Refusal
 from shared.azure.runcommand import MOST_WAIT, Pending, untaken
+from shared.clouds import CLUSTER_SCOPE
 from shared.cluster import (
     NODE_SECONDS,
     NodeConfig,

@@ -1,7 +1,7 @@
 """One blob, read by the process's identity.
 
-Source: Azure Storage REST documentation ("Get Blob", "Authorize with Microsoft Entra ID"): a token of the audience that
-all clouds share, and a service version of 2017-11-09 or later.
+Source: Azure Storage REST documentation ("Get Blob", "Authorize with Microsoft Entra ID"): a token, and a service
+version of 2017-11-09 or later.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from azure.core.pipeline.policies import (
 from azure.core.rest import AsyncHttpResponse, HttpRequest
 
 from shared.azure.pipeline import open_transport
+from shared.clouds import STORAGE_SCOPE
 from shared.errors import BlobError, CredentialError
 from shared.plain import plain
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
 
 ROLE = "Storage Blob Data Reader"
-_SCOPE = "https://storage.azure.com/.default"
 _VERSION = "2021-12-02"
 _WHOLE_SECONDS = 60.0
 
@@ -62,7 +62,7 @@ async def read_blob(
             UserAgentPolicy("aks-kubelet-guard"),
             HeadersPolicy({"x-ms-version": _VERSION}),
             AsyncRetryPolicy(retry_total=3, retry_backoff_max=5),
-            AsyncBearerTokenCredentialPolicy(signed_in, _SCOPE),
+            AsyncBearerTokenCredentialPolicy(signed_in, STORAGE_SCOPE),
         ]
         pipeline: AsyncPipeline[HttpRequest, AsyncHttpResponse] = AsyncPipeline(transport, policies)
         try:

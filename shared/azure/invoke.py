@@ -17,11 +17,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from shared.azure.discovery import CLUSTER_STOPPED
-from shared.azure.operations import CLUSTER_SCOPE, INVOKE, INVOKE_RESULT, checked
+from shared.azure.operations import INVOKE, INVOKE_RESULT, checked
 from shared.azure.problems import Fault, Target, body_error, judge, passing, response_fault, word
 from shared.azure.replies import HeldBack, Refusal, Reply, accepted_of
 from shared.azure.runcommand import AWAY_SECONDS, MOST_WAIT, Pending, untaken
 from shared.azure.versions import Provider
+from shared.clouds import CLUSTER_SCOPE
 from shared.models import Cluster, Problem
 
 if TYPE_CHECKING:

@@ -96,8 +96,5 @@ INVOKE = "Microsoft.ContainerService/managedClusters/runCommand/action"
 INVOKE_RESULT = "Microsoft.ContainerService/managedClusters/commandResults/read"
 """What the sweep's own role must allow: a command in a cluster, and its result at the address that is given."""
 
-# AKS's server application, the same in every tenant and cloud: who a cluster with Entra ID takes tokens for.
-CLUSTER_SCOPE = "6dae42f8-4368-4678-94ff-3960e28e3630/.default"
-
 POLL_ACTION = "Microsoft.Compute/locations/operations/read"
 """What a role must allow for the address that a run command's answer gives."""

@@ -20,7 +20,7 @@ from aiohttp import web
 
 from shared.azure import AWAY_SECONDS, Azure, Pending, apiserver
 from shared.azure.discovery import cluster_of
-from shared.azure.operations import CLUSTER_SCOPE
+from shared.clouds import CLUSTER_SCOPE
 from shared.cluster import Sweep
 from shared.models import Cluster, Problem
 from tests.support.arm import SUBSCRIPTION, Answer, Arm, Token, error

@@ -14,8 +14,8 @@ import pytest
 from shared.azure import AWAY_SECONDS, Azure, Invoked, Pending
 from shared.azure.discovery import cluster_of
 from shared.azure.invoke import read_answer
-from shared.azure.operations import CLUSTER_SCOPE
 from shared.azure.problems import Fault
+from shared.clouds import CLUSTER_SCOPE
 from shared.models import Cluster, Problem
 from tests.support.arm import SUBSCRIPTION, Answer, Arm, Token, error
 from tests.support.arm import cluster as cluster_body

@@ -8,19 +8,22 @@ from urllib.parse import urlsplit
 import pytest
 
 from shared.azure import Azure, Pending
+from shared.clouds import CLOUDS, Cloud
 from shared.models import Node, Problem
-from shared.settings import Settings
+from shared.settings import Settings, load
 from tests.support.arm import SUBSCRIPTION, Answer, Arm, Token, accepted
 
 CLUSTERS = "/managedclusters"
 
 
 class Proxy:
-    """A forward proxy that lets TLS through (CONNECT) and remembers what it was asked."""
+    """A forward proxy that lets TLS through (CONNECT) and remembers what it was asked. `to` is the host and port that
+    all of it is led to instead."""
 
-    def __init__(self) -> None:
+    def __init__(self, to: str = "") -> None:
         self.asked: list[str] = []
         self.address = ""
+        self._to = to
 
     async def __aenter__(self) -> Proxy:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -33,7 +36,7 @@ class Proxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         self.asked.append(head)
-        host, _, port = head.split()[1].rpartition(":")
+        host, _, port = (self._to or head.split()[1]).rpartition(":")
         far_reader, far_writer = await asyncio.open_connection(host, int(port))
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
         await asyncio.gather(self._copy(reader, far_writer), self._copy(far_reader, writer))
@@ -56,6 +59,25 @@ async def test_the_proxy_of_the_environment_is_used_with_its_credentials(
             assert await azure.clusters(SUBSCRIPTION) == []
     assert proxy.asked[0].startswith(f"CONNECT {urlsplit(arm.base).netloc} ")
     assert "Proxy-Authorization: Basic dXNlcjpwdw==" in proxy.asked[0]
+
+
+@pytest.mark.parametrize("cloud", CLOUDS, ids=lambda cloud: cloud.name)
+async def test_each_clouds_resource_manager_is_asked_with_the_identitys_token_for_it(
+    arm: Arm, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IDENTITY_ENDPOINT", f"{arm.base}/msi/token")
+    monkeypatch.setenv("IDENTITY_HEADER", "secret-header")
+    given = {"access_token": "t", "expires_on": "4102444800", "token_type": "Bearer", "resource": cloud.audience}
+    arm.on("GET", "/msi/token", Answer(200, given))
+    arm.on("GET", CLUSTERS, Answer(200, {"value": []}))
+    async with Proxy(to=urlsplit(arm.base).netloc) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://{proxy.address}")
+        monkeypatch.setenv("no_proxy", "localhost")
+        async with Azure(load({"GUARD_ARM_ENDPOINT": f"https://{cloud.resource_manager}/"})) as azure:
+            assert await azure.clusters(SUBSCRIPTION) == []
+    assert {head.split()[1] for head in proxy.asked} == {f"{cloud.resource_manager}:443"}
+    (token,) = [seen.query["resource"] for seen in arm.seen if "msi" in seen.path]
+    assert token == cloud.audience
 
 
 async def test_no_proxy_holds(arm: Arm, settings: Settings, token: Token, monkeypatch: pytest.MonkeyPatch) -> None:

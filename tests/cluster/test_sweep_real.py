@@ -28,7 +28,7 @@ from azure.identity.aio import ManagedIdentityCredential
 
 import sandbox
 from shared.azure import Azure, Invoked, Pending
-from shared.azure.operations import CLUSTER_SCOPE
+from shared.clouds import CLUSTER_SCOPE
 from shared.cluster import Sweep, Way, parse_sweep, sweep_script
 from shared.models import Problem
 from shared.settings import Settings

@@ -16,6 +16,7 @@ import trustme
 from aiohttp import web
 from azure.core.credentials import AccessToken
 
+from shared.clouds import CLOUDS
 from shared.models import Node
 
 SUBSCRIPTION = "11111111-2222-3333-4444-555555555555"
@@ -124,7 +125,7 @@ async def serve(authority: trustme.CA) -> AsyncIterator[Arm]:
     app = web.Application(client_max_size=1 << 20)
     app.router.add_route("*", "/{tail:.*}", arm.handle)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
+    authority.issue_cert("localhost", "127.0.0.1", *(each.resource_manager for each in CLOUDS)).configure_cert(context)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)

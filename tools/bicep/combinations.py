@@ -74,8 +74,31 @@ def _networks() -> Iterator[Combination]:
         below = network
 
 
+_HUB: Final = f"/subscriptions/{OTHER}/resourceGroups/rg-hub/providers/Microsoft.Network"
+SUBNETS: Final = {
+    "app": f"{_HUB}/virtualNetworks/vnet-spoke/subnets/guard",
+    "endpoints": f"{_HUB}/virtualNetworks/vnet-spoke/subnets/endpoints",
+}
+ZONES: Final = {
+    "zones": "existing",
+    **{name: f"{_HUB}/privateDnsZones/privatelink.{name}.core.windows.net" for name in ("blob", "queue", "table")},
+    "sites": f"{_HUB}/privateDnsZones/privatelink.azurewebsites.net",
+}
+_PRIVATE: Final = {**_MAIN, "network": "private"}
+
 COMBINATIONS: Final[tuple[Combination, ...]] = (
     *_networks(),
+    Combination("private-subnets", "private", parameters={**_PRIVATE, "subnets": SUBNETS}),
+    Combination("private-zones", "private", parameters={**_PRIVATE, "dns": ZONES}),
+    Combination("private-subnets-zones", "private-subnets", parameters={**_PRIVATE, "subnets": SUBNETS, "dns": ZONES}),
+    Combination(
+        "private-subnets-no-zones",
+        "private-subnets-zones",
+        parameters={**_PRIVATE, "subnets": SUBNETS, "dns": {"zones": "none"}},
+    ),
+    # In the same region, which is none of theirs: names are made of it, and only what the cloud changes is to show.
+    Combination("us-government", "private", parameters=_PRIVATE, cloud="AzureUSGovernment"),
+    Combination("china", "private", parameters=_PRIVATE, cloud="AzureChinaCloud"),
     Combination(
         "subscription",
         template="access-subscription",
