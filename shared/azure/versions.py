@@ -27,6 +27,9 @@ class Provider(StrEnum):
     COMPUTE = "Microsoft.Compute"
     GRAPH = "Microsoft.ResourceGraph"
     MANAGEMENT = "Microsoft.Management"
+    AUTHORIZATION = "Microsoft.Authorization"
+    # Of one provider and versioned apart from its rights.
+    POLICY = "Microsoft.Authorization/policyAssignments"
 
 
 PINNED = {
@@ -35,6 +38,8 @@ PINNED = {
     Provider.COMPUTE: "2026-04-01",
     Provider.GRAPH: "2024-04-01",
     Provider.MANAGEMENT: "2020-05-01",
+    Provider.AUTHORIZATION: "2022-04-01",
+    Provider.POLICY: "2023-04-01",
 }
 """What the code was written and tested against."""
 
