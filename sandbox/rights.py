@@ -41,9 +41,9 @@ def check(owner: Subscription, action: str, parts: Mapping[str, str]) -> None:
         meant = {_id(name) for name in deny.principals} & {EVERYBODY, PRINCIPAL}
         left_out = PRINCIPAL in {_id(name) for name in deny.excluded}
         own = deny.group.lower() == group.lower() and len(parts) <= 1 + bool(group)
-        if meant and not left_out and _at(deny.group, group) and (deny.inherited or own):
-            if _has(deny.actions, deny.not_actions, action):
-                raise Refused(403, "DenyAssignmentAuthorizationFailed", _denied(deny, action, place))
+        reaches = _at(deny.group, group) and (deny.inherited or own)
+        if meant and not left_out and reaches and _has(deny.actions, deny.not_actions, action):
+            raise Refused(403, "DenyAssignmentAuthorizationFailed", _denied(deny, action, place))
 
 
 def _denied(deny: Deny, action: str, place: str) -> str:

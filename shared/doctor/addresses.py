@@ -66,8 +66,11 @@ def addresses(settings: Settings, environ: Mapping[str, str]) -> list[Address]:
     found.append(_at("Application Insights", ingestion, needed=False))
     if "://" in settings.controls_file:
         found.append(_at("the catalogue of one's own", settings.controls_file))
-    known = [address for address in found if address is not None]
-    return list({(address.host, address.port): address for address in reversed(known)}.values())[::-1]
+    each: dict[str, Address] = {}
+    for address in found:
+        if address is not None:
+            each.setdefault(address.shown, address)
+    return list(each.values())
 
 
 def api_servers(clusters: Iterable[Cluster]) -> list[Address]:

@@ -139,7 +139,8 @@ def denied(
         applies = _applies(each, who)
         if actions and applies is not None:
             made.append(_denial(known, each, actions, applies))
-    return made or [Check(Area.DENIED, known.subject, what, Level.OK, f"none of {len(found)} stands against a run")]
+    reason = f"none of {len(found)} stands against a run" if found else "there is none"
+    return made or [Check(Area.DENIED, known.subject, what, Level.OK, reason)]
 
 
 def _denial(known: Known, each: DenyAssignment, actions: Sequence[Need], sure: bool) -> Check:

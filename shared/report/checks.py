@@ -58,12 +58,13 @@ def checks_as_text(checks: Sequence[Check], out: IO[str]) -> None:
 
 
 def _table(checks: Sequence[Check]) -> Table:
-    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 1, 0, 0))
-    for heading in ("", "Area", "Of", "What"):
-        table.add_column(heading, overflow="fold")
+    table = Table.grid(padding=(0, 1, 0, 0))
+    for _ in range(3):
+        table.add_column()
     for status, area, subject, what in _lines(checks):
         word, style = _WORDS[status]
-        table.add_row(Text(word, style), Text(area), Text(plain(subject, 200)), Text(plain(what, None)))
+        said = Text.assemble((plain(subject, 200), "bold"), f"  {plain(what, None)}")
+        table.add_row(Text(word, style), Text(area, "dim"), said)
     return table
 
 
