@@ -1,4 +1,4 @@
-"""Permissions, deny assignments, policies and the token's owner against a scripted server: shapes, pages, odd answers."""
+"""Permissions, deny assignments, policies and the owner of a token, against a scripted server that is odd at times."""
 
 from __future__ import annotations
 
@@ -102,7 +102,9 @@ async def test_deny_assignments(arm: Arm, azure: Azure) -> None:
     }
     own = {"name": "n", "properties": {"doNotApplyToChildScopes": True, "permissions": None, "principals": [1]}}
     arm.on("GET", DENIES, Answer(200, {"value": [told, own]}))
-    first, second = await azure.deny_assignments(SUBSCRIPTION) or ()
+    found = await azure.deny_assignments(SUBSCRIPTION)
+    assert not isinstance(found, Problem)
+    first, second = found
     assert first == DenyAssignment(
         "Deny assignment name",
         "/subscriptions/subId",
@@ -110,7 +112,6 @@ async def test_deny_assignments(arm: Arm, azure: Azure) -> None:
         (Principal("00000000-0000-0000-0000-000000000000", "SystemDefined"),),
         (Principal("principalid2", "Group"),),
     )
-    assert isinstance(first, DenyAssignment)
     assert first.principals[0].everybody
     assert not first.excluded[0].everybody
     assert second == DenyAssignment("n", "", (), (), (), inherited=False)
@@ -121,7 +122,8 @@ async def test_policy_assignments(arm: Arm, azure: Azure) -> None:
     policy = {
         "properties": {
             "displayName": "Only our images",
-            "policyDefinitionId": "/providers/Microsoft.Authorization/policyDefinitions/FEBD0533-8e55-448f-b837-bd0e06f16469",
+            "policyDefinitionId": "/providers/Microsoft.Authorization/policyDefinitions/"
+            "FEBD0533-8e55-448f-b837-bd0e06f16469",
             "scope": "/providers/Microsoft.Management/managementGroups/prod",
             "notScopes": ["/subscriptions/a"],
             "parameters": {"effect": {"value": "Deny"}, "excludedNamespaces": {"value": ["kube-system"]}},
