@@ -74,7 +74,8 @@ _FINDING = (
     Need(READ_CLUSTER, "list the clusters with their node pools", Place.SUBSCRIPTION),
     Need(SCALE_SETS.action, "list the scale sets of a node resource group", Place.GROUP),
     Need(INSTANCES.action, "list the instances of a scale set", Place.NODE),
-    Need(VMS.action, "find nodes that are single VMs, and which of them run", Place.SUBSCRIPTION),
+    # Which of them run is asked of the subscription; where that is refused, run command tells.
+    Need(VMS.action, "find nodes that are single VMs", Place.GROUP),
 )
 _NODES = (
     Need(RUN_COMMAND, "run a command on a node", Place.NODE),
