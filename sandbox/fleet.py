@@ -212,6 +212,15 @@ class Deny:
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
+class Lock:
+    """A management lock on the whole subscription or on one resource `group`."""
+
+    name: str
+    group: str = ""
+    level: Literal["ReadOnly", "CanNotDelete"] = "ReadOnly"
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
 class Policy:
     """An assignment of a built-in policy, or of a set of them, by its definition's GUID. What is not set is the
     definition's default."""
@@ -239,6 +248,7 @@ class Subscription:
     in_graph: bool = True
     roles: tuple[Role, ...] | None = None
     denies: tuple[Deny, ...] = ()
+    locks: tuple[Lock, ...] = ()
     policies: tuple[Policy, ...] = ()
 
 

@@ -399,6 +399,10 @@ def _list_deny_assignments(box: Sandbox, request: Request) -> Answer:
     return box.page(request, rights.deny_assignments(box.subscription(request)))
 
 
+def _list_locks(box: Sandbox, request: Request) -> Answer:
+    return box.page(request, rights.locks(box.subscription(request)))
+
+
 def _list_policy_assignments(box: Sandbox, request: Request) -> Answer:
     return box.page(request, rights.policy_assignments(box.subscription(request)))
 
@@ -458,6 +462,7 @@ ROUTES = (
     _route("GET", "permissions.list", f"/subscriptions/{{subscription}}/{_RIGHTS}/permissions", _list_permissions),
     _route("GET", "permissions.list", f"{_GROUP.removesuffix('/providers')}/{_RIGHTS}/permissions", _list_permissions),
     _route("GET", "permissions.list", f"{_GROUP}/{_CLUSTERS}/{{cluster}}/{_RIGHTS}/permissions", _list_permissions),
+    _route("GET", "locks.list", f"/subscriptions/{{subscription}}/{_RIGHTS}/locks", _list_locks),
     _route("GET", "denies.list", f"/subscriptions/{{subscription}}/{_RIGHTS}/denyAssignments", _list_deny_assignments),
     _route(
         "GET", "policies.list", f"/subscriptions/{{subscription}}/{_RIGHTS}/policyAssignments", _list_policy_assignments

@@ -1,8 +1,8 @@
-"""What the sandbox's identity may do: its roles, deny assignments and policies, told as Azure tells them, and enforced.
+"""What the sandbox's identity may do: roles, deny assignments, locks and policies, as Azure tells and enforces them.
 
-Shapes: the REST operations of Microsoft.Authorization 2022-04-01 (permissions, denyAssignments) and 2023-04-01
-(policyAssignments). A subscription whose fleet names no roles has given the identity everything. Policies are told
-alone: of those that there are none stops a call.
+Shapes: the REST operations of Microsoft.Authorization 2022-04-01 (permissions, denyAssignments), 2016-09-01 (locks) and
+2023-04-01 (policyAssignments). A subscription whose fleet names no roles has given the identity everything. Policies
+are told alone: of those that there are none stops a call.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def action_of(method: str, path: str) -> str:
 
 
 def check(owner: Subscription, action: str, parts: Mapping[str, str]) -> None:
-    """Raises Refused where no role allows the action there, or a deny assignment forbids it."""
+    """Raises Refused where no role allows the action there, or a deny assignment or a lock forbids it."""
     group = parts.get("group", "")
-    place = f"/subscriptions/{owner.id}" + (f"/resourceGroups/{group}" if group else "")
+    place = _scope(owner, group)
     roles = _OWNER if owner.roles is None else owner.roles
     if not any(_has(role.actions, role.not_actions, action) for role in roles if _at(role.group, group)):
         raise forbidden(action, place)
@@ -44,6 +44,15 @@ def check(owner: Subscription, action: str, parts: Mapping[str, str]) -> None:
         reaches = _at(deny.group, group) and (deny.inherited or own)
         if meant and not left_out and reaches and _has(deny.actions, deny.not_actions, action):
             raise Refused(403, "DenyAssignmentAuthorizationFailed", _denied(deny, action, place))
+
+    for lock in owner.locks:
+        if lock.level == "ReadOnly" and _at(lock.group, group) and not action.endswith("/read"):
+            text = f"The scope '{place}' cannot perform write operation because following scope(s) are locked:"
+            raise Refused(409, "ScopeLocked", f"{text} '{_scope(owner, lock.group)}'. Please remove the lock.")
+
+
+def _scope(owner: Subscription, group: str) -> str:
+    return f"/subscriptions/{owner.id}" + (f"/resourceGroups/{group}" if group else "")
 
 
 def _denied(deny: Deny, action: str, place: str) -> str:
@@ -91,7 +100,7 @@ def deny_assignments(owner: Subscription) -> list[Body]:
 
 
 def _deny_assignment(owner: Subscription, deny: Deny) -> Body:
-    scope = f"/subscriptions/{owner.id}" + (f"/resourceGroups/{deny.group}" if deny.group else "")
+    scope = _scope(owner, deny.group)
     name = arm.uuid(deny.name + deny.group)
     return {
         "properties": {
@@ -115,6 +124,19 @@ def _principal(name: str) -> Body:
         return {"id": arm.uuid(name), "type": "Group"}
     known, kind = _KINDS.get(name, (arm.uuid(name), "ServicePrincipal"))
     return {"id": known, "type": kind}
+
+
+def locks(owner: Subscription) -> list[Body]:
+    """The management locks in a subscription."""
+    return [
+        {
+            "properties": {"level": lock.level},
+            "id": f"{_scope(owner, lock.group)}/providers/Microsoft.Authorization/locks/{lock.name}",
+            "type": "Microsoft.Authorization/locks",
+            "name": lock.name,
+        }
+        for lock in owner.locks
+    ]
 
 
 def policy_assignments(owner: Subscription) -> list[Body]:

@@ -5,7 +5,7 @@ from shared.azure.discovery import leaves_out, precheck
 from shared.azure.graph import GraphAnswer, ScopeError
 from shared.azure.invoke import Invoked
 from shared.azure.problems import SubscriptionError
-from shared.azure.rights import DenyAssignment, Permission, PolicyAssignment, Principal, SignedIn
+from shared.azure.rights import DenyAssignment, Lock, Permission, PolicyAssignment, Principal, SignedIn
 from shared.azure.runcommand import AWAY_SECONDS, MOST_WAIT, CommandResult, Ended, Pending
 from shared.azure.throttle import Stats, update_bucket
 
@@ -18,6 +18,7 @@ __all__ = [
     "Ended",
     "GraphAnswer",
     "Invoked",
+    "Lock",
     "Pending",
     "Permission",
     "PolicyAssignment",

@@ -87,6 +87,10 @@ class Azure:
         """The deny assignments of a subscription: at it, above it, and within it."""
         return await rights.deny_assignments(self._arm, subscription)
 
+    async def locks(self, subscription: str) -> tuple[rights.Lock, ...] | Problem:
+        """The management locks of a subscription and within it."""
+        return await rights.locks(self._arm, subscription)
+
     async def policy_assignments(self, subscription: str) -> tuple[rights.PolicyAssignment, ...] | Problem:
         """The policies that are assigned to a subscription, above it, and within it."""
         return await rights.policy_assignments(self._arm, subscription)

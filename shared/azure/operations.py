@@ -108,6 +108,12 @@ DENY_ASSIGNMENTS = Operation(
     f"/subscriptions/{{subscription}}/{_RIGHTS}/denyAssignments",
     "Microsoft.Authorization/denyAssignments/read",
 )
+LOCKS = Operation(
+    "GET",
+    Provider.LOCKS,
+    f"/subscriptions/{{subscription}}/{_RIGHTS}/locks",
+    "Microsoft.Authorization/locks/read",
+)
 POLICY_ASSIGNMENTS = Operation(
     "GET",
     Provider.POLICY,

@@ -1,7 +1,8 @@
-"""What the identity may do, and what stands against it: permissions, deny assignments, policies, and who it is.
+"""What the identity may do, and what stands against it: permissions, deny assignments, locks, policies; and who it is.
 
 Nothing of it is asked for by a run. Sources: the REST operations "Permissions - List For Resource Group" and "… For
-Resource" (of a subscription the same), "Deny Assignments - List", "Policy Assignments - List" (which without a filter
+Resource" (of a subscription the same), "Deny Assignments - List", "Management Locks - List At Subscription Level",
+"Policy Assignments - List" (which without a filter
 has those above the subscription and those within it), and "Understand deny assignments" (the principal of all zeros is
 everybody). Whether permissions already leave out what a deny assignment takes away is not documented: ask for both.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,6 +22,7 @@ from shared.azure.operations import (
     CLUSTER_PERMISSIONS,
     DENY_ASSIGNMENTS,
     GROUP_PERMISSIONS,
+    LOCKS,
     PERMISSIONS,
     POLICY_ASSIGNMENTS,
     Operation,
@@ -66,6 +69,16 @@ class DenyAssignment:
     principals: tuple[Principal, ...]
     excluded: tuple[Principal, ...]
     inherited: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """A management lock at `scope`, inherited by all below; `read_only` ones let nothing but reads through."""
+
+    id: str
+    name: str
+    scope: str
+    read_only: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +164,12 @@ async def deny_assignments(arm: Arm, subscription: str) -> tuple[DenyAssignment,
     return listed if isinstance(listed, Problem) else tuple(map(_deny_assignment, listed))
 
 
+async def locks(arm: Arm, subscription: str) -> tuple[Lock, ...] | Problem:
+    """The management locks of a subscription and within it."""
+    listed = await _listed(arm, LOCKS, f"the locks of subscription {subscription}", subscription)
+    return listed if isinstance(listed, Problem) else tuple(map(_lock, listed))
+
+
 async def policy_assignments(arm: Arm, subscription: str) -> tuple[PolicyAssignment, ...] | Problem:
     """The policies that are assigned to a subscription, above it, and within it."""
     what = f"the policies of subscription {subscription}"
@@ -189,6 +208,13 @@ def _deny_assignment(item: Body) -> DenyAssignment:
 
 def _principal(item: Body) -> Principal:
     return Principal(text_of(item.get("id")).lower(), text_of(item.get("type")))
+
+
+def _lock(item: Body) -> Lock:
+    lock_id = text_of(item.get("id"))
+    scope = re.split(r"/providers/microsoft\.authorization/locks/", lock_id, maxsplit=1, flags=re.IGNORECASE)[0]
+    level = text_of(under(item, "properties").get("level"))
+    return Lock(lock_id, text_of(item.get("name")), scope, level.lower() == "readonly")
 
 
 def _policy_assignment(item: Body) -> PolicyAssignment:

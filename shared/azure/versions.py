@@ -28,8 +28,9 @@ class Provider(StrEnum):
     GRAPH = "Microsoft.ResourceGraph"
     MANAGEMENT = "Microsoft.Management"
     AUTHORIZATION = "Microsoft.Authorization"
-    # Of one provider and versioned apart from its rights.
+    # Of the same provider, and versioned apart.
     POLICY = "Microsoft.Authorization/policyAssignments"
+    LOCKS = "Microsoft.Authorization/locks"
 
 
 PINNED = {
@@ -40,6 +41,7 @@ PINNED = {
     Provider.MANAGEMENT: "2020-05-01",
     Provider.AUTHORIZATION: "2022-04-01",
     Provider.POLICY: "2023-04-01",
+    Provider.LOCKS: "2016-09-01",
 }
 """What the code was written and tested against."""
 

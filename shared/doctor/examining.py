@@ -1,6 +1,6 @@
 """Asking everything that the doctor wants to know, side by side and within a time; what was not reached is `unknown`.
 
-A subscription costs four calls, and one more for each cluster of those in which a role was given more narrowly, up to a
+A subscription costs five calls, and one more for each cluster of those in which a role was given more narrowly, up to a
 bound. Of a subscription that cannot be looked into the others know nothing.
 """
 
@@ -32,6 +32,7 @@ from shared.store import SCHEMA, Store
 SECONDS = 100.0
 """How long it all takes at the most: a call over HTTP must be answered within 230 s."""
 
+_TOKEN_SECONDS = 30.0
 _STORE_SECONDS = 20.0
 _AT_ONCE = 20
 # Of a subscription so many clusters are asked one by one for rights that are not given on the whole of it.
@@ -98,7 +99,7 @@ class _Examination:
     async def identify(self) -> SignedIn | None:
         """Who signs in; None, and a row that says why, where nobody does."""
         try:
-            found = await asyncio.wait_for(self.azure.signed_in(), self.left)
+            found = await asyncio.wait_for(self.azure.signed_in(), min(_TOKEN_SECONDS, self.left))
         except TimeoutError:
             self.made.append(_late(Area.IDENTITY, "the identity"))
             return None
@@ -244,8 +245,8 @@ class _Look:
     async def rows(self) -> list[Check]:
         """All rows of it."""
         azure, name = self.examination.azure, self.subscription
-        whole, denials, assigned, (found, trouble) = await asyncio.gather(
-            azure.permissions(name), azure.deny_assignments(name), self._policies(), self._list()
+        whole, denials, locks, assigned, (found, trouble) = await asyncio.gather(
+            azure.permissions(name), azure.deny_assignments(name), azure.locks(name), self._policies(), self._list()
         )
         self.clusters = found
         needed = needs(self.wanted)
@@ -254,6 +255,7 @@ class _Look:
         command = self.grant.command(name, found[0].location if isinstance(found, list) and found else "")
         made = rights.rows(known, needed, self.grant)
         made += rights.denied(known, denials, needed, self.grant.to, command)
+        made += rights.locked(known, locks, needed, command)
         if assigned is not None:
             made += policies.rows(self.subject, assigned, command)
         if trouble is not None:

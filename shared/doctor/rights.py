@@ -1,15 +1,17 @@
-"""Whether the identity may do what a run needs, and whether a deny assignment keeps it from it (pure).
+"""Whether the identity may do what a run needs, and whether a deny assignment or a lock keeps it from it (pure).
 
 As Azure decides ("What is Azure RBAC", "Understand deny assignments"): roles add up, `notActions` take something out of
 their own role alone, a deny assignment beats every role; patterns have `*` for any characters, and case does not count.
+A read-only lock stops what is no read, whoever asks ("Lock your resources": a run command is a POST).
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from shared.azure import DenyAssignment, Permission, Principal, SignedIn
+from shared.azure import DenyAssignment, Lock, Permission, Principal, SignedIn
 from shared.doctor.checks import Area, Check, Level, said
 from shared.doctor.needs import Grant, Need, Place
 from shared.models import Cluster, Problem
@@ -155,7 +157,9 @@ def _denial(known: Known, each: DenyAssignment, actions: Sequence[Need], sure: b
 
 
 def _denies(known: Known, each: DenyAssignment, need: Need) -> bool:
-    return allows(each.denies, need.action) and any(_covers(each, place) for place in _scopes(known, need))
+    return allows(each.denies, need.action) and any(
+        _covers(each.scope, place, inherited=each.inherited) for place in _scopes(known, need)
+    )
 
 
 def _scopes(known: Known, need: Need) -> list[tuple[str, bool]]:
@@ -171,17 +175,17 @@ def _scopes(known: Known, need: Need) -> list[tuple[str, bool]]:
     return [(f"{whole}/resourcegroups/{cluster.node_resource_group.lower()}", below) for cluster in free]
 
 
-def _covers(each: DenyAssignment, place: tuple[str, bool]) -> bool:
-    """Whether a deny assignment reaches what is called at a place; it may be of one resource within it."""
+def _covers(scope: str, place: tuple[str, bool], *, inherited: bool = True) -> bool:
+    """Whether what is set at a scope reaches what is called at a place; it may be of one resource within it."""
     at, below = place
-    scope = each.scope.lower().rstrip("/")
+    scope = scope.lower().rstrip("/")
     if scope == at:
-        return each.inherited or not below
+        return inherited or not below
     if scope.startswith(f"{at}/"):
         return below
     # A management group, or the tenant, is above every subscription that lists it.
     above = not scope or scope.startswith("/providers/microsoft.management/") or at.startswith(f"{scope}/")
-    return above and each.inherited
+    return above and inherited
 
 
 def _applies(each: DenyAssignment, who: SignedIn) -> bool | None:
@@ -196,3 +200,26 @@ def _applies(each: DenyAssignment, who: SignedIn) -> bool | None:
 
 def _groups(principals: Iterable[Principal]) -> bool:
     return any(one.type.lower() == "group" for one in principals)
+
+
+def locked(known: Known, found: Sequence[Lock] | Problem, needed: Sequence[Need], command: str) -> list[Check]:
+    """A row for each read-only lock that stands against a run, or one that says that there is none."""
+    what = "locks"
+    if isinstance(found, Problem):
+        return [Check(Area.DENIED, known.subject, what, Level.UNKNOWN, said(found), command)]
+    made = []
+    for lock in found:
+        actions = [
+            need.action
+            for need in needed
+            if not need.action.endswith("/read") and any(_covers(lock.scope, place) for place in _scopes(known, need))
+        ]
+        if lock.read_only and actions:
+            reason = (
+                f"it is at {plain(lock.scope, 200) or 'an unknown scope'} and read-only, which stops"
+                f" {names.listed(actions)}, whatever role allows it. Have it lifted, or leave this scope out of runs."
+            )
+            lift = f"az lock delete --ids {shlex.quote(lock.id)}"
+            made.append(Check(Area.DENIED, known.subject, f"lock {plain(lock.name, 200)!r}", Level.FAIL, reason, lift))
+    reason = f"none of {len(found)} stands against a run" if found else "there is none"
+    return made or [Check(Area.DENIED, known.subject, what, Level.OK, reason)]

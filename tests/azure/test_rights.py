@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shared.azure import Azure, DenyAssignment, Permission, PolicyAssignment, Principal, SignedIn
+from shared.azure import Azure, DenyAssignment, Lock, Permission, PolicyAssignment, Principal, SignedIn
 from shared.azure.rights import read_token
 from shared.azure.versions import PINNED, Provider
 from shared.models import Problem
@@ -116,6 +116,26 @@ async def test_deny_assignments(arm: Arm, azure: Azure) -> None:
     assert not first.excluded[0].everybody
     assert second == DenyAssignment("n", "", (), (), (), inherited=False)
     assert not Principal("", "").everybody
+
+
+async def test_locks(arm: Arm, azure: Azure) -> None:
+    group = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg"
+    first, second = (
+        "/providers/Microsoft.Authorization/locks/testlock",
+        f"{group}/providers/microsoft.authorization/locks/b",
+    )
+    told = [
+        {"properties": {"level": "ReadOnly"}, "id": first, "name": "testlock"},
+        {"properties": {"level": "CanNotDelete"}, "id": second, "name": "b"},
+        {"properties": None, "id": 7},
+    ]
+    arm.on("GET", "/locks", Answer(200, {"value": told}))
+    assert await azure.locks(SUBSCRIPTION) == (
+        Lock(first, "testlock", "", True),
+        Lock(second, "b", group, False),
+        Lock("7", "", "7", False),
+    )
+    assert arm.seen[0].query["api-version"] == PINNED[Provider.LOCKS]
 
 
 async def test_policy_assignments(arm: Arm, azure: Azure) -> None:

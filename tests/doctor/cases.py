@@ -251,6 +251,23 @@ CASES = (
         command=GRANT,
         code=2,
     ),
+    Case(
+        "a read-only lock on the node resource group",
+        "denied",
+        "fail",
+        ("lock 'frozen'", GROUP, "runCommand/action"),
+        fleet(of_subscription=f"    locks: [{{name: frozen, group: {GROUP}}}]\n"),
+        command=f"az lock delete --ids /subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/",
+    ),
+    Case(
+        "no right to see locks",
+        "denied",
+        "unknown",
+        ("Microsoft.Authorization/locks/read",),
+        fleet(of_subscription=roles(READS + RUN, but="Microsoft.Authorization/locks/read")),
+        command=GRANT,
+        code=2,
+    ),
     # Policies.
     Case(
         "a policy that turns command invoke off",

@@ -57,6 +57,7 @@ async def test_a_well_estate(tmp_path: Path) -> None:
             "subscriptions.list": calls["subscriptions.list"],
             "permissions.list": 1,
             "denies.list": 1,
+            "locks.list": 1,
             "policies.list": 1,
             "clusters.list": 1,
         }
@@ -124,8 +125,18 @@ async def test_a_deny_assignment_that_stands_against_nothing(denies: str, tmp_pa
         checks = await doctor(bench)
         run = await survey_here(bench.services, RunKind.AUDIT, RunRequest())
         findings = await bench.findings(run.id)
-    assert [check.status for check in of(checks, "denied")] == [Level.OK]
+    assert [check.status for check in of(checks, "denied")] == [Level.OK] * 2
     assert "none of 1" in of(checks, "denied")[0].reason
+    assert not any(finding.status == "error" for finding in findings)
+
+
+@pytest.mark.parametrize("lock", ["group: rg-elsewhere", "level: CanNotDelete", "group: rg-test"])
+async def test_a_lock_that_stands_against_nothing(lock: str, tmp_path: Path) -> None:
+    async with serve_bench(fleet(of_subscription=f"    locks: [{{name: l, {lock}}}]\n"), tmp_path / "runs.db") as bench:
+        checks = await doctor(bench)
+        run = await survey_here(bench.services, RunKind.AUDIT, RunRequest())
+        findings = await bench.findings(run.id)
+    assert {check.status for check in of(checks, "denied")} == {Level.OK}
     assert not any(finding.status == "error" for finding in findings)
 
 
@@ -333,12 +344,12 @@ async def test_held_fixes_are_told_where_fixes_are_allowed(tmp_path: Path) -> No
     assert [check for check in of(checks, "settings") if check.status is Level.WARN and "change freeze" in check.reason]
 
 
-async def test_many_subscriptions_take_four_calls_each(tmp_path: Path) -> None:
+async def test_many_subscriptions_take_five_calls_each(tmp_path: Path) -> None:
     ids = [f"00000000-0000-0000-0000-{number:012x}" for number in range(1, 501)]
     text = "subscriptions:\n" + "".join(f"  - {{id: {each}, name: s}}\n" for each in ids)
     async with serve_bench(text, tmp_path / "runs.db", **SWEEPS) as bench:
         checks = await asyncio.wait_for(doctor(bench), 100)
         calls = bench.box.stats()["calls"]
-    assert [calls[f"{kind}.list"] for kind in ("permissions", "denies", "policies", "clusters")] == [500] * 4
+    assert [calls[f"{kind}.list"] for kind in ("permissions", "denies", "locks", "policies", "clusters")] == [500] * 5
     assert len(of(checks, "rights")) == 5000
     assert exit_code_of_checks(checks) == 0

@@ -7,7 +7,7 @@ import pytest
 import sandbox
 from sandbox import rights
 from sandbox.compute import Refused
-from sandbox.fleet import Deny, Role, Subscription
+from sandbox.fleet import Deny, Lock, Role, Subscription
 from sandbox.identity import PRINCIPAL
 from sandbox.resources import ROUTES
 
@@ -67,6 +67,16 @@ def test_roles() -> None:
 )
 def test_deny_assignments(deny: Deny, where: dict[str, str], expected: bool) -> None:
     assert allowed(owner(denies=(deny,)), READ, **where) == expected
+
+
+def test_locks() -> None:
+    of = Subscription(SUBSCRIPTION, "Test", locks=(Lock("l", "rg"), Lock("d", "other", "CanNotDelete")))
+    start = "Microsoft.Compute/virtualMachines/runCommand/action"
+    assert allowed(of, READ, group="rg")
+    assert not allowed(of, start, group="RG")
+    assert allowed(of, start, group="other")
+    assert allowed(of, start)
+    assert [body["properties"]["level"] for body in rights.locks(of)] == ["ReadOnly", "CanNotDelete"]
 
 
 def test_a_refusal_names_the_action_and_the_scope() -> None:
