@@ -185,10 +185,60 @@ class Cluster:
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
+class Role:
+    """What a role allows the identity, in the whole subscription or in one resource `group`: patterns of actions,
+    without those of `not_actions`."""
+
+    actions: tuple[str, ...]
+    not_actions: tuple[str, ...] = ()
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class Deny:
+    """A deny assignment, on the whole subscription or on one resource `group`.
+
+    Principals are `everybody`, `me` (the sandbox's identity), `group NAME`, or any other name for somebody else.
+    `inherited` false: it does not hold for what is below its scope.
+    """
+
+    name: str
+    actions: tuple[str, ...]
+    not_actions: tuple[str, ...] = ()
+    group: str = ""
+    principals: tuple[str, ...] = ("everybody",)
+    excluded: tuple[str, ...] = ()
+    inherited: bool = True
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class Lock:
+    """A management lock on the whole subscription or on one resource `group`."""
+
+    name: str
+    group: str = ""
+    level: Literal["ReadOnly", "CanNotDelete"] = "ReadOnly"
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class Policy:
+    """An assignment of a built-in policy, or of a set of them, by its definition's GUID. What is not set is the
+    definition's default."""
+
+    name: str
+    definition: Guid
+    effect: str = ""
+    enforced: bool = True
+    is_set: bool = False
+    excluded_namespaces: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
 class Subscription:
     """A subscription. `forbidden`: it is listed, but the identity may read nothing in it.
 
-    `in_graph` false: Resource Graph leaves it out, in silence, although the identity may read it.
+    `in_graph` false: Resource Graph leaves it out, in silence, although the identity may read it. `roles` are what the
+    identity was given in it (left out: everything).
     """
 
     id: Guid
@@ -196,6 +246,10 @@ class Subscription:
     clusters: tuple[Cluster, ...] = ()
     forbidden: bool = False
     in_graph: bool = True
+    roles: tuple[Role, ...] | None = None
+    denies: tuple[Deny, ...] = ()
+    locks: tuple[Lock, ...] = ()
+    policies: tuple[Policy, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
@@ -212,7 +266,7 @@ class Timing:
     """How long things take, in seconds. A run command takes between the two ends of `latency`.
 
     A cluster or pool that is younger than `graph_lag` is not in Resource Graph yet, and one that was started or stopped
-    within that time is there as it was before.
+    within that time is there as it was before. `clock_ahead` is how far Azure's clock is ahead of this machine's.
     """
 
     latency: tuple[Seconds, Seconds] = (2.0, 2.0)
@@ -220,6 +274,7 @@ class Timing:
     slow_seconds: Seconds = 8.0
     retry_after: Annotated[int, Field(ge=1, le=600)] | None = None
     graph_lag: Seconds = 0.0
+    clock_ahead: Annotated[float, Field(ge=-86400, le=86400)] = 0.0
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sandbox import apiserver, arm, compute, graph, invoke, node
+from sandbox import apiserver, arm, compute, graph, invoke, node, rights
 from sandbox.arm import Body
 from sandbox.compute import Compute, Instance, Operation, Refused
 from sandbox.faults import Fault, Faults
@@ -57,13 +57,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A call that the sandbox answers; `kind` names it in stats and faults."""
+    """A call that the sandbox answers; `kind` names it in stats and faults, `action` is what a role must allow."""
 
     method: str
     kind: str
     path: re.Pattern[str]
     answer: Callable[[Sandbox, Request], Answer]
     policy: Policy | None = None
+    action: str = ""
 
 
 class Sandbox:
@@ -389,6 +390,23 @@ def _list_descendants(box: Sandbox, request: Request) -> Answer:
     return box.page(request, graph.descendants(box.fleet, found))
 
 
+def _list_permissions(box: Sandbox, request: Request) -> Answer:
+    owner = box.subscription(request)
+    return box.page(request, rights.permissions(owner, request.parts.get("group", "")))
+
+
+def _list_deny_assignments(box: Sandbox, request: Request) -> Answer:
+    return box.page(request, rights.deny_assignments(box.subscription(request)))
+
+
+def _list_locks(box: Sandbox, request: Request) -> Answer:
+    return box.page(request, rights.locks(box.subscription(request)))
+
+
+def _list_policy_assignments(box: Sandbox, request: Request) -> Answer:
+    return box.page(request, rights.policy_assignments(box.subscription(request)))
+
+
 def _retry_after(box: Sandbox) -> dict[str, str]:
     seconds = box.fleet.timing.retry_after
     return {} if seconds is None else {"Retry-After": str(seconds)}
@@ -403,7 +421,8 @@ def _route(
 ) -> Route:
     # Resource Manager's paths are case-insensitive.
     pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)
-    return Route(method, kind, re.compile(f"{pattern}/?", re.IGNORECASE), answer, policy)
+    action = rights.action_of(method, _POLLS.get(path, path))
+    return Route(method, kind, re.compile(f"{pattern}/?", re.IGNORECASE), answer, policy, action)
 
 
 _GROUP = "/subscriptions/{subscription}/resourceGroups/{group}/providers"
@@ -413,6 +432,9 @@ _VMS = f"{_GROUP}/Microsoft.Compute/virtualMachines"
 _ALL_VMS = "/subscriptions/{subscription}/providers/Microsoft.Compute/virtualMachines"
 _OPERATIONS = "/subscriptions/{subscription}/providers/Microsoft.Compute/locations/{region}/operations"
 _RESULTS = "/subscriptions/{subscription}/providers/Microsoft.Compute/locations/{region}/operationResults"
+# The older form of an address of operations is read with the right to the newer one.
+_POLLS = {f"{_RESULTS}/{{operation}}": f"{_OPERATIONS}/{{operation}}"}
+_RIGHTS = "providers/Microsoft.Authorization"
 _MANAGEMENT = "/providers/Microsoft.Management/managementGroups"
 _INSTANCE = f"{_SETS}/{{set}}/virtualMachines/{{instance}}"
 ROUTES = (
@@ -437,6 +459,14 @@ ROUTES = (
     _route("GET", "operations.get", f"{_OPERATIONS}/{{operation}}", _get_operation, GET_OPERATION),
     _route("GET", "operations.get", f"{_RESULTS}/{{operation}}", _get_operation, GET_OPERATION),
     _route("POST", "graph.query", "/providers/Microsoft.ResourceGraph/resources", _query_graph),
+    _route("GET", "permissions.list", f"/subscriptions/{{subscription}}/{_RIGHTS}/permissions", _list_permissions),
+    _route("GET", "permissions.list", f"{_GROUP.removesuffix('/providers')}/{_RIGHTS}/permissions", _list_permissions),
+    _route("GET", "permissions.list", f"{_GROUP}/{_CLUSTERS}/{{cluster}}/{_RIGHTS}/permissions", _list_permissions),
+    _route("GET", "locks.list", f"/subscriptions/{{subscription}}/{_RIGHTS}/locks", _list_locks),
+    _route("GET", "denies.list", f"/subscriptions/{{subscription}}/{_RIGHTS}/denyAssignments", _list_deny_assignments),
+    _route(
+        "GET", "policies.list", f"/subscriptions/{{subscription}}/{_RIGHTS}/policyAssignments", _list_policy_assignments
+    ),
     _route("GET", "descendants.list", f"{_MANAGEMENT}/{{management_group}}/descendants", _list_descendants),
 )
 

@@ -16,13 +16,14 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from email.utils import formatdate
 from functools import partial
 from pathlib import Path
 
 from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
-from sandbox import arm, node
+from sandbox import arm, node, rights
 from sandbox.arm import Body
 from sandbox.compute import Refused
 from sandbox.faults import Fault
@@ -74,6 +75,8 @@ async def _answer_arm(box: Sandbox, http: web.Request) -> web.StreamResponse:
         limited = _throttled(asked, refusal.limit, refusal.retry_after)
         return _send(box, Answer(429, limited, headers | {"Retry-After": str(refusal.retry_after)}))
     try:
+        if "subscription" in request.parts:
+            rights.check(box.subscription(request), route.action, request.parts)
         at_once = fault is not None and fault.at_once and route.kind in {"runCommand", "vms.runCommand"}
         answer = await run_at_once(box, request) if at_once else route.answer(box, request)
     except Refused as refused:
@@ -119,10 +122,15 @@ def _throttled(call: Call, limit: str, retry_after: int) -> Body:
 
 def _send(box: Sandbox, answer: Answer) -> web.Response:
     box.statuses[str(answer.status)] += 1
-    headers = {"Cache-Control": "no-cache", **answer.headers}
+    headers = {"Cache-Control": "no-cache", **_clock(box), **answer.headers}
     if answer.body is None:
         return web.Response(status=answer.status, headers=headers)
     return web.json_response(answer.body, status=answer.status, headers=headers)
+
+
+def _clock(box: Sandbox) -> dict[str, str]:
+    ahead = box.fleet.timing.clock_ahead
+    return {"Date": formatdate(time.time() + ahead, usegmt=True)} if ahead else {}
 
 
 def _drop(http: web.Request) -> web.Response:

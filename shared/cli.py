@@ -15,7 +15,7 @@ import shlex
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -112,6 +112,13 @@ def _parser() -> argparse.ArgumentParser:
     for place in _PLACES:
         findings.add_argument(f"--{place.replace('_', '-')}", metavar="NAME")
     _output_options(findings)
+
+    doctor = _command(commands.add_parser, "doctor", "find out beforehand whether a run will work", doctor_command)
+    doctor.set_defaults(judges=False)
+    doctor.add_argument("--subscription", metavar="ID", dest="subscriptions", action="append", default=[])
+    doctor.add_argument("--management-group", metavar="ID", default="", help="the subscriptions below it")
+    _store_option(doctor)
+    _text_or_json(doctor)
 
     controls = _command(commands.add_parser, "controls", "show what is judged, in short", controls_command)
     controls.add_argument("--benchmark", metavar="VERSION", default="", help="those of this version (default: all)")
@@ -451,6 +458,32 @@ async def findings_command(arguments: argparse.Namespace, settings: Settings) ->
         return 0 if whole else 2
     code = _show(findings, arguments.output, changes)
     return code if whole else code or 2
+
+
+async def doctor_command(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Look, without a run, at what one needs: rights, deny assignments, policies, addresses, store, schedule, clock.
+
+    Changes nothing and asks no node. Exit status: 0 everything will work, 1 something will not, 2 nothing is known not
+    to but something could not be told.
+    """
+    from shared import report
+    from shared.azure import Azure
+    from shared.doctor.examining import Asked, examine
+    from shared.runs.model.request import RunRequest, parse_request
+
+    scope = {"subscriptions": arguments.subscriptions, "management_group": arguments.management_group}
+    request = parse_request(RunRequest, scope)
+    asked = Asked(request.subscriptions, request.management_group)
+    async with AsyncExitStack() as opened, Azure(settings) as azure:
+        store: Store | GuardError
+        try:
+            store = await opened.enter_async_context(_store(arguments, settings))
+        except GuardError as error:
+            store = error
+        checks = await examine(settings, azure, store, _location(arguments, settings), os.environ, asked)
+    show = report.checks_as_json if arguments.output == "json" else report.checks_as_text
+    show(checks, sys.stdout)
+    return report.exit_code_of_checks(checks)
 
 
 async def controls_command(arguments: argparse.Namespace, settings: Settings) -> int:  # noqa: ARG001 - as all commands

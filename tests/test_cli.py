@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -195,6 +196,44 @@ async def test_wrong_surroundings(terminal: Terminal) -> None:
         assert done.returncode == code, (environ, done.stderr)
         assert says in done.stderr, (environ, done.stderr)
         assert "Traceback" not in done.stderr, environ
+
+
+async def test_doctor(terminal: Terminal) -> None:
+    done = await terminal("doctor")
+    assert done.returncode == 1, done.stderr
+    assert done.stderr == ""
+    assert "What will not work\n  cluster aks-payments-frc (b27c9a40-6e15-4c7f-8d2e-91f0d3a84c66)\n" in done.stdout
+    command = "→ az aks update --subscription b27c9a40-6e15-4c7f-8d2e-91f0d3a84c66 --resource-group rg-payments-frc"
+    assert command in done.stdout, "on one line, however long"
+    assert "runCommand" not in terminal.box.stats()["calls"]
+    assert not terminal.box.stats()["commands"]
+
+    only = ("--subscription", "5f1d6c1e-8a4b-4d0e-9a53-3c2b7f60a9d1", "--output", "json")
+    well = await terminal("doctor", *only)
+    assert well.returncode == 0, well.stdout
+    rows = json.loads(well.stdout)
+    assert all(set(row) == {"area", "subject", "what", "status", "reason", "command"} for row in rows)
+    assert {row["status"] for row in rows} == {"ok"}
+    with sqlite3.connect(terminal.store) as database:
+        assert database.execute("SELECT count(*) FROM rows WHERE family = 'runs'").fetchone() == (0,)
+
+    terminal.box.inject(sandbox.Fault("permissions.list", count=9, status=400, code="Teapot", message="no tea"))
+    unknown = await terminal("doctor", *only, "--store", str(terminal.home / "other.db"))
+    assert unknown.returncode == 2
+    assert [row["area"] for row in json.loads(unknown.stdout) if row["status"] == "unknown"] == ["rights"]
+
+
+async def test_doctor_without_a_store_and_without_an_identity(terminal: Terminal) -> None:
+    done = await terminal("doctor", "--store", "/proc/nowhere/runs.db", "--output", "json", IDENTITY_HEADER="wrong")
+    assert done.returncode == 1, done.stderr
+    failing = {row["area"]: row["reason"] for row in json.loads(done.stdout) if row["status"] == "fail"}
+    assert set(failing) == {"store", "identity"}
+    assert "/proc/nowhere" in failing["store"]
+    assert "az login" in failing["identity"]
+    assert "Traceback" not in done.stderr
+    wrong = await terminal("doctor", "--subscription", "prod")
+    assert (wrong.returncode, wrong.stdout) == (64, "")
+    assert "'prod' is not a subscription id" in wrong.stderr
 
 
 def test_no_option_is_abbreviated(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from shared import report
 from shared.controls import Control, Verdict, builtin
+from shared.doctor import Area, Check, Level
 from shared.models import Finding, History, Node, Outcome, Status
 from shared.node.fixing import file_edit
 from shared.report.order import spans
@@ -45,6 +46,56 @@ def table(*findings: Finding) -> str:
 )
 def test_exit_codes(statuses: list[Status], code: int) -> None:
     assert report.exit_code([finding(status) for status in statuses]) == code
+
+
+def checks_table(*checks: Check) -> str:
+    out = io.StringIO()
+    report.checks_as_text(checks, out)
+    return out.getvalue()
+
+
+def test_what_is_well_of_many_is_counted_and_a_command_is_said_once_and_whole() -> None:
+    command = "az deployment sub create " + "x" * 200
+    ok = [Check(Area.RIGHTS, "Prod (1)", f"do {n}", Level.OK, "allowed") for n in range(7)]
+    lacking = [Check(Area.RIGHTS, "Prod (1)", f"run {n}", Level.FAIL, "no role.", command) for n in range(2)]
+    clusters = [Check(Area.CLUSTER, f"cluster {n}", "itself", Level.OK, "nothing") for n in range(1_234)]
+    clock = Check(Area.CLOCK, "this machine", "the clock", Level.OK, "agrees")
+    shown = checks_table(clock, *ok, *lacking, *clusters)
+    lines = [line.rstrip() for line in shown.split("\n")]
+    assert "ok   clock   this machine  the clock: agrees" in lines
+    assert "ok   rights  Prod (1)  7 actions allowed" in lines
+    assert "fail rights  Prod (1)  run 1" in lines
+    assert "ok   cluster 1,234 clusters  nothing stands against a run" in lines
+    assert lines.count(f"    → {command}") == 1
+    assert lines[-2] == "1244 checks · 1242 ok · 2 fail"
+    assert lines.index("What will not work") < lines.index("    run 0: no role.") < lines.index(f"    → {command}")
+
+
+def test_what_is_not_well_is_shown_in_plain_characters() -> None:
+    evil = "a\x1b[31m\u202e\nb"
+    check = Check(Area.CLUSTER, evil, evil, Level.WARN, evil, evil)
+    assert "\x1b[31m" not in checks_table(check)
+    out = io.StringIO()
+    report.checks_as_json([check], out)
+    (row,) = json.loads(out.getvalue())
+    assert row == {
+        "area": "cluster",
+        "status": "warn",
+        **dict.fromkeys(("subject", "what", "reason", "command"), "a\\x1b[31m\\u202e\\x0ab"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("levels", "code"),
+    [
+        ([Level.OK, Level.WARN], 0),
+        ([Level.OK, Level.UNKNOWN], 2),
+        ([Level.UNKNOWN, Level.FAIL], 1),
+        ([], 2),
+    ],
+)
+def test_exit_codes_of_checks(levels: list[Level], code: int) -> None:
+    assert report.exit_code_of_checks([Check(Area.CLOCK, "", "", level, "") for level in levels]) == code
 
 
 def test_json_has_the_promised_keys() -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from shared.doctor import Area, Level
 from shared.models import Finding, RunKind, RunState, Starter, Status
 from shared.runs.model.request import FixRequest, RunRequest
 
@@ -249,8 +250,32 @@ class HoldView(BaseModel):
     held: HeldView | None
 
 
+class HealthQuery(NoQuery):
+    """How thoroughly. `deep` takes up to two minutes: it looks, without a run, at all that one needs."""
+
+    deep: bool = False
+
+
+class DoctorRow(BaseModel):
+    """One thing that a run needs. `status` is `ok`, `warn` (a run will work, and a person should know), `fail`, or
+    `unknown` where it could not be told.
+
+    `reason` says what was found, `command` what sets it right (empty: nothing to do, or nothing that one command does).
+    """
+
+    area: Area
+    subject: str
+    what: str
+    status: Level
+    reason: str
+    command: str
+
+
 class Health(BaseModel):
-    """The app's health. `settings` holds no secret; `held` is not null where fixes are held."""
+    """The app's health. `settings` holds no secret; `held` is not null where fixes are held.
+
+    `checks` is null unless they were asked for (`deep`); then `ok` is false where one of them fails.
+    """
 
     ok: bool
     version: str
@@ -258,6 +283,7 @@ class Health(BaseModel):
     storage: Check
     identity: Check
     held: HeldView | None = None
+    checks: list[DoctorRow] | None = None
 
 
 class Alive(BaseModel):

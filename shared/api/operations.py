@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,13 @@ from shared.api.bodies import (
     ApproveBody,
     AuditBody,
     Check,
+    DoctorRow,
     FieldError,
     FindingList,
     FindingsQuery,
     FixBody,
     Health,
+    HealthQuery,
     HeldView,
     HoldBody,
     HoldView,
@@ -312,8 +315,11 @@ async def live() -> Answer:
     return Answer(200, Alive(version=__version__))
 
 
-async def health(caller: Caller) -> Answer:
-    """Say whether the app has what it needs: its storage and its identity."""
+async def health(caller: Caller, query: HealthQuery) -> Answer:
+    """Say whether the app has what it needs: its storage and its identity; with `deep` all that a run needs.
+
+    That takes up to two minutes, and is what `kubelet-guard doctor` shows; nothing is changed, and no node is asked.
+    """
     services = caller.services
     storage, identity = await asyncio.gather(
         _check(services.store.latest_run(), "the store answers"),
@@ -323,7 +329,26 @@ async def health(caller: Caller) -> Answer:
     settings = {**services.settings.model_dump(mode="json"), "store": place}
     well = storage.ok and identity.ok
     held = _held(await services.store.hold()) if storage.ok else None
-    body = Health(ok=well, version=__version__, settings=settings, storage=storage, identity=identity, held=held)
+    checks = None
+    if query.deep:
+        from shared.doctor import Level, verdict
+        from shared.doctor.examining import examine
+
+        location = services.settings.store.get_secret_value()
+        found = await examine(services.settings, services.azure, services.store, location, os.environ)
+        checks = [
+            DoctorRow.model_validate({name: plain(value, None) for name, value in asdict(row).items()}) for row in found
+        ]
+        well = well and verdict(found) is not Level.FAIL
+    body = Health(
+        ok=well,
+        version=__version__,
+        settings=settings,
+        storage=storage,
+        identity=identity,
+        held=held,
+        checks=checks,
+    )
     return Answer(200 if well else 503, body)
 
 

@@ -89,7 +89,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("get_hold", "GET", "hold", operations.get_hold, bodies.HoldView),
     Operation("hold_fixes", "POST", "hold", operations.set_hold, bodies.HoldView, body=bodies.HoldBody),
     Operation("release_hold", "DELETE", "hold", operations.release_hold, bodies.HoldView),
-    Operation("health", "GET", "health", operations.health, bodies.Health),
+    Operation("health", "GET", "health", operations.health, bodies.Health, query=bodies.HealthQuery),
     Operation("live", "GET", "live", operations.live, bodies.Alive, open=True),
 )
 

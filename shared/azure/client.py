@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from shared.azure import discovery, graph, invoke, runcommand
+from shared.azure import discovery, graph, invoke, rights, runcommand
 from shared.azure.arm import Arm
 from shared.cluster import Sweep
 from shared.models import Cluster, Node, Problem, ScopeProblem, Subscription
@@ -70,6 +70,30 @@ class Azure:
     async def graph_clusters(self, subscriptions: Sequence[str]) -> graph.GraphAnswer:
         """The clusters of many subscriptions by few queries, as far as Azure Resource Graph answers for them."""
         return await graph.clusters(self._arm, subscriptions)
+
+    async def signed_in(self) -> rights.SignedIn | Problem:
+        """Who the identity is."""
+        return await rights.signed_in(self._arm)
+
+    async def permissions(self, subscription: str, group: str = "") -> tuple[rights.Permission, ...] | Problem:
+        """What the identity's roles allow in a subscription, or in one of its resource groups."""
+        return await rights.permissions(self._arm, subscription, group)
+
+    async def cluster_permissions(self, cluster: Cluster) -> tuple[rights.Permission, ...] | Problem:
+        """What the identity's roles allow on a cluster."""
+        return await rights.cluster_permissions(self._arm, cluster)
+
+    async def deny_assignments(self, subscription: str) -> tuple[rights.DenyAssignment, ...] | Problem:
+        """The deny assignments of a subscription: at it, above it, and within it."""
+        return await rights.deny_assignments(self._arm, subscription)
+
+    async def locks(self, subscription: str) -> tuple[rights.Lock, ...] | Problem:
+        """The management locks of a subscription and within it."""
+        return await rights.locks(self._arm, subscription)
+
+    async def policy_assignments(self, subscription: str) -> tuple[rights.PolicyAssignment, ...] | Problem:
+        """The policies that are assigned to a subscription, above it, and within it."""
+        return await rights.policy_assignments(self._arm, subscription)
 
     async def cluster(self, subscription: str, resource_group: str, name: str) -> Cluster | Problem:
         """A cluster as it is now; a problem with the code `vanished` where it is gone.

@@ -87,6 +87,40 @@ DESCENDANTS = Operation(
     "Microsoft.Management/managementGroups/descendants/read",
 )
 
+# What the identity may do, and what may stop it: a run needs none of these, whoever looks beforehand whether one will
+# work does (shared.doctor). Permissions are those of whoever asks, of all its roles at a scope and above it.
+_CLUSTER = f"{_GROUP}/Microsoft.ContainerService/managedClusters/{{cluster}}"
+_RIGHTS = "providers/Microsoft.Authorization"
+READ_PERMISSIONS = "Microsoft.Authorization/permissions/read"
+PERMISSIONS = Operation(
+    "GET", Provider.AUTHORIZATION, f"/subscriptions/{{subscription}}/{_RIGHTS}/permissions", READ_PERMISSIONS
+)
+GROUP_PERMISSIONS = Operation(
+    "GET",
+    Provider.AUTHORIZATION,
+    f"/subscriptions/{{subscription}}/resourceGroups/{{group}}/{_RIGHTS}/permissions",
+    READ_PERMISSIONS,
+)
+CLUSTER_PERMISSIONS = Operation("GET", Provider.AUTHORIZATION, f"{_CLUSTER}/{_RIGHTS}/permissions", READ_PERMISSIONS)
+DENY_ASSIGNMENTS = Operation(
+    "GET",
+    Provider.AUTHORIZATION,
+    f"/subscriptions/{{subscription}}/{_RIGHTS}/denyAssignments",
+    "Microsoft.Authorization/denyAssignments/read",
+)
+LOCKS = Operation(
+    "GET",
+    Provider.LOCKS,
+    f"/subscriptions/{{subscription}}/{_RIGHTS}/locks",
+    "Microsoft.Authorization/locks/read",
+)
+POLICY_ASSIGNMENTS = Operation(
+    "GET",
+    Provider.POLICY,
+    f"/subscriptions/{{subscription}}/{_RIGHTS}/policyAssignments",
+    "Microsoft.Authorization/policyAssignments/read",
+)
+
 READ_INSTANCE = INSTANCES.action
 READ_VM = VMS.action
 RUN_COMMAND = f"{_COMPUTE}/virtualMachines/runCommand/action"

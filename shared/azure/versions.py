@@ -27,6 +27,10 @@ class Provider(StrEnum):
     COMPUTE = "Microsoft.Compute"
     GRAPH = "Microsoft.ResourceGraph"
     MANAGEMENT = "Microsoft.Management"
+    AUTHORIZATION = "Microsoft.Authorization"
+    # Of the same provider, and versioned apart.
+    POLICY = "Microsoft.Authorization/policyAssignments"
+    LOCKS = "Microsoft.Authorization/locks"
 
 
 PINNED = {
@@ -35,6 +39,9 @@ PINNED = {
     Provider.COMPUTE: "2026-04-01",
     Provider.GRAPH: "2024-04-01",
     Provider.MANAGEMENT: "2020-05-01",
+    Provider.AUTHORIZATION: "2022-04-01",
+    Provider.POLICY: "2023-04-01",
+    Provider.LOCKS: "2016-09-01",
 }
 """What the code was written and tested against."""
 

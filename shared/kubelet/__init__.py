@@ -6,7 +6,7 @@ from shared.kubelet.resolve import GATES, ConfigPaths, Resolution, config_paths,
 from shared.kubelet.source import Assignment, Source
 from shared.kubelet.told import NotTold, asked, told
 from shared.kubelet.usual import Usual, usual
-from shared.kubelet.versions import minor_of, modelled
+from shared.kubelet.versions import minor_of, modelled, modelled_minors
 
 __all__ = [
     "GATES",
@@ -25,6 +25,7 @@ __all__ = [
     "knows",
     "minor_of",
     "modelled",
+    "modelled_minors",
     "named_by",
     "names_file",
     "resolve",

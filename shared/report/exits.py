@@ -1,9 +1,10 @@
-"""The exit status that findings stand for."""
+"""The exit status that findings, and what the doctor found, stand for."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from shared.doctor import Check, Level, verdict
 from shared.models import Finding, Status
 
 
@@ -20,3 +21,8 @@ def exit_code_of(statuses: Collection[Status]) -> int:
     if Status.FAIL in statuses:
         return 1
     return 2 if Status.ERROR in statuses or not statuses else 0
+
+
+def exit_code_of_checks(checks: Iterable[Check]) -> int:
+    """0: everything will work; 1: something will not; 2: nothing is known not to, but something could not be told."""
+    return {Level.FAIL: 1, Level.UNKNOWN: 2}.get(verdict(checks), 0)

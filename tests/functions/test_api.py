@@ -126,6 +126,35 @@ async def test_health(cloud: CloudFactory) -> None:
         assert (await host.http("GET", "/api/health")).status == 503
 
 
+async def test_deep_health_has_the_doctor_s_rows(cloud: CloudFactory) -> None:
+    async with cloud(SMALL) as c, c.host() as host:
+        plain = (await host.http("GET", "/api/health")).json()
+        assert plain["checks"] is None
+        answer = await host.http("GET", "/api/health?deep=true")
+        shown = answer.json()
+        assert (answer.status, shown["ok"]) == (200, True), shown
+        assert answer.headers["cache-control"] == "no-store"
+        assert {**shown, "checks": None} == plain
+        rows = {(row["area"], row["what"]): row for row in shown["checks"]}
+        assert {row["status"] for row in rows.values()} == {"ok"}, shown["checks"]
+        assert rows["store", "opens, is written and read"]["subject"].startswith("account guardtest")
+        assert rows["outbound", "the store"]["subject"].startswith("127.0.0.1:")
+        assert "AccountKey" not in answer.body.decode()
+        assert c.hub.instances == {}
+        assert "runCommand" not in c.box.stats()["calls"]
+        assert (await host.http("GET", "/api/health?deep=perhaps")).status == 400
+
+
+async def test_deep_health_is_not_well_where_a_run_will_not_work(cloud: CloudFactory) -> None:
+    async with cloud(one_pool("compliant_default", lockdown="true")) as c, c.host() as host:
+        assert (await host.http("GET", "/api/health")).status == 200
+        answer = await host.http("GET", "/api/health?deep=true")
+        assert (answer.status, answer.json()["ok"]) == (503, False)
+        (failing,) = [row for row in answer.json()["checks"] if row["status"] == "fail"]
+        assert failing["what"] == "node resource group lockdown"
+        assert failing["command"].startswith("az aks update --subscription ")
+
+
 def sandbox_fault() -> Any:
     """Resource Manager refuses to say which subscriptions there are."""
     from sandbox import Fault

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shared.controls import builtin, install, read
+from shared.controls import Catalogue, builtin, install, read
 from shared.errors import BlobError, SettingsError
 from shared.plain import plain
 from shared.runs.model.names import there_is
@@ -20,19 +20,23 @@ async def install_own(settings: Settings) -> None:
     Raises SettingsError where it cannot be had or is wrong, or where GUARD_FIX_CONTROLS names a control that there is
     not; BlobError and CredentialError where its storage cannot be asked now. Then nothing is installed.
     """
-    where = settings.controls_file
-    made = builtin()
-    if where:
-        name = TABLE["controls_file"].name
-        try:
-            made = read(_text(await _content(where, settings)), where, builtin())
-        except SettingsError as error:
-            raise SettingsError(f"bad setting: {name}: {error}") from None
+    made = await own_catalogue(settings)
     unknown = [control for control in settings.fix_controls if control not in made.controls]
     if unknown:
         name = TABLE["fix_controls"].name
         raise SettingsError(f"bad setting: {name}: no control {unknown[0]!r}; {there_is(unknown, made.controls)}")
     install(made)
+
+
+async def own_catalogue(settings: Settings) -> Catalogue:
+    """The catalogue that the settings name; without one, this version's. Raises as `install_own`."""
+    where = settings.controls_file
+    if not where:
+        return builtin()
+    try:
+        return read(_text(await _content(where, settings)), where, builtin())
+    except SettingsError as error:
+        raise SettingsError(f"bad setting: {TABLE['controls_file'].name}: {error}") from None
 
 
 async def _content(where: str, settings: Settings) -> bytes:

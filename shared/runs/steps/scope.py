@@ -7,16 +7,18 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from itertools import zip_longest
 
-from shared.azure import ScopeError, SubscriptionError, leaves_out
+from shared.azure import Azure, ScopeError, SubscriptionError, leaves_out
 from shared.errors import EndpointError
 from shared.models import Cluster, RunKind, ScopeProblem
 from shared.runs import documents
 from shared.runs.model import batch as batches
 from shared.runs.model import keys, names
 from shared.runs.model.messages import BatchRef, Lane, OpenBatch, OpenLane, Ref, Scope
+from shared.runs.model.request import RunRequest
 from shared.runs.services import Services
 from shared.runs.steps.left_undone import record_places
 from shared.runs.steps.standing import Standing, stand
+from shared.settings import Settings
 
 GRAPH_FROM = 10
 """Subscriptions from which on their clusters are asked for at once, of Azure Resource Graph."""
@@ -32,7 +34,7 @@ async def scope(services: Services, ref: Ref) -> Scope:
     known = await documents.find(store, ref.run_id, keys.SCOPE, documents.KEYS)
     if known is not None:
         return Scope(subscriptions=tuple(known))
-    found = await _subscriptions(services, standing)
+    found = await subscriptions_of(services.azure, services.settings, request)
     if isinstance(found, Scope):
         return found
     kept = await _ask_graph(services, standing, found)
@@ -46,14 +48,16 @@ async def scope(services: Services, ref: Ref) -> Scope:
     return Scope(subscriptions=tuple(found))
 
 
-async def _subscriptions(services: Services, standing: Standing) -> Sequence[str] | Scope:
-    """The subscriptions to look at, in lower case; or why there are none."""
-    request, settings = standing.request, services.settings
+async def subscriptions_of(azure: Azure, settings: Settings, request: RunRequest) -> Sequence[str] | Scope:
+    """The subscriptions that a request is of, in lower case; or why there are none.
+
+    Raises CredentialError or EndpointError.
+    """
     if settings.subscriptions and not (request.subscriptions or request.management_group):
         return settings.subscriptions
     group = request.management_group or ("" if request.subscriptions else settings.management_group)
     try:
-        below = services.azure.subscriptions_below(group) if group else services.azure.subscriptions()
+        below = azure.subscriptions_below(group) if group else azure.subscriptions()
         known = {subscription.id.lower() for subscription in await below}
     except ScopeError as error:
         return Scope(error=str(error), usage=bool(request.management_group))

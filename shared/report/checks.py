@@ -1,0 +1,106 @@
+"""What the doctor found: a line for each thing, then what is not well, why, and the command for it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import IO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from shared.doctor import Area, Check, Level
+from shared.plain import plain
+from shared.report.words import indented
+
+_WORDS = {
+    Level.OK: ("ok", "green"),
+    Level.WARN: ("warn", "yellow"),
+    Level.FAIL: ("fail", "bold red"),
+    Level.UNKNOWN: ("unknown", "yellow"),
+}
+_SECTIONS = {
+    Level.FAIL: "What will not work",
+    Level.UNKNOWN: "What could not be told",
+    Level.WARN: "What to know",
+}
+# Of these there are many in a large estate: what is well is counted.
+_COUNTED = {Area.RIGHTS, Area.DENIED, Area.POLICY, Area.CLUSTER}
+
+
+def checks_as_json(checks: Iterable[Check], out: IO[str]) -> None:
+    """The rows as a JSON array."""
+    rows = [{name: plain(value, None) for name, value in asdict(check).items()} for check in checks]
+    out.write(json.dumps(rows, indent=2) + "\n")
+
+
+def checks_as_text(checks: Sequence[Check], out: IO[str]) -> None:
+    """A table of all that was looked at, then what is not well: why, and below it the command that sets it right."""
+    console = Console(file=out, highlight=False)
+    console.print()
+    console.print(_table(checks))
+    for level, heading in _SECTIONS.items():
+        chosen = [check for check in checks if check.status is level]
+        if chosen:
+            console.print()
+            console.print(Text(heading, _WORDS[level][1]))
+            _section(console, chosen)
+    counts = Counter(check.status for check in checks)
+    summary = Text.assemble((f"{len(checks)} checks", "bold"))
+    for level, (word, style) in _WORDS.items():
+        if counts[level]:
+            summary.append(f" · {counts[level]} {word}", style)
+    console.print()
+    console.print(summary)
+
+
+def _table(checks: Sequence[Check]) -> Table:
+    table = Table.grid(padding=(0, 1, 0, 0))
+    for _ in range(3):
+        table.add_column()
+    for status, area, subject, what in _lines(checks):
+        word, style = _WORDS[status]
+        said = Text.assemble((plain(subject, 200), "bold"), f"  {plain(what, None)}")
+        table.add_row(Text(word, style), Text(area, "dim"), said)
+    return table
+
+
+def _lines(checks: Sequence[Check]) -> list[tuple[Level, str, str, str]]:
+    """A line for each row; for those that are well of a subscription or cluster one that counts them."""
+    lines: list[tuple[Level, str, str, str]] = []
+    counted: dict[tuple[Area, str], int] = Counter(
+        (check.area, check.subject) for check in checks if _is_counted(check)
+    )
+    clusters = sum(number for (area, _), number in counted.items() if area is Area.CLUSTER)
+    for check in checks:
+        if not _is_counted(check):
+            detail = check.reason if check.status is Level.OK and check.area not in _COUNTED else ""
+            lines.append((check.status, check.area, check.subject, f"{check.what}: {detail}" if detail else check.what))
+        elif check.area is Area.CLUSTER:
+            if clusters:
+                lines.append((Level.OK, check.area, f"{clusters:,} clusters", "nothing stands against a run"))
+                clusters = 0
+        elif number := counted.pop((check.area, check.subject), 0):
+            what = f"{number} actions allowed" if check.area is Area.RIGHTS else check.reason
+            lines.append((Level.OK, check.area, check.subject, what))
+    return lines
+
+
+def _is_counted(check: Check) -> bool:
+    return check.status is Level.OK and check.area in _COUNTED
+
+
+def _section(console: Console, checks: Sequence[Check]) -> None:
+    """What has one subject and one command is said together, and the command once, on a line that is never broken."""
+    groups: dict[tuple[str, str], list[Check]] = defaultdict(list)
+    for check in checks:
+        groups[check.subject, check.command].append(check)
+    for (subject, command), members in groups.items():
+        console.print(Text.assemble("  ", (plain(subject, 200), "bold")))
+        for check in members:
+            indented(console, f"{plain(check.what, None)}: {plain(check.reason, None)}", 4)
+        if command:
+            console.print(Text(f"    → {plain(command, None)}"), soft_wrap=True)

@@ -1,0 +1,185 @@
+"""Patterns of actions, and how roles and deny assignments come together."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.azure import DenyAssignment, Permission, Principal, SignedIn
+from shared.doctor.checks import Level
+from shared.doctor.needs import Grant, Need, Place, Wants, needs, wants
+from shared.doctor.rights import Known, allows, denied, matches
+from shared.models import Cluster
+from shared.settings import Settings
+from tests.doctor.cases import GROUP, OBJECT, SUBSCRIPTION
+
+ME = SignedIn("client", OBJECT, "tenant")
+EVERYBODY = Principal("00000000-0000-0000-0000-000000000000", "SystemDefined")
+RUN = Need("Microsoft.Compute/virtualMachines/runCommand/action", "run", Place.NODE)
+
+words = st.text("aB/.*", max_size=8)
+
+
+@given(words, st.text("aB/.", max_size=12))
+def test_a_pattern_is_any_characters_for_each_star_and_case_does_not_count(pattern: str, action: str) -> None:
+    expected = re.fullmatch(re.escape(pattern).replace(r"\*", ".*"), action, re.IGNORECASE) is not None
+    assert matches(pattern, action) == expected
+
+
+def test_a_pattern_of_many_stars_takes_no_time() -> None:
+    assert not matches("*a" * 2_000 + "b", "a" * 4_000)
+
+
+def test_what_one_role_takes_out_another_may_give() -> None:
+    contributor = Permission(("*",), ("Microsoft.Authorization/*/Write",))
+    giver = Permission(("microsoft.authorization/ROLEASSIGNMENTS/write",))
+    action = "Microsoft.Authorization/roleAssignments/write"
+    assert not allows([contributor], action)
+    assert allows([contributor, giver], action)
+    assert allows([contributor], "Microsoft.Compute/virtualMachines/runCommand/action")
+    assert not allows([], action)
+
+
+CLUSTER = Cluster(
+    id=f"/subscriptions/{SUBSCRIPTION}/resourcegroups/rg-test/providers/Microsoft.ContainerService"
+    "/managedClusters/aks-test",
+    subscription=SUBSCRIPTION,
+    resource_group="rg-test",
+    name="aks-test",
+    location="westeurope",
+    power="Running",
+    provisioning="Succeeded",
+    node_resource_group=GROUP,
+    locked=False,
+    kubernetes_version="1.33.5",
+    pools=(),
+)
+
+
+def known(cluster: Cluster = CLUSTER) -> Known:
+    return Known(SUBSCRIPTION, "Test", (Permission(("*",)),), [cluster], {}, {})
+
+
+def deny(
+    scope: str = f"/subscriptions/{SUBSCRIPTION}",
+    principals: tuple[Principal, ...] = (EVERYBODY,),
+    excluded: tuple[Principal, ...] = (),
+    *,
+    inherited: bool = True,
+) -> DenyAssignment:
+    return DenyAssignment("no", scope, (Permission(("*/action",)),), principals, excluded, inherited)
+
+
+def level(each: DenyAssignment, who: SignedIn = ME, need: Need = RUN) -> Level:
+    (row,) = denied(known(), [each], [need], who, "")
+    return row.status
+
+
+MINE, OTHER = Principal(OBJECT, "ServicePrincipal"), Principal("11111111-0000-0000-0000-000000000000", "User")
+TEAM = Principal("22222222-0000-0000-0000-000000000000", "Group")
+
+
+@pytest.mark.parametrize(
+    ("principals", "excluded", "who", "expected"),
+    [
+        ((EVERYBODY,), (), ME, Level.FAIL),
+        ((EVERYBODY,), (OTHER,), ME, Level.FAIL),
+        ((EVERYBODY,), (MINE,), ME, Level.OK),
+        ((EVERYBODY,), (TEAM,), ME, Level.UNKNOWN),
+        ((MINE,), (), ME, Level.FAIL),
+        ((OTHER,), (), ME, Level.OK),
+        ((OTHER, TEAM), (), ME, Level.UNKNOWN),
+        ((TEAM,), (MINE,), ME, Level.OK),
+        ((), (), ME, Level.OK),
+        # Who the identity is may not be known.
+        ((EVERYBODY,), (), SignedIn(), Level.FAIL),
+        ((EVERYBODY,), (OTHER,), SignedIn(), Level.UNKNOWN),
+        ((OTHER,), (), SignedIn(), Level.UNKNOWN),
+    ],
+)
+def test_whom_a_deny_assignment_is_about(
+    principals: tuple[Principal, ...], excluded: tuple[Principal, ...], who: SignedIn, expected: Level
+) -> None:
+    assert level(deny(principals=principals, excluded=excluded), who) is expected
+
+
+_SUBSCRIPTION = f"/subscriptions/{SUBSCRIPTION}"
+_NODES = f"{_SUBSCRIPTION}/resourceGroups/{GROUP}"
+
+
+@pytest.mark.parametrize(
+    ("scope", "inherited", "place", "expected"),
+    [
+        ("", True, Place.NODE, Level.FAIL),
+        ("/providers/Microsoft.Management/managementGroups/prod", True, Place.SUBSCRIPTION, Level.FAIL),
+        ("/providers/Microsoft.Management/managementGroups/prod", False, Place.SUBSCRIPTION, Level.OK),
+        (_SUBSCRIPTION.upper(), True, Place.NODE, Level.FAIL),
+        (_SUBSCRIPTION, False, Place.SUBSCRIPTION, Level.FAIL),
+        (_SUBSCRIPTION, False, Place.NODE, Level.OK),
+        (_NODES.lower(), True, Place.NODE, Level.FAIL),
+        (_NODES, False, Place.GROUP, Level.FAIL),
+        (_NODES, False, Place.NODE, Level.OK),
+        (f"{_NODES}/providers/Microsoft.Compute/virtualMachines/vm1", True, Place.NODE, Level.FAIL),
+        (f"{_NODES}/providers/Microsoft.Compute/virtualMachines/vm1", True, Place.GROUP, Level.OK),
+        (_NODES, True, Place.SUBSCRIPTION, Level.OK),
+        (_NODES, True, Place.CLUSTER, Level.OK),
+        (f"{_NODES}-other", True, Place.NODE, Level.OK),
+        (f"{_SUBSCRIPTION}/resourceGroups/rg-test", True, Place.CLUSTER, Level.FAIL),
+        (f"{_SUBSCRIPTION}/resourceGroups/rg-test", False, Place.CLUSTER, Level.OK),
+    ],
+)
+def test_where_a_deny_assignment_reaches(scope: str, inherited: bool, place: Place, expected: Level) -> None:
+    assert level(deny(scope, inherited=inherited), need=replace(RUN, place=place)) is expected
+
+
+def test_a_lockdown_is_told_with_its_cluster() -> None:
+    (row,) = denied(known(replace(CLUSTER, locked=True)), [deny(_NODES)], [RUN], ME, "")
+    assert row.status is Level.OK
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (Settings(), Wants(nodes=True, invokes=False, serves=False)),
+        (Settings(witness="configz"), Wants(nodes=False, invokes=True, serves=False)),
+        (Settings(witness="configz", sweep_way="api"), Wants(nodes=False, invokes=False, serves=True)),
+        (Settings(witness="configz", mode="plan"), Wants(nodes=True, invokes=True, serves=False)),
+        (Settings(witness="configz", allow_fix=True), Wants(nodes=True, invokes=True, serves=False)),
+        (Settings(witness="smart", sweep_way="proxy"), Wants(nodes=True, invokes=True, serves=False)),
+    ],
+)
+def test_what_settings_need(settings: Settings, expected: Wants) -> None:
+    assert wants(settings) == expected
+    actions = {need.action for need in needs(expected)}
+    assert any("runCommand/action" in action and "Compute" in action for action in actions) == expected.nodes
+    assert ("Microsoft.ContainerService/managedClusters/runCommand/action" in actions) == expected.invokes
+
+
+ALL = Wants(nodes=True, invokes=True, serves=True)
+
+
+def test_commands_are_quoted() -> None:
+    evil = "x; rm -rf $(HOME) 'y'"
+    for grant in (
+        Grant(SignedIn("", evil), ALL),
+        Grant(SignedIn("", evil), ALL, evil),
+        Grant(SignedIn("", evil, person=True), ALL),
+    ):
+        command = grant.command(evil, evil)
+        parts = shlex.split(command.replace(" && ", " "))
+        assert any(evil in part for part in parts), command
+        assert not {"rm", "-rf"} & set(parts), command
+
+
+def test_a_person_gets_the_role_by_its_name() -> None:
+    person = SignedIn("cli", OBJECT, "tenant", person=True)
+    command = Grant(person, Wants(nodes=True, invokes=True, serves=False)).command(SUBSCRIPTION)
+    first, second = command.split(" && ")
+    assert f"--role 'AKS Kubelet Guard ({SUBSCRIPTION})' --scope /subscriptions/{SUBSCRIPTION}" in first
+    assert f"--role 'AKS Kubelet Guard sweep ({SUBSCRIPTION})'" in second
+    assert "--assignee-principal-type User" in first
