@@ -161,6 +161,15 @@ def test_the_worker_of_another_python_finds_what_says_so(
 
 
 @pytest.mark.slow
+def test_the_worker_finds_what_says_that_packages_are_missing(worker: Path, tmp_path: Path) -> None:
+    """What comes of sending the sources where nobody builds."""
+    with zipfile.ZipFile(tmp_path / "sources.zip", "w") as archive:
+        for name in package.own_files():
+            archive.write(ROOT / name, name)
+    assert indexed(worker, tmp_path / "sources.zip", tmp_path / "app") == ["health", "live"]
+
+
+@pytest.mark.slow
 def test_the_same_again(deployed: package.Package, tmp_path: Path) -> None:
     assert built(deployed.python, tmp_path).path.read_bytes() == deployed.path.read_bytes()
 
