@@ -71,6 +71,27 @@ def test_what_is_well_of_many_is_counted_and_a_command_is_said_once_and_whole() 
     assert lines.index("What will not work") < lines.index("    run 0: no role.") < lines.index(f"    → {command}")
 
 
+def test_what_is_well_of_many_subscriptions_is_one_line() -> None:
+    def rows(number: int) -> list[Check]:
+        subjects = [f"Prod ({n})" for n in range(number)]
+        rights = [Check(Area.RIGHTS, each, f"do {n}", Level.OK, "allowed") for each in subjects for n in range(2)]
+        locks = [Check(Area.DENIED, each, what, Level.OK, "there is none") for each in subjects for what in ("a", "b")]
+        return [*rights, *locks]
+
+    few = [line.rstrip() for line in checks_table(*rows(2)).split("\n")]
+    assert few[1:5] == [
+        "ok rights Prod (0)  2 actions allowed",
+        "ok rights Prod (1)  2 actions allowed",
+        "ok denied Prod (0)  a: there is none; b: there is none",
+        "ok denied Prod (1)  a: there is none; b: there is none",
+    ]
+    many = [line.rstrip() for line in checks_table(*rows(500)).split("\n")]
+    assert many[1:3] == [
+        "ok rights 500 subscriptions  1,000 actions allowed",
+        "ok denied 500 subscriptions  nothing stands against a run",
+    ]
+
+
 def test_what_is_not_well_is_shown_in_plain_characters() -> None:
     evil = "a\x1b[31m\u202e\nb"
     check = Check(Area.CLUSTER, evil, evil, Level.WARN, evil, evil)

@@ -27,8 +27,9 @@ _SECTIONS = {
     Level.UNKNOWN: "What could not be told",
     Level.WARN: "What to know",
 }
-# Of these there are many in a large estate: what is well is counted.
+# Of these there are many in a large estate: what is well is counted, and of more subscriptions than these together.
 _COUNTED = {Area.RIGHTS, Area.DENIED, Area.POLICY, Area.CLUSTER}
+_FEW = 10
 
 
 def checks_as_json(checks: Iterable[Check], out: IO[str]) -> None:
@@ -69,24 +70,33 @@ def _table(checks: Sequence[Check]) -> Table:
 
 
 def _lines(checks: Sequence[Check]) -> list[tuple[Level, str, str, str]]:
-    """A line for each row; for those that are well of a subscription or cluster one that counts them."""
+    """A line for each row; what is well of a subscription is one line, and of many subscriptions or clusters too."""
+    well: dict[Area, dict[str, list[Check]]] = defaultdict(lambda: defaultdict(list))
+    for check in checks:
+        if _is_counted(check):
+            well[check.area][check.subject].append(check)
     lines: list[tuple[Level, str, str, str]] = []
-    counted: dict[tuple[Area, str], int] = Counter(
-        (check.area, check.subject) for check in checks if _is_counted(check)
-    )
-    clusters = sum(number for (area, _), number in counted.items() if area is Area.CLUSTER)
     for check in checks:
         if not _is_counted(check):
-            detail = check.reason if check.status is Level.OK and check.area not in _COUNTED else ""
-            lines.append((check.status, check.area, check.subject, f"{check.what}: {detail}" if detail else check.what))
-        elif check.area is Area.CLUSTER:
-            if clusters:
-                lines.append((Level.OK, check.area, f"{clusters:,} clusters", "nothing stands against a run"))
-                clusters = 0
-        elif number := counted.pop((check.area, check.subject), 0):
-            what = f"{number} actions allowed" if check.area is Area.RIGHTS else check.reason
-            lines.append((Level.OK, check.area, check.subject, what))
+            detail = f": {check.reason}" if check.status is Level.OK else ""
+            lines.append((check.status, check.area, check.subject, f"{check.what}{detail}"))
+            continue
+        # Where the first of them stands.
+        subjects = well.pop(check.area, {})
+        few = check.area is not Area.CLUSTER and len(subjects) <= _FEW
+        for subject, members in subjects.items() if few else ():
+            said = "; ".join(f"{member.what}: {member.reason}" for member in members)
+            what = f"{len(members)} actions allowed" if check.area is Area.RIGHTS else said
+            lines.append((Level.OK, check.area, subject, what))
+        if subjects and not few:
+            noun = "cluster" if check.area is Area.CLUSTER else "subscription"
+            what = _allowed(subjects.values()) if check.area is Area.RIGHTS else "nothing stands against a run"
+            lines.append((Level.OK, check.area, f"{len(subjects):,} {noun}{'s' * (len(subjects) > 1)}", what))
     return lines
+
+
+def _allowed(subjects: Iterable[Sequence[Check]]) -> str:
+    return f"{sum(map(len, subjects)):,} actions allowed"
 
 
 def _is_counted(check: Check) -> bool:
