@@ -20,6 +20,7 @@ param settings = json(readEnvironmentVariable('GUARD_SETTINGS', '{}'))
 
 param network = readEnvironmentVariable('GUARD_NETWORK', 'public')
 param alertEmails = empty(readEnvironmentVariable('GUARD_ALERT_EMAILS', '')) ? [] : split(readEnvironmentVariable('GUARD_ALERT_EMAILS', ''), ',')
+param alertsOff = any(empty(readEnvironmentVariable('GUARD_ALERTS_OFF', '')) ? [] : split(readEnvironmentVariable('GUARD_ALERTS_OFF', ''), ','))
 
 param tags = {
   application: 'aks-kubelet-guard'

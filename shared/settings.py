@@ -405,6 +405,7 @@ NAMES: tuple[str, ...] = tuple(row.name for row in TABLE.values())
 """Every environment variable that is a setting."""
 
 DEPLOYMENT_NAMES = (
+    "GUARD_ALERTS_OFF",
     "GUARD_ALERT_EMAILS",
     "GUARD_GRANT_ACCESS_TO",
     "GUARD_GRANT_SWEEP",
