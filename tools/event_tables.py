@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from types import NoneType
+from types import NoneType, UnionType
 from typing import Any, get_args, get_type_hints
 
 from shared import telemetry
@@ -51,16 +51,17 @@ def columns(event: type[telemetry.Event]) -> list[Column]:
 
 def _column(name: str, hint: Any) -> Column:
     # None becomes the empty string; of other types Kusto has a null.
-    kinds = [kind for kind in get_args(hint) or (hint,) if kind is not NoneType]
-    if len(kinds) == 1 and kinds[0] in _KUSTO:
-        return Column(name, _KUSTO[kinds[0]])
-    if len(kinds) == 1 and issubclass(kinds[0], StrEnum):
-        return Column(name, "string", tuple(kinds[0]))
+    kinds = [kind for kind in get_args(hint) if kind is not NoneType] if isinstance(hint, UnionType) else [hint]
+    kind = kinds[0] if len(kinds) == 1 else None
+    if kind in _KUSTO:
+        return Column(name, _KUSTO[kind])
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return Column(name, "string", tuple(kind))
     raise TypeError(f"{name}: there is no column for {hint}")
 
 
 def as_tables() -> str:
-    """One `let` a line. Without double quotes and backslashes, so that it fits into a text of JSON as it is, and without
+    """One `let` a line. It has no double quotes and backslashes, so that it fits into a text of JSON as it is, and no
     braces, in which a workbook has its parameters."""
     return "".join(_let(event) for event in events())
 

@@ -6,6 +6,8 @@
 // filled in as the deployment and the portal do. Beside what the parser finds it is an error to compare two types that
 // the service does not compare, and a column with a word that the column never has.
 //
+// A rule's query gives the columns that its alert is split by.
+//
 // Prints each error with its file, line and text, and exits 1 where there is one.
 "use strict";
 
@@ -104,6 +106,10 @@ function errorsOf(where, query, known, before = "") {
   const errors = Bridge.toArray(code.GetDiagnostics())
     .filter((diagnostic) => diagnostic.Severity === "Error")
     .map((diagnostic) => [diagnostic.Start, `${diagnostic.Code}: ${diagnostic.Message}`]);
+  const gives = columnsOf(code);
+  if (where.endsWith(".kql") && errors.length === 0 && gives !== DIMENSIONS) {
+    return [`${where}: it gives (${gives}), not (${DIMENSIONS})`];
+  }
   return [...errors, ...comparisonsOf(code.Syntax)].map(([start, message]) => {
     const at = start - before.length;
     if (at < 0) return `${where}: in the tables of events: ${message}`;
@@ -112,10 +118,17 @@ function errorsOf(where, query, known, before = "") {
   });
 }
 
+// What a rule's alert is split by, which must be there and be text (infra/modules/alerts.bicep).
+const DIMENSIONS = ["run", "cluster", "node", "what"].map((name) => `${name}: string`).join(", ");
+
+function columnsOf(code) {
+  const columns = Bridge.toArray(code.ResultType?.Columns ?? []);
+  return schema(Object.fromEntries(columns.map((column) => [column.Name, column.Type.Name])));
+}
+
 // The tables that the lines make have the columns that the queries are read over.
 function differing(name, columns) {
-  const made = Bridge.toArray(KustoCode.ParseAndAnalyze(LINES + name, TRACES).ResultType?.Columns ?? []);
-  const [is, wanted] = [schema(Object.fromEntries(made.map((column) => [column.Name, column.Type.Name]))), schema(typesOf(columns))];
+  const [is, wanted] = [columnsOf(KustoCode.ParseAndAnalyze(LINES + name, TRACES)), schema(typesOf(columns))];
   return is === wanted ? [] : [`infra/queries/parts/events.kql: ${name} has (${is}), not (${wanted})`];
 }
 

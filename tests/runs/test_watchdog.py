@@ -151,7 +151,9 @@ async def test_a_weekly_one_is_overdue_until_the_next_is_due_and_tried_for_six_h
     for number in range(6):
         await tried(world, at(f"06T02:0{number}:01"), RunState.FAILED)
     seen = await looks(world, "06T02:15:00", "06T02:30:00", "06T23:00:00", "10T12:00:00", "13T01:59:00", "13T02:04:00")
-    assert [(look.started, look.overdue) for look in seen] == [("", word) for word in (False, True, True, True, True, False)]
+    assert [(look.started, look.overdue) for look in seen] == [
+        ("", word) for word in (False, True, True, True, True, False)
+    ]
     await tried(world, at("13T02:00:01"), RunState.COMPLETED, 3)
     assert await looks(world, "14T02:30:00", "19T02:30:00") == [Seen(), Seen()]
 
@@ -167,7 +169,9 @@ async def test_after_six_hours_it_is_not_tried_any_more() -> None:
 async def test_one_that_goes_longer_than_the_schedules_gap_keeps_none_overdue() -> None:
     world = rig(1, schedule="0 0 * * * *")
     await looks(world, "01T05:00:00")
-    run = Run("20260702T020001Z-abcdef", RunKind.AUDIT, RunState.RUNNING, at("02T02:00:01"), by=Starter.TIMER, engine=ENGINE)
+    run = Run(
+        "20260702T020001Z-abcdef", RunKind.AUDIT, RunState.RUNNING, at("02T02:00:01"), by=Starter.TIMER, engine=ENGINE
+    )
     await world.store.save_run(run)
     (seen,) = await looks(world, "02T03:30:00")
     assert not seen.overdue
