@@ -1,8 +1,8 @@
 """The tables of events that queries are written over, made of the classes of `shared.telemetry`.
 
-`python -m tools.event_tables` writes two files: `infra/queries/parts/events.kql`, a `let` line a table, which is put before
-each query; and `scripts/kusto/events.json`, the tables' columns with their types and, of a closed set, its words, by
-which Kusto's parser reads the queries. A test holds both against the classes.
+`python -m tools.event_tables` writes two files: `infra/queries/parts/events.kql`, a `let` line a table, which is put
+before each query; and `scripts/kusto/events.json`, the tables' columns with their types and, of a closed set, its
+words, by which Kusto's parser reads the queries. A test holds both against the classes.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
 // Reads queries as the Kusto service would, with its own parser: node check.js FILE...
 //
 // A FILE is one query (.kql), or a workbook (.json) whose queries are all read. Each is read twice: over the tables of
-// events (events.json), and with the lines that make these tables of traces before it (infra/queries/parts/events.kql), as it
-// is deployed. A file that begins with such a line is one that is deployed, and is read as it stands. Placeholders are
-// filled in as the deployment and the portal do. Beside what the parser finds it is an error to compare two types that
-// the service does not compare, and a column with a word that the column never has.
-//
-// A rule's query gives the columns that its alert is split by.
+// events (events.json), and over traces, with the lines before it that make its tables of them, as it is deployed
+// (infra/queries/parts/events.kql). A file that begins with the first of these lines is what is deployed, and is read as
+// it stands. Placeholders are filled in as the deployment and the portal do. Beside what the parser finds it is an error
+// to compare two types that the service does not compare, and a column with a word that it never has. A rule's query
+// (.kql) gives the columns that its alert is split by.
 //
 // Prints each error with its file, line and text, and exits 1 where there is one.
 "use strict";
@@ -24,6 +23,8 @@ const { SyntaxKind } = Kusto.Language.Syntax;
 
 const EVENTS = JSON.parse(fs.readFileSync(path.join(__dirname, "events.json"), "utf8"));
 const LINES = fs.readFileSync(path.join(__dirname, "../../infra/queries/parts/events.kql"), "utf8");
+// table -> its line.
+const LETS = new Map(LINES.trimEnd().split("\n").map((line) => [line.split(" ")[1], `${line}\n`]));
 
 const EQUALITIES = new Set([SyntaxKind.EqualExpression, SyntaxKind.NotEqualExpression, SyntaxKind.EqualTildeExpression]);
 const LISTS = new Set([SyntaxKind.InExpression, SyntaxKind.InCsExpression, SyntaxKind.NotInExpression, SyntaxKind.NotInCsExpression]);
@@ -128,14 +129,15 @@ function columnsOf(code) {
 
 // The tables that the lines make have the columns that the queries are read over.
 function differing(name, columns) {
-  const [is, wanted] = [columnsOf(KustoCode.ParseAndAnalyze(LINES + name, TRACES)), schema(typesOf(columns))];
+  const [is, wanted] = [columnsOf(KustoCode.ParseAndAnalyze((LETS.get(name) ?? "") + name, TRACES)), schema(typesOf(columns))];
   return is === wanted ? [] : [`infra/queries/parts/events.kql: ${name} has (${is}), not (${wanted})`];
 }
 
 function read([where, query]) {
-  if (query.startsWith(LINES.split("=")[0])) return errorsOf(where, query, TRACES);
+  if (query.startsWith([...LETS.values()][0].slice(0, 40))) return errorsOf(where, query, TRACES);
   const errors = errorsOf(where, query, TABLES);
-  return errors.length > 0 ? errors : errorsOf(where, query, TRACES, LINES);
+  const lets = [...LETS].filter(([name]) => query.includes(name)).map(([, line]) => line).join("");
+  return errors.length > 0 ? errors : errorsOf(where, query, TRACES, lets);
 }
 
 const queries = process.argv.slice(2).flatMap(queriesOf);

@@ -42,7 +42,8 @@ class Services:
     """One process's connections.
 
     `on_found` hears how many nodes were found, `on_findings` of each that is done, `on_run` of a run that ended or
-    waits for an approval, `on_refusal` of what refuses or is away, with the id of the run. What goes wrong with whoever hears of it is logged, and does not concern the run.
+    waits for an approval, `on_refusal` of what refuses or is away, with the id of the run that met it. What goes wrong
+    with whoever hears of it is logged, and does not concern the run.
     """
 
     azure: Azure

@@ -360,6 +360,20 @@ async def test_a_store_that_is_away_is_said_without_it(
     assert len(events(caplog, "heartbeat")) == 2
 
 
+async def test_an_azure_that_is_away_is_said_with_the_run_that_met_it(
+    cloud: CloudFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with cloud(SMALL, GUARD_ARM_ENDPOINT="https://127.0.0.1:9") as c, c.host() as host:
+        run_id = await start(host)
+
+        async def told() -> bool:
+            return bool(events(caplog, "refusal"))
+
+        await c.until(told)
+    assert {(item["run"], item["side"]) for item in events(caplog, "refusal")} == {(run_id, "azure")}
+
+
 async def test_what_idle_ticks_cost(cloud: CloudFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two queries every minute; every quarter of an hour a look at the schedule besides."""
     async with cloud(SMALL) as c, c.host() as host:

@@ -26,7 +26,14 @@ ALERTS = (INFRA / "modules" / "alerts.bicep").read_text()
 RULES = re.findall(r"^    name: '([\w-]+)'$", ALERTS, re.MULTILINE)
 PAGE = (INFRA.parent / "docs" / "alerts.md").read_text()
 
-SAMPLES = {"string": "a text", "long": 3, "real": 1.5, "bool": True, "datetime": datetime(2026, 7, 1, 2, tzinfo=UTC)}
+NIGHT = datetime(2026, 7, 1, 2, tzinfo=UTC)
+SAMPLES: dict[str, Any] = {"string": "a text", "long": 3, "real": 1.5, "bool": True, "datetime": NIGHT}
+    "string": "a text",
+    "long": 3,
+    "real": 1.5,
+    "bool": True,
+    "datetime": datetime(2026, 7, 1, 2, tzinfo=UTC),
+}
 KINDS: dict[str, tuple[type, ...]] = {"string": (str,), "long": (int,), "real": (int, float), "bool": (bool,)}
 
 
@@ -79,7 +86,7 @@ def test_a_line_has_the_columns_of_its_table(event: type[telemetry.Event], caplo
     assert set(line) == {column.name for column in columns(event)}
     for column in columns(event):
         if column.type == "datetime":
-            assert datetime.fromisoformat(line[column.name]) == SAMPLES["datetime"]
+            assert datetime.fromisoformat(line[column.name]) == NIGHT
         else:
             assert isinstance(line[column.name], KINDS[column.type])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -12,8 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared import telemetry
+from shared.errors import SettingsError
 from shared.models import Run, RunKind, RunState, RunSummary, Starter
 from shared.runs.hosts import leases, starting, watchdog
+from shared.runs.hosts.durable import Connections
 from shared.runs.hosts.watchdog import Seen, last_due
 from shared.runs.model import ENGINE
 from shared.runs.model.messages import Ref
@@ -175,6 +180,33 @@ async def test_one_that_goes_longer_than_the_schedules_gap_keeps_none_overdue() 
     await world.store.save_run(run)
     (seen,) = await looks(world, "02T03:30:00")
     assert not seen.overdue
+
+
+async def test_bad_settings_are_said_and_raised(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    connections = Connections(rig(1).services.settings, SettingsError("GUARD_MODE='x': must be audit, plan or fix"))
+    with pytest.raises(SettingsError):
+        await watchdog.tick(connections.services, Orchestrations(), at("01T05:00:30"))
+    (line,) = (json.loads(item.getMessage()) for item in caplog.records if item.name == telemetry.log.name)
+    assert (line["event"], line["side"], line["run"]) == ("refusal", "settings", "")
+    assert "GUARD_MODE" in line["reason"]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "after", "is_late"),
+    [
+        (60, 29, False),
+        (60, 30, False),
+        (60, 31, True),
+        (10, 14, False),
+        (10, 16, True),
+        (600, 290, False),
+        (600, 301, True),
+    ],
+)
+def test_when_a_run_is_late(minutes: int, after: int, is_late: bool) -> None:
+    started, expected = at("01T02:00:00"), at("01T02:00:00") + timedelta(minutes=minutes)
+    assert watchdog.late(started, expected, expected + timedelta(minutes=after)) is is_late
 
 
 async def test_the_scheduled_run_is_found_behind_however_many_others() -> None:
