@@ -28,12 +28,6 @@ PAGE = (INFRA.parent / "docs" / "alerts.md").read_text()
 
 NIGHT = datetime(2026, 7, 1, 2, tzinfo=UTC)
 SAMPLES: dict[str, Any] = {"string": "a text", "long": 3, "real": 1.5, "bool": True, "datetime": NIGHT}
-    "string": "a text",
-    "long": 3,
-    "real": 1.5,
-    "bool": True,
-    "datetime": datetime(2026, 7, 1, 2, tzinfo=UTC),
-}
 KINDS: dict[str, tuple[type, ...]] = {"string": (str,), "long": (int,), "real": (int, float), "bool": (bool,)}
 
 
