@@ -128,6 +128,11 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--release", action="store_true", help="let fixes go on")
     what.add_argument("--show", action="store_true", help="say whether fixes are held; the exit status is 1 if so")
     _store_option(hold)
+
+    copy = _command(commands.add_parser, "copy-store", "copy runs and findings into another store", copy_command)
+    copy.set_defaults(judges=False)
+    copy.add_argument("--to", metavar="PATH_OR_URL", required=True, help="the store that they go into, as --store")
+    _store_option(copy)
     return parser
 
 
@@ -505,6 +510,26 @@ async def hold_command(arguments: argparse.Namespace, settings: Settings) -> int
         return 0
     _say(f"{held_words(held)} {where}")
     return 1 if arguments.show else 0
+
+
+async def copy_command(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Copy all runs, findings, plans and histories into another store: for a move, or to keep them.
+
+    Made again, it goes over what is there. Nothing may be going; a hold is not copied.
+    """
+    from shared.settings import place_of
+    from shared.store import copy, open_store
+
+    if _location(arguments, settings).strip() == arguments.to.strip():
+        raise UsageError("--to names the store itself; name another one")
+    async with (
+        _store(arguments, settings) as source,
+        open_store(arguments.to, authority=settings.authority) as target,
+    ):
+        copied = await copy(source, target)
+    parts = ", ".join(f"{count:,} rows of {table}" for table, count in copied.items())
+    _say(f"copied into {place_of(arguments.to)}: {parts}")
+    return 0
 
 
 async def _latest_audit(store: Store) -> Run:

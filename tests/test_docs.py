@@ -38,3 +38,25 @@ def test_links_between_pages_lead_somewhere() -> None:
             if anchor and path.suffix == ".md":
                 headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
                 assert anchor in {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}, anchor
+
+
+def test_names_in_commands_are_made_before_they_are_used() -> None:
+    pages = {page: page.read_text() for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
+    used_at_all = set()
+    for page, text in pages.items():
+        known = {"1", "PATH", "HOME"}
+        for block in re.finditer(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+            for line in block[1].splitlines():
+                line = re.sub(r"(^|\s)#.*", "", line)
+                known |= set(re.findall(r"\bfor (\w+) in", line))
+                known |= {name for names in re.findall(r"\bread -r ([\w ]+);", line) for name in names.split()}
+                known |= set(re.findall(r"\b(out)\(\)", line))
+                used = set(re.findall(r"\$\{?(\w+)", line)) | set(re.findall(r"\$\((out) ", line))
+                made = set(re.findall(r"(?:^|\s)(\w+)=", line))
+                # A page that says where `out` is made may use it.
+                if "](deploying.md" in text[: block.start()] or "deploying.md" in block[1]:
+                    known.add("out")
+                assert used - known == set(), f"{page.name}: {line.strip()}"
+                known |= made
+                used_at_all |= used
+    assert {"out", "ID", "KEY", "GROUP"} <= used_at_all

@@ -1,5 +1,6 @@
 """Runs, findings and everything else that must survive: `open_store` gives the `Store`."""
 
+from shared.store.copying import copy
 from shared.store.opening import open_store
 from shared.store.patient import patient
 from shared.store.retention import Purged
@@ -15,6 +16,7 @@ __all__ = [
     "RunPage",
     "Store",
     "Work",
+    "copy",
     "new_run_id",
     "open_store",
     "patient",
