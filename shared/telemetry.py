@@ -184,7 +184,6 @@ Event = (
     | HeartbeatEvent
 )
 
-# The more special class first: the first that fits decides.
 _SIDES: tuple[tuple[type[GuardError], Side], ...] = (
     (StoreError, Side.STORE),
     (EndpointError, Side.AZURE),
