@@ -39,8 +39,9 @@ _PATIENCE = timedelta(minutes=5)
 # How long after it was due a scheduled run is still tried; that it did not happen is said until the next one is due.
 _BACK = timedelta(hours=6)
 _SPANS = (timedelta(minutes=2), timedelta(hours=1), timedelta(days=1), timedelta(days=366))
-# A run is late where it takes half as long again as was expected, and this long at least.
-_LATE_LEAST = timedelta(minutes=15)
+# A run is late where it takes half as long again as was expected, this long at least and at most: that a fix waited
+# for its approval is in its time too.
+_LATE_LEAST, _LATE_MOST = timedelta(minutes=15), timedelta(hours=2)
 _PURGE_EVERY = 20 * 3600.0
 _RETRY_EVERY = 10 * 60.0
 _RETRIES = 6
@@ -133,7 +134,7 @@ async def _tell_what_lasts(services: Services, going: Sequence[Run], now: dateti
 def late(started: datetime, expected: datetime, now: datetime) -> bool:
     """Whether a run that should have ended at `expected` takes too long (pure). That time is the least that Azure's
     published limits allow, so a bit more says nothing."""
-    return now - expected > max(_LATE_LEAST, (expected - started) / 2)
+    return now - expected > max(_LATE_LEAST, min(_LATE_MOST, (expected - started) / 2))
 
 
 async def _mind(services: Services, orchestrations: Orchestrations, run: Run, now: datetime) -> str:
