@@ -200,8 +200,8 @@ async def test_bad_settings_are_said_and_raised(caplog: pytest.LogCaptureFixture
         (60, 31, True),
         (10, 14, False),
         (10, 16, True),
-        (600, 290, False),
-        (600, 301, True),
+        (600, 120, False),
+        (600, 121, True),
     ],
 )
 def test_when_a_run_is_late(minutes: int, after: int, is_late: bool) -> None:
