@@ -6,8 +6,12 @@ param environmentName = readEnvironmentVariable('AZURE_ENV_NAME', 'prod')
 param location = readEnvironmentVariable('AZURE_LOCATION', 'westeurope')
 
 // Subscription ids, separated by commas.
-param subscriptions = empty(readEnvironmentVariable('GUARD_SUBSCRIPTIONS', '')) ? [] : split(readEnvironmentVariable('GUARD_SUBSCRIPTIONS', ''), ',')
-param grantAccessTo = empty(readEnvironmentVariable('GUARD_GRANT_ACCESS_TO', '')) ? [] : split(readEnvironmentVariable('GUARD_GRANT_ACCESS_TO', ''), ',')
+param subscriptions = empty(readEnvironmentVariable('GUARD_SUBSCRIPTIONS', ''))
+  ? []
+  : split(readEnvironmentVariable('GUARD_SUBSCRIPTIONS', ''), ',')
+param grantAccessTo = empty(readEnvironmentVariable('GUARD_GRANT_ACCESS_TO', ''))
+  ? []
+  : split(readEnvironmentVariable('GUARD_GRANT_ACCESS_TO', ''), ',')
 param grantSweep = bool(readEnvironmentVariable('GUARD_GRANT_SWEEP', 'false'))
 param grantSweepApi = bool(readEnvironmentVariable('GUARD_GRANT_SWEEP_API', 'false'))
 
@@ -19,8 +23,12 @@ param allowFix = bool(readEnvironmentVariable('GUARD_ALLOW_FIX', 'false'))
 param settings = json(readEnvironmentVariable('GUARD_SETTINGS', '{}'))
 
 param network = readEnvironmentVariable('GUARD_NETWORK', 'public')
-param alertEmails = empty(readEnvironmentVariable('GUARD_ALERT_EMAILS', '')) ? [] : split(readEnvironmentVariable('GUARD_ALERT_EMAILS', ''), ',')
-param alertsOff = any(empty(readEnvironmentVariable('GUARD_ALERTS_OFF', '')) ? [] : split(readEnvironmentVariable('GUARD_ALERTS_OFF', ''), ','))
+param alertEmails = empty(readEnvironmentVariable('GUARD_ALERT_EMAILS', ''))
+  ? []
+  : split(readEnvironmentVariable('GUARD_ALERT_EMAILS', ''), ',')
+param alertsOff = any(empty(readEnvironmentVariable('GUARD_ALERTS_OFF', ''))
+  ? []
+  : split(readEnvironmentVariable('GUARD_ALERTS_OFF', ''), ','))
 
 param tags = {
   application: 'aks-kubelet-guard'
