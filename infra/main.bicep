@@ -217,8 +217,22 @@ param dailyQuotaGb int = 5
 @description('Whether the alert rules are created.')
 param alerts bool = true
 
-@description('Whether it is an alert that no run completed in two days. Switch it off with a schedule that leaves such gaps.')
-param alertOnMissedRun bool = true
+@description('Names of alert rules that are switched off (docs/alerts.md).')
+@allowed([
+  'node-broken'
+  'fix-failed'
+  'run-failed'
+  'run-overdue'
+  'refused'
+  'watchdog-silent'
+  'nodes-failing'
+  'nodes-newly-failing'
+  'undetermined'
+  'approval-waiting'
+  'run-late'
+  'fixes-held'
+])
+param alertsOff array = []
 
 @description('E-mail addresses that alerts are sent to.')
 param alertEmails string[] = []
@@ -432,11 +446,13 @@ module alertRules 'modules/alerts.bicep' = if (alerts) {
   params: {
     location: location
     tags: allTags
+    environmentName: environmentName
+    token: token
     applicationInsightsId: monitoring.outputs.applicationInsightsId
     emails: alertEmails
     actionGroupIds: actionGroupIds
     undeterminedPercent: undeterminedPercent
-    missedRun: alertOnMissedRun
+    off: alertsOff
   }
 }
 

@@ -30,6 +30,9 @@ param dns = json(readEnvironmentVariable('GUARD_DNS', '{"zones": "create"}'))
 param alertEmails = empty(readEnvironmentVariable('GUARD_ALERT_EMAILS', ''))
   ? []
   : split(readEnvironmentVariable('GUARD_ALERT_EMAILS', ''), ',')
+param alertsOff = any(empty(readEnvironmentVariable('GUARD_ALERTS_OFF', ''))
+  ? []
+  : split(readEnvironmentVariable('GUARD_ALERTS_OFF', ''), ','))
 
 param tags = {
   application: 'aks-kubelet-guard'

@@ -406,6 +406,7 @@ NAMES: tuple[str, ...] = tuple(row.name for row in TABLE.values())
 """Every environment variable that is a setting."""
 
 DEPLOYMENT_NAMES = (
+    "GUARD_ALERTS_OFF",
     "GUARD_ALERT_EMAILS",
     "GUARD_DNS",
     "GUARD_GRANT_ACCESS_TO",

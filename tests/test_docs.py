@@ -40,23 +40,34 @@ def test_links_between_pages_lead_somewhere() -> None:
                 assert anchor in {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}, anchor
 
 
+def made_in(text: str) -> set[str]:
+    """Names that a text of shell makes."""
+    found = set(re.findall(r"(?:^|\s)(\w+)=", text, re.MULTILINE))
+    found |= set(re.findall(r"\bfor (\w+) in", text)) | set(re.findall(r"\b(\w+)\(\)", text))
+    return found | {name for names in re.findall(r"\bread -r ([\w ]+);", text) for name in names.split()}
+
+
+def used_in(text: str) -> set[str]:
+    """Names that a text of shell uses."""
+    return set(re.findall(r"\$\{?(\w+)", text)) | set(re.findall(r"\$\((out) ", text))
+
+
 def test_names_in_commands_are_made_before_they_are_used() -> None:
-    pages = {page: page.read_text() for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
-    used_at_all = set()
-    for page, text in pages.items():
+    """On their page, or on one that it links to before."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    blocks = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    made = {page: set().union(*(made_in(block) for block in blocks.findall(page.read_text()))) for page in pages}
+    used = set()
+    for page in pages:
+        text = page.read_text()
         known = {"1", "PATH", "HOME"}
-        for block in re.finditer(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        for block in blocks.finditer(text):
+            for target in re.findall(r"\]\(([\w/-]+\.md)", text[: block.start()]):
+                known |= made[(page.parent / target).resolve()]
             for line in block[1].splitlines():
                 line = re.sub(r"(^|\s)#.*", "", line)
-                known |= set(re.findall(r"\bfor (\w+) in", line))
-                known |= {name for names in re.findall(r"\bread -r ([\w ]+);", line) for name in names.split()}
-                known |= set(re.findall(r"\b(out)\(\)", line))
-                used = set(re.findall(r"\$\{?(\w+)", line)) | set(re.findall(r"\$\((out) ", line))
-                made = set(re.findall(r"(?:^|\s)(\w+)=", line))
-                # A page that says where `out` is made may use it.
-                if "](deploying.md" in text[: block.start()] or "deploying.md" in block[1]:
-                    known.add("out")
-                assert used - known == set(), f"{page.name}: {line.strip()}"
-                known |= made
-                used_at_all |= used
-    assert {"out", "ID", "KEY", "GROUP"} <= used_at_all
+                known |= made_in(line) - set(re.findall(r"(?:^|\s)(\w+)=", line))
+                assert used_in(line) - known == set(), f"{page.name}: {line.strip()}"
+                known |= made_in(line)
+                used |= used_in(line)
+    assert {"out", "ID", "KEY", "GROUP", "API"} <= used

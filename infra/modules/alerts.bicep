@@ -6,6 +6,12 @@ param location string
 @description('Tags.')
 param tags object
 
+@description('Name of the installation, for the titles of its alerts.')
+param environmentName string
+
+@description('What tells this installation\'s rules from another one\'s in the same resource group.')
+param token string
+
 @description('Resource id of Application Insights.')
 param applicationInsightsId string
 
@@ -18,75 +24,130 @@ param actionGroupIds string[]
 @description('Share of a run\'s nodes, in percent, that may end in error for any control.')
 param undeterminedPercent int
 
-@description('Whether the alert on missed runs is on.')
-param missedRun bool
+@description('Names of the rules that are switched off.')
+param off array
 
-// Each query gives one row for each thing to tell. Severity: 1 error, 2 warning. Windows hold a whole run.
+// The events as tables, which each query is written over; and what makes of a query's nodes one row a run and cluster.
+var events = loadTextContent('../queries/parts/events.kql')
+var byCluster = loadTextContent('../queries/parts/by-cluster.kql')
+
+// docs/alerts.md says of each what it means and what to do. Severity: 0 critical, 1 error, 2 warning.
+//
+// Each query gives one row for each thing to tell, with its run, cluster and node, and what is the matter: "-" where
+// there is none. Azure keeps an alert for each different row, tells it once, and ends it when the row has gone for some
+// looks. So a row must not change while it lasts: rows with names of nodes come 15 minutes after their run has ended, and
+// in a fixed order. A row stays for a day for what happened once (until the next night's run says how it is now), and
+// else for as long as the watchdog says that it is so, and an hour. A look gives 300 alerts at most, and an e-mail
+// receiver takes 100 an hour: hence one row a run and cluster, and all clusters after the twentieth in one.
+//
+// A window is two days at most; one of two days holds all nodes of a run that took 23 hours.
 var rules = [
   {
-    name: 'run-failed'
-    title: 'Kubelet guard: a run failed'
-    description: 'A run ended in failure. Its nodes may not have been looked at.'
-    severity: 1
-    query: loadTextContent('../queries/run-failed.kql')
-    operator: 'GreaterThan'
-    threshold: 0
-    window: 'PT1H'
-    frequency: 'PT15M'
+    name: 'node-broken'
+    title: 'a node may be left broken'
+    description: 'A fix may have left a node with a kubelet that is not well. Look at it now.'
+    severity: 0
+    window: 'P1D'
+    query: loadTextContent('../queries/node-broken.kql')
   }
   {
-    name: 'run-missed'
-    title: 'Kubelet guard: no run completed in two days'
-    description: 'No run completed in two days: the schedule, the app or its access is broken. It is also raised until the first run after a deployment.'
+    name: 'fix-failed'
+    title: 'a fix failed or was rolled back'
+    description: 'Nodes that a fix could not make right; their files are as they were before.'
     severity: 1
-    query: loadTextContent('../queries/run-completed.kql')
-    operator: 'LessThan'
-    threshold: 1
     window: 'P2D'
-    frequency: 'PT1H'
+    query: loadTextContent('../queries/fix-failed.kql')
+  }
+  {
+    name: 'run-failed'
+    title: 'a run failed'
+    description: 'A run ended in failure. Its nodes may not have been looked at.'
+    severity: 1
+    window: 'P1D'
+    query: loadTextContent('../queries/run-failed.kql')
+  }
+  {
+    name: 'run-overdue'
+    title: 'the scheduled run is overdue'
+    description: 'By the schedule there should have been a run, and there was none, or it found nothing.'
+    severity: 1
+    window: 'PT1H'
+    query: loadTextContent('../queries/run-overdue.kql')
+  }
+  {
+    name: 'refused'
+    title: 'the store or Azure refuses'
+    description: 'Something that the app cannot do without refuses or is away: its store, Azure, a subscription or cluster.'
+    severity: 1
+    window: 'P2D'
+    query: loadTextContent('../queries/refused.kql')
+  }
+  {
+    name: 'watchdog-silent'
+    title: 'the watchdog is silent'
+    description: 'The app has not been heard of for an hour: it does not run, or cannot look after its runs. It is also raised before the code is deployed.'
+    severity: 1
+    window: 'PT1H'
+    query: loadTextContent('../queries/watchdog-silent.kql')
+  }
+  {
+    name: 'nodes-failing'
+    title: 'nodes fail'
+    description: 'Nodes of a run do not comply with a control.'
+    severity: 2
+    window: 'P2D'
+    query: loadTextContent('../queries/nodes-failing.kql')
+  }
+  {
+    name: 'nodes-newly-failing'
+    title: 'nodes newly fail'
+    description: 'Nodes that complied before, or were fixed, do not comply any more.'
+    severity: 2
+    window: 'P2D'
+    query: loadTextContent('../queries/nodes-newly-failing.kql')
   }
   {
     name: 'undetermined'
-    title: 'Kubelet guard: too many nodes undetermined'
+    title: 'too many nodes undetermined'
     description: 'More than ${undeterminedPercent} percent of the nodes of a run ended in error for a control: they are neither known to comply nor not to.'
     severity: 2
+    window: 'P2D'
     query: replace(loadTextContent('../queries/undetermined.kql'), 'UNDETERMINED_PERCENT', string(undeterminedPercent))
-    operator: 'GreaterThan'
-    threshold: 0
-    window: 'PT6H'
-    frequency: 'PT15M'
   }
   {
-    name: 'regressed'
-    title: 'Kubelet guard: a control regressed'
-    description: 'A node that complied before, or was fixed, does not comply any more.'
+    name: 'approval-waiting'
+    title: 'a fix waits for its approval'
+    description: 'Nothing goes on until somebody approves or refuses the plan of the fix.'
     severity: 2
-    query: loadTextContent('../queries/regressed.kql')
-    operator: 'GreaterThan'
-    threshold: 0
     window: 'PT1H'
-    frequency: 'PT15M'
+    query: loadTextContent('../queries/approval-waiting.kql')
   }
   {
-    name: 'waiting'
-    title: 'Kubelet guard: a fix waits for its approval, or the scheduled run is overdue'
-    description: 'Nothing goes on until somebody approves or refuses the plan of the fix, or looks why the scheduled run did not happen.'
+    name: 'run-late'
+    title: 'a run takes too long'
+    description: 'A run goes on for much longer than Azure\'s limits explain.'
     severity: 2
-    query: loadTextContent('../queries/waiting.kql')
-    operator: 'GreaterThan'
-    threshold: 0
     window: 'PT1H'
-    frequency: 'PT15M'
+    query: loadTextContent('../queries/run-late.kql')
+  }
+  {
+    name: 'fixes-held'
+    title: 'fixes are held'
+    description: 'A hold is on: no fix starts, and none goes on to its next wave.'
+    severity: 2
+    window: 'PT1H'
+    query: loadTextContent('../queries/fixes-held.kql')
   }
 ]
 
 resource emailGroup 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(emails)) {
-  name: 'ag-kubelet-guard'
+  name: 'ag-kubelet-guard-${token}'
   location: 'global'
   tags: tags
   properties: {
     enabled: true
-    groupShortName: 'kubeletguard'
+    // Twelve characters at most.
+    groupShortName: 'guard-${take(token, 6)}'
     emailReceivers: [
       for email in emails: {
         name: email
@@ -99,30 +160,38 @@ resource emailGroup 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(em
 
 resource alerts 'Microsoft.Insights/scheduledQueryRules@2026-03-01' = [
   for rule in rules: {
-    name: 'kubelet-guard-${rule.name}'
+    name: 'kubelet-guard-${rule.name}-${token}'
     location: location
     tags: tags
     kind: 'LogAlert'
     properties: {
-      displayName: rule.title
-      description: rule.description
-      enabled: rule.name != 'run-missed' || missedRun
+      displayName: 'Kubelet guard ${environmentName}: ${rule.title}'
+      description: '${rule.description} What to do: docs/alerts.md, ${rule.name}.'
+      enabled: !contains(off, rule.name)
       severity: rule.severity
       scopes: [
         applicationInsightsId
       ]
-      evaluationFrequency: rule.frequency
+      evaluationFrequency: 'PT15M'
       windowSize: rule.window
       autoMitigate: true
-      // A rule is made before its tables are known: validating the query at once can fail a first deployment.
+      // A rule is made before its tables are known: validating the query at once can fail a first deployment. The
+      // queries are read by Kusto's own parser before (infra/check.sh).
       skipQueryValidation: true
       criteria: {
         allOf: [
           {
-            query: rule.query
+            query: '${events}${replace(rule.query, 'BY_CLUSTER', byCluster)}'
             timeAggregation: 'Count'
-            operator: rule.operator
-            threshold: rule.threshold
+            operator: 'GreaterThan'
+            threshold: 0
+            dimensions: [
+              for name in ['run', 'cluster', 'node', 'what']: {
+                name: name
+                operator: 'Include'
+                values: ['*']
+              }
+            ]
             failingPeriods: {
               numberOfEvaluationPeriods: 1
               minFailingPeriodsToAlert: 1

@@ -9,6 +9,10 @@ param tags object
 @description('Resource id of Application Insights.')
 param applicationInsightsId string
 
+// The events as tables, on one line: a query is a text of JSON, and they have nothing that JSON would escape.
+var events = replace(loadTextContent('../queries/parts/events.kql'), '\n', ' ')
+var content = replace(loadTextContent('../workbook.json'), 'TABLES_OF_EVENTS', events)
+
 resource workbook 'Microsoft.Insights/workbooks@2023-06-01' = {
   name: guid(applicationInsightsId, 'kubelet-guard-workbook')
   location: location
@@ -19,6 +23,6 @@ resource workbook 'Microsoft.Insights/workbooks@2023-06-01' = {
     category: 'workbook'
     version: 'Notebook/1.0'
     sourceId: applicationInsightsId
-    serializedData: replace(loadTextContent('../workbook.json'), 'APPLICATION_INSIGHTS_ID', applicationInsightsId)
+    serializedData: replace(content, 'APPLICATION_INSIGHTS_ID', applicationInsightsId)
   }
 }

@@ -180,7 +180,4 @@ async def watch(timer: func.TimerRequest, client: df.DurableOrchestrationClient)
     """Hold the records of runs against what is going; every minute while a run is, else every fifteen."""
     from shared.runs.hosts import watchdog
 
-    now = datetime.now(UTC)
-    services = await connections.services()
-    if not await watchdog.idle(services, now):
-        await watchdog.watch(services, _Durable(client), now)
+    await watchdog.tick(connections.services, _Durable(client), datetime.now(UTC))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared.azure import Azure, Stats
+from shared.errors import GuardError
 from shared.models import Finding, Run
 from shared.runs.model.batch import Costs
 from shared.settings import Settings
@@ -41,7 +42,8 @@ class Services:
     """One process's connections.
 
     `on_found` hears how many nodes were found, `on_findings` of each that is done, `on_run` of a run that ended or
-    waits for an approval. What goes wrong with whoever hears of it is logged, and does not concern the run.
+    waits for an approval, `on_refusal` of what refuses or is away, with the id of the run that met it. What goes wrong
+    with whoever hears of it is logged, and does not concern the run.
     """
 
     azure: Azure
@@ -50,6 +52,7 @@ class Services:
     on_found: Callable[[int], None] = _silent
     on_findings: Callable[[list[Finding]], None] = _silent
     on_run: Callable[[Run], None] = _silent
+    on_refusal: Callable[[str, GuardError], None] = _silent
     bill: Bill = field(default_factory=Bill)
 
     def costs(self) -> Costs:
@@ -69,9 +72,13 @@ class Services:
         """Say that a run has ended, or waits for an approval."""
         _tell(self.on_run, run)
 
+    def tell_refusal(self, run_id: str, error: GuardError) -> None:
+        """Say that something that a run cannot do without refuses or is away."""
+        _tell(self.on_refusal, run_id, error)
 
-def _tell(listener: Callable[[Any], None], what: Any) -> None:
+
+def _tell(listener: Callable[..., None], *what: Any) -> None:
     try:
-        listener(what)
+        listener(*what)
     except Exception:
         log.exception("what was recorded could not be told")

@@ -278,12 +278,27 @@ async def test_what_the_log_says(cloud: CloudFactory, caplog: pytest.LogCaptureF
             await host.finish(run_id)
     lines = [record.getMessage() for record in caplog.records if record.name == "kubelet_guard.events"]
     events = [json.loads(line) for line in lines]
-    told = [event for event in events if event["event"] == "finding"]
-    assert sorted(event["status"] for event in told if event["control"] == "3.2.6") == ["fail", "pass"]
-    assert len(told) == 2 * 13
-    assert all(event["run_id"] == run_id for event in events)
-    ended = {"run_id": run_id, "kind": "audit", "state": "completed", "by": "http", "error": "", "nodes": 2}
-    assert events[-1] == {"event": "run", **ended}
+    nodes = [event for event in events if event["event"] == "node"]
+    assert sorted(event["status"] for event in nodes) == ["fail", "pass"]
+    assert sorted((event["passed"], event["failed"]) for event in nodes) == [(12, 1), (13, 0)]
+    (told,) = (event for event in events if event["event"] == "finding")
+    assert (told["control"], told["status"], told["outcome"]) == ("3.2.6", "fail", None)
+    assert told["place"] in [event["place"] for event in nodes]
+    assert all(event["run"] == run_id for event in events)
+    (ended,) = (event for event in events if event["event"] == "run")
+    assert ended == events[-1]
+    assert ended.pop("azure_calls") > 0
+    assert ended == {
+        "event": "run",
+        "run": run_id,
+        "run_kind": "audit",
+        "state": "completed",
+        "starter": "http",
+        "fix_run": "",
+        "error": "",
+        "nodes": 2,
+        "throttled_seconds": 0.0,
+    }
     quiet = [
         record for record in caplog.records if record.name.startswith("azure") and record.levelno < logging.WARNING
     ]

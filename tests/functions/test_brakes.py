@@ -47,7 +47,7 @@ async def test_a_scheduled_fix_of_many_nodes_waits_for_a_person(
         assert shown["approval"]["why"] == "it would change 2 nodes, more than the 1 of GUARD_FIX_MOST"
         assert sum(c.box.stats()["commands"].values()) == 3, "looked at, and nothing else"
         (told,) = approvals(caplog)
-        assert (told["run_id"], told["digest"]) == (run_id, shown["approval"]["digest"])
+        assert (told["run"], told["digest"]) == (run_id, shown["approval"]["digest"])
         await host.http("POST", shown["links"]["approve"], {"digest": shown["approval"]["digest"]})
         await host.finish(run_id)
         assert Counter(item.outcome for item in await c.findings(run_id)) == {Outcome.FIXED: 2}

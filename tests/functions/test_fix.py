@@ -13,6 +13,7 @@ import pytest
 from shared.azure import Azure
 from shared.models import Node, Outcome, RunState, Status
 from shared.runs.model.messages import Advanced
+from shared.runs.nodes.repairing import LOOK_CODE
 from shared.runs.steps import STEPS, Step, discovering
 from tests.support.bench import one_pool
 from tests.support.cloud import ALLOWED, Cloud, CloudFactory, awaiting, start
@@ -199,6 +200,7 @@ async def test_a_wave_whose_end_cannot_be_seen(cloud: CloudFactory, monkeypatch:
         assert await outcomes(c, run_id) == {Outcome.FAILED: 1, Outcome.NOT_TRIED: 1}
         lost = next(item for item in await c.findings(run_id) if item.outcome is Outcome.FAILED)
         assert lost.reason.startswith("LOOK AT THIS NODE: the fix was sent to the node; what it did is not known")
+        assert lost.code == LOOK_CODE
         assert sum(c.box.stats()["commands"].values()) == 4, "three looks, and one fix"
 
 

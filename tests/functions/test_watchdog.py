@@ -8,17 +8,21 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from shared.errors import StoreError
 from shared.models import Outcome, RunState, Starter, Status
 from shared.runs.hosts import leases, starting, watchdog
 from shared.runs.model import ENGINE
+from shared.store import tables
 from shared.store.tables import TablesBackend
+from tests.support.azurite import Azurite
 from tests.support.bench import one_pool
 from tests.support.cloud import ALLOWED, Cloud, CloudFactory, awaiting, start
+from tests.support.faulty import faulty_proxy
 from tests.support.host import Host, in_episode
 from tests.support.hub import Hub
 
@@ -117,7 +121,7 @@ async def test_a_run_that_is_lost_again_and_again(
         assert run.summary is not None
         assert (run.summary.nodes, run.summary.statuses) == (2, {Status.ERROR: 2 * 13})
         (told,) = events(caplog, "run")
-        assert (told["run_id"], told["state"]) == (run_id, "failed")
+        assert (told["run"], told["state"]) == (run_id, "failed")
 
 
 async def test_one_run_that_cannot_be_begun_does_not_keep_the_others_from_it(
@@ -243,7 +247,7 @@ async def test_a_scheduled_run_that_could_not_start_is_tried_again(
         assert events(caplog, "overdue") == []
 
 
-async def test_a_scheduled_run_that_is_overdue_is_an_event(
+async def test_a_scheduled_run_that_is_overdue_is_said_each_quarter_of_an_hour(
     cloud: CloudFactory, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def refuse(*_: Any, **__: Any) -> Any:
@@ -252,12 +256,122 @@ async def test_a_scheduled_run_that_is_overdue_is_an_event(
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(starting, "start", refuse)
     async with cloud(SMALL) as c, c.host() as host:
-        for time in ("01:45:30", "02:10:30"):
+        for time in ("01:45:30", "02:10:30", "02:15:30"):
             assert not (await watched(c, host, at(time))).overdue
-        for minute in range(21, 24):
+        for minute in range(21, 30):
             assert (await watched(c, host, at(f"02:{minute}:30"))).overdue
-        (told,) = events(caplog, "overdue")
-        assert told["due"] == "2026-07-01T02:00:00+00:00"
+        assert events(caplog, "overdue") == []
+        for time in ("02:30:30", "02:31:30", "02:45:30", "09:00:30"):
+            assert (await watched(c, host, at(time))).overdue
+        assert [told["due"] for told in events(caplog, "overdue")] == ["2026-07-01T02:00:00+00:00"] * 3
+
+
+# What lasts, and what refuses
+
+
+async def ticked(c: Cloud, host: Host, now: datetime) -> None:
+    """The watchdog's whole minute at this time."""
+    assert host.worker is not None
+    module = host.worker.module
+    await watchdog.tick(module.connections.services, module._Durable(host.client), now)
+
+
+async def test_its_heart_beats_each_quarter_of_an_hour(cloud: CloudFactory, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with cloud(SMALL.replace("0.2, 0.2", "3, 3")) as c, c.host() as host:
+        await ticked(c, host, at("00:00:30"))
+        run_id = await start(host)
+        for minute in range(1, 31):
+            await ticked(c, host, at(f"00:{minute:02}:30"))
+        assert [told["going"] for told in events(caplog, "heartbeat")] == [0, 1, 1]
+        await host.finish(run_id)
+
+
+async def test_a_fix_that_waits_is_said_for_as_long_as_it_waits(
+    cloud: CloudFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with cloud(FAILING, **ALLOWED) as c, c.host() as host:
+        run_id = await start(host, HELD, "/api/fixes")
+        shown = await awaiting(host, run_id)
+        for time in ("03:00:30", "03:01:30", "03:15:30"):
+            await ticked(c, host, at(time))
+        told = events(caplog, "approval")
+        assert [item["run"] for item in told] == [run_id] * 3, "when it began to wait, and twice since"
+        assert {item["digest"] for item in told} == {shown["approval"]["digest"]}
+        await host.http("POST", shown["links"]["approve"], {"digest": shown["approval"]["digest"]})
+        await host.finish(run_id)
+        await ticked(c, host, at("03:30:30"))
+        assert len(events(caplog, "approval")) == 3
+
+
+async def test_a_run_that_takes_too_long_is_said_until_it_ends(
+    cloud: CloudFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with cloud(SMALL.replace("0.2, 0.2", "3, 3")) as c, c.host() as host:
+        run_id = await start(host)
+        await c.accepted(run_id, 2)
+        now = datetime.now(UTC).replace(minute=0, second=30)
+        await ticked(c, host, now)
+        assert events(caplog, "late") == [], "it is well in its time"
+        for minutes in (120, 121, 135):
+            await ticked(c, host, now + timedelta(minutes=minutes))
+        told = events(caplog, "late")
+        assert [(item["run"], item["run_kind"], item["found"]) for item in told] == [(run_id, "audit", 2)] * 2
+        await host.finish(run_id)
+        await ticked(c, host, now + timedelta(minutes=150))
+        assert len(events(caplog, "late")) == 2
+
+
+async def test_a_hold_is_said_while_it_is_on(cloud: CloudFactory, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with cloud(SMALL) as c, c.host() as host:
+        await ticked(c, host, at("03:00:30"))
+        assert (await host.http("POST", "/api/hold", {"reason": "a freeze"})).status == 200
+        for time in ("03:10:30", "03:15:30", "03:30:30"):
+            await ticked(c, host, at(time))
+        told = events(caplog, "hold")
+        assert [(item["holder"], item["reason"]) for item in told] == [("the API", "a freeze")] * 2
+        await host.http("DELETE", "/api/hold")
+        await ticked(c, host, at("03:45:30"))
+        assert len(events(caplog, "hold")) == 2
+
+
+async def test_a_store_that_is_away_is_said_without_it(
+    cloud: CloudFactory, azurite: Azurite, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every minute, whatever goes; and there is no heartbeat."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setitem(tables._TIMEOUTS, "retry_backoff_factor", 0.01)
+    async with faulty_proxy(azurite.table) as proxy:
+        account = azurite.account().replace(azurite.table, proxy.address)
+        async with cloud(SMALL, AzureWebJobsStorage=account) as c, c.host() as host:
+            await ticked(c, host, at("03:00:30"))
+            await proxy.gone()
+            for time in ("03:01:30", "03:15:30"):
+                with pytest.raises(StoreError):
+                    await ticked(c, host, at(time))
+            await proxy.there()
+            await ticked(c, host, at("03:30:30"))
+    told = events(caplog, "refusal")
+    assert [(item["run"], item["side"]) for item in told] == [("", "store")] * 2
+    assert all(item["reason"] for item in told)
+    assert len(events(caplog, "heartbeat")) == 2
+
+
+async def test_an_azure_that_is_away_is_said_with_the_run_that_met_it(
+    cloud: CloudFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with cloud(SMALL, GUARD_ARM_ENDPOINT="https://127.0.0.1:9") as c, c.host() as host:
+        run_id = await start(host)
+
+        async def told() -> bool:
+            return bool(events(caplog, "refusal"))
+
+        await c.until(told)
+    assert {(item["run"], item["side"]) for item in events(caplog, "refusal")} == {(run_id, "azure")}
 
 
 async def test_what_idle_ticks_cost(cloud: CloudFactory, monkeypatch: pytest.MonkeyPatch) -> None:

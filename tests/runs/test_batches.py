@@ -22,6 +22,7 @@ from shared.runs.model import batch as batches
 from shared.runs.model.messages import LeavePool
 from shared.runs.model.plans import NodePlan
 from shared.runs.model.request import FixRequest
+from shared.runs.nodes.repairing import LOOK_CODE
 from shared.runs.services import Services
 from shared.runs.steps import left_undone
 from shared.store import Store
@@ -165,6 +166,7 @@ async def test_a_fix_that_is_being_sent_when_the_run_is_lost_may_have_changed_it
         first, second = sorted(await b.findings(run.id), key=lambda item: item.instance_id)
     assert (first.outcome, first.status) == (Outcome.FAILED, Status.ERROR)
     assert first.reason.startswith("LOOK AT THIS NODE")
+    assert first.code == LOOK_CODE
     assert (second.outcome, second.status) == (Outcome.NOT_TRIED, Status.FAIL)
 
 
@@ -195,6 +197,7 @@ async def test_where_the_store_fails_a_node_is_said_to_be_changed_only_if_it_may
         (finding,) = await b.findings(run.id)
     assert finding.outcome is outcome
     assert finding.reason.startswith("LOOK AT THIS NODE") == (outcome is Outcome.FAILED)
+    assert (finding.code == LOOK_CODE) == (outcome is Outcome.FAILED)
 
 
 async def test_what_cannot_be_stored_is_that_nodes_failure(bench: BenchFactory) -> None:
@@ -215,6 +218,7 @@ async def test_what_cannot_be_stored_is_that_nodes_failure(bench: BenchFactory) 
         first, second = sorted(await b.findings(run.id), key=lambda item: item.instance_id)
     assert (first.outcome, second.outcome) == (Outcome.FAILED, Outcome.FIXED)
     assert first.reason.startswith("LOOK AT THIS NODE")
+    assert first.code == LOOK_CODE
 
 
 async def test_a_fix_that_may_have_run_is_not_sent_again(bench: BenchFactory) -> None:
@@ -228,4 +232,5 @@ async def test_a_fix_that_may_have_run_is_not_sent_again(bench: BenchFactory) ->
         (finding,) = await b.findings(run.id)
         assert (finding.outcome, finding.status) == (Outcome.FAILED, Status.ERROR), finding
         assert finding.reason.startswith("LOOK AT THIS NODE")
+        assert finding.code == LOOK_CODE
         assert commands(b) == [2], "one to plan, one to fix"

@@ -26,6 +26,7 @@ from shared.runs.hosts import terminal as runs
 from shared.runs.model.messages import OpenWave, Ref
 from shared.runs.model.plans import NodePlan, PlanFile, SeenFile, digest, same
 from shared.runs.model.request import FixRequest, RunRequest
+from shared.runs.nodes.repairing import LOOK_CODE
 from shared.runs.steps import fix_waves
 from shared.store import Store, new_run_id, open_store
 from tests.runs.by_hand import gathered, recorded
@@ -112,6 +113,7 @@ async def test_what_does_not_come_back_well_is_rolled_back(
         assert (finding.outcome, finding.status) == (outcome, status), finding
         assert str(outcome).replace("_", " ") in finding.reason
         assert finding.reason.startswith("LOOK AT THIS NODE") == (outcome is Outcome.FAILED)
+        assert (finding.code == LOOK_CODE) == (outcome is Outcome.FAILED)
         assert "was not well" in finding.reason
         assert "journalctl -u kubelet" in finding.hint
         files = b.box.node_dir(finding.node)
@@ -187,6 +189,7 @@ async def test_a_fix_without_a_verdict_is_looked_at_again_and_left(bench: BenchF
             _, (finding,) = await fix(b, [plan])
         assert (finding.outcome, finding.status) == (Outcome.FAILED, Status.ERROR), finding
         assert finding.reason.startswith("LOOK AT THIS NODE: failed: the fix is applied, but two looks gave no verdict")
+        assert finding.code == LOOK_CODE
         assert sent[0] == "fix"
         assert set(sent[1:]) == {"look"}, "every restart is a risk"
         assert texts(b, plan) != before
@@ -211,6 +214,7 @@ async def test_a_roll_back_of_what_somebody_changed_since_says_so(bench: BenchFa
             _, (finding,) = await fix(b, [plan])
         assert finding.outcome is Outcome.FAILED, finding
         assert finding.reason.startswith("LOOK AT THIS NODE: failed: ")
+        assert finding.code == LOOK_CODE
         assert "has changed" in finding.reason
         assert path.read_text().endswith("# mine\n")
 
@@ -463,6 +467,7 @@ async def test_a_fix_with_an_unknown_end_is_an_error_whatever_the_node_became(be
         _, (finding,) = await fix(b, made)
     assert (finding.outcome, finding.status) == (Outcome.FAILED, Status.ERROR), finding
     assert finding.reason.startswith("LOOK AT THIS NODE")
+    assert finding.code == LOOK_CODE
 
 
 async def test_a_fix_is_a_proof_for_later_looks(bench: BenchFactory) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -12,8 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared import telemetry
+from shared.errors import SettingsError
 from shared.models import Run, RunKind, RunState, RunSummary, Starter
 from shared.runs.hosts import leases, starting, watchdog
+from shared.runs.hosts.durable import Connections
 from shared.runs.hosts.watchdog import Seen, last_due
 from shared.runs.model import ENGINE
 from shared.runs.model.messages import Ref
@@ -72,11 +77,12 @@ async def tried(world: Rig, started: datetime, state: RunState, nodes: int = 0, 
     [
         (NIGHTLY, "01T02:00:00", "01T02:00:00"),
         (NIGHTLY, "01T07:59:59", "01T02:00:00"),
-        (NIGHTLY, "01T08:00:00", None),
-        (NIGHTLY, "01T01:59:59", None),
+        (NIGHTLY, "02T01:59:59", "01T02:00:00"),
         ("0 */15 * * * *", "01T09:44:59", "01T09:30:00"),
         ("* * * * * *", "01T09:44:59", "01T09:44:59"),
         ("0 30 2 * * MON", "06T03:00:00", "06T02:30:00"),
+        ("0 30 2 * * MON", "13T02:29:59", "06T02:30:00"),
+        ("0 0 0 29 2 *", "01T00:00:00", None),
     ],
 )
 def test_when_it_was_due_last(schedule: str, now: str, due: str | None) -> None:
@@ -87,10 +93,8 @@ def test_when_it_was_due_last(schedule: str, now: str, due: str | None) -> None:
 def test_nothing_lies_between_the_last_due_and_now(seconds: int, schedule: str) -> None:
     now = at("01T00:00:00") + timedelta(seconds=seconds)
     due = last_due(schedule, now)
-    if due is None:
-        assert next_after(schedule, now - timedelta(hours=6)) > now
-    else:
-        assert due <= now < next_after(schedule, due)
+    assert due is not None
+    assert due <= now < next_after(schedule, due)
 
 
 async def test_a_first_deployment_some_hours_after_the_schedules_time_has_missed_nothing() -> None:
@@ -146,6 +150,65 @@ async def test_it_is_given_up_after_some_tries() -> None:
     assert (seen.started, seen.overdue) == ("", True)
 
 
+async def test_a_weekly_one_is_overdue_until_the_next_is_due_and_tried_for_six_hours() -> None:
+    world = rig(1, schedule="0 0 2 * * MON")
+    await looks(world, "05T05:00:00")
+    for number in range(6):
+        await tried(world, at(f"06T02:0{number}:01"), RunState.FAILED)
+    seen = await looks(world, "06T02:15:00", "06T02:30:00", "06T23:00:00", "10T12:00:00", "13T01:59:00", "13T02:04:00")
+    assert [(look.started, look.overdue) for look in seen] == [
+        ("", word) for word in (False, True, True, True, True, False)
+    ]
+    await tried(world, at("13T02:00:01"), RunState.COMPLETED, 3)
+    assert await looks(world, "14T02:30:00", "19T02:30:00") == [Seen(), Seen()]
+
+
+async def test_after_six_hours_it_is_not_tried_any_more() -> None:
+    world = rig(1, schedule=NIGHTLY)
+    await looks(world, "01T05:00:00")
+    early, after = await looks(world, "02T08:00:01", "02T07:59:00")
+    assert (early.started, early.overdue) == ("", True)
+    assert after.started
+
+
+async def test_one_that_goes_longer_than_the_schedules_gap_keeps_none_overdue() -> None:
+    world = rig(1, schedule="0 0 * * * *")
+    await looks(world, "01T05:00:00")
+    run = Run(
+        "20260702T020001Z-abcdef", RunKind.AUDIT, RunState.RUNNING, at("02T02:00:01"), by=Starter.TIMER, engine=ENGINE
+    )
+    await world.store.save_run(run)
+    (seen,) = await looks(world, "02T03:30:00")
+    assert not seen.overdue
+
+
+async def test_bad_settings_are_said_and_raised(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    connections = Connections(rig(1).services.settings, SettingsError("GUARD_MODE='x': must be audit, plan or fix"))
+    with pytest.raises(SettingsError):
+        await watchdog.tick(connections.services, Orchestrations(), at("01T05:00:30"))
+    (line,) = (json.loads(item.getMessage()) for item in caplog.records if item.name == telemetry.log.name)
+    assert (line["event"], line["side"], line["run"]) == ("refusal", "settings", "")
+    assert "GUARD_MODE" in line["reason"]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "after", "is_late"),
+    [
+        (60, 29, False),
+        (60, 30, False),
+        (60, 31, True),
+        (10, 14, False),
+        (10, 16, True),
+        (600, 120, False),
+        (600, 121, True),
+    ],
+)
+def test_when_a_run_is_late(minutes: int, after: int, is_late: bool) -> None:
+    started, expected = at("01T02:00:00"), at("01T02:00:00") + timedelta(minutes=minutes)
+    assert watchdog.late(started, expected, expected + timedelta(minutes=after)) is is_late
+
+
 async def test_the_scheduled_run_is_found_behind_however_many_others() -> None:
     world = rig(1, schedule=NIGHTLY)
     await looks(world, "01T05:00:00")
@@ -174,9 +237,9 @@ async def test_a_terminal_that_renews_its_lease_after_an_outage_goes_on() -> Non
     world = rig(1)
     run = Run("20260701T020000Z-abcdef", RunKind.FIX, RunState.RUNNING, at("01T02:00:00"), engine=ENGINE)
     await world.store.save_run(run)
-    assert await looks(world, "01T03:00:30") == [Seen()]
+    assert await looks(world, "01T03:00:30") == [Seen(going=1)]
     assert await world.store.claim(leases.name(run.id), "the terminal", 180)
-    assert await looks(world, "01T03:04:30") == [Seen()]
+    assert await looks(world, "01T03:04:30") == [Seen(going=1)]
     assert await world.run(run.id) == run
 
 

@@ -28,9 +28,11 @@ async def carry_out(services: Services, name: str, job: Any) -> Any:
         return (await step.carry_out(services, message)).model_dump(mode="json")
     except StoreError as error:
         log.warning("%s: %s", name, error)
+        services.tell_refusal(getattr(message, "run_id", ""), error)
         return _failed(first_line(error), error.transient)
     except (CredentialError, EndpointError) as error:
         log.warning("%s: %s", name, error)
+        services.tell_refusal(getattr(message, "run_id", ""), error)
         return _failed(str(error), True)
     except GuardError as error:
         return _failed(first_line(error), False)

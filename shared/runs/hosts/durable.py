@@ -63,7 +63,12 @@ class Connections:
                     store = await opened.enter_async_context(open_store(location, authority=settings.authority))
                     azure = await opened.enter_async_context(Azure(settings))
                     self._services = Services(
-                        azure, store, settings, on_findings=telemetry.tell_findings, on_run=telemetry.tell_run
+                        azure,
+                        store,
+                        settings,
+                        on_findings=telemetry.tell_findings,
+                        on_run=telemetry.tell_run,
+                        on_refusal=telemetry.tell_refusal,
                     )
                     self._open = opened.pop_all()
             return self._services
@@ -83,6 +88,7 @@ async def carry_out(connections: Connections, name: str, job: Any) -> Any:
 
     if connections.bad is not None:
         log.error("run %s: %s: %s", job.get("run_id"), name, connections.bad)
+        telemetry.tell_refusal(job.get("run_id") or "", connections.bad)
         return {"failed": first_line(connections.bad), "again": False}
     try:
         services = await connections.services()
@@ -91,6 +97,7 @@ async def carry_out(connections: Connections, name: str, job: Any) -> Any:
     except GuardError as error:
         if isinstance(error, SettingsError):
             log.error("run %s: %s: %s", job.get("run_id"), name, error)
+        telemetry.tell_refusal(job.get("run_id") or "", error)
         return {"failed": first_line(error), "again": True}
     if not ours:
         return {"failed": f"the run {job['run_id']} is carried out by another one, not by the app", "again": True}

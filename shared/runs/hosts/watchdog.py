@@ -2,11 +2,14 @@
 
 In the Functions host the top instance fails for good where its worker dies in the wrong moment (FACTS, section 9). Its
 run is then begun again, from what the store knows; after some times it is ended, with every node recorded.
+
+Each quarter of an hour it also says what lasts, for the alerts (`shared.telemetry`), and that it came through itself.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -18,6 +21,7 @@ from shared.runs.hosts import leases, starting, tidying
 from shared.runs.hosts.starting import Orchestrations
 from shared.runs.model import ENGINE
 from shared.runs.model.messages import End, Ref
+from shared.runs.model.progress import sum_of
 from shared.runs.model.request import FixRequest, RunRequest
 from shared.runs.services import Services
 from shared.runs.steps.run_record import finish
@@ -32,8 +36,12 @@ BEGINNINGS = 5
 _IDLE = timedelta(minutes=15)
 _LATE = timedelta(minutes=20)
 _PATIENCE = timedelta(minutes=5)
-# How long after it was due a scheduled run is still tried.
+# How long after it was due a scheduled run is still tried; that it did not happen is said until the next one is due.
 _BACK = timedelta(hours=6)
+_SPANS = (timedelta(minutes=2), timedelta(hours=1), timedelta(days=1), timedelta(days=366))
+# A run is late where it takes half as long again as was expected, this long at least and at most: that a fix waited
+# for its approval is in its time too.
+_LATE_LEAST, _LATE_MOST = timedelta(minutes=15), timedelta(hours=2)
 _PURGE_EVERY = 20 * 3600.0
 _RETRY_EVERY = 10 * 60.0
 _RETRIES = 6
@@ -41,13 +49,32 @@ _RETRIES = 6
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the watchdog did: runs begun again, ended and woken, and whether the scheduled run was started."""
+    """What the watchdog did: runs begun again, ended and woken, and the scheduled run that it started. `overdue` says
+    that one did not happen, `going` counts the runs that were."""
 
     begun: tuple[str, ...] = ()
     ended: tuple[str, ...] = ()
     woken: tuple[str, ...] = ()
     started: str = ""
     overdue: bool = False
+    going: int = 0
+
+
+async def tick(connect: Callable[[], Awaitable[Services]], orchestrations: Orchestrations, now: datetime) -> None:
+    """One minute's look: `watch`, or nothing where that may be left out. `connect` gives the connections.
+
+    What refuses is said, which needs no store, and raised.
+    """
+    try:
+        services = await connect()
+        if await idle(services, now):
+            return
+        seen = await watch(services, orchestrations, now)
+    except GuardError as error:
+        telemetry.tell_refusal("", error)
+        raise
+    if _quarter(now):
+        telemetry.tell_heartbeat(seen.going)
 
 
 async def watch(
@@ -59,26 +86,55 @@ async def watch(
     begun: list[str] = []
     ended: list[str] = []
     woken: list[str] = []
-    for run in await starting.going(services.store):
+    going = await starting.going(services.store)
+    for run in going:
         try:
             did = await _mind(services, orchestrations, run, now)
         except Exception as error:
             # One run, or one answer of Durable Functions, keeps no other from being looked after.
             log.warning("the watchdog could not look after the run %s: %s", run.id, error)
+            if isinstance(error, GuardError):
+                telemetry.tell_refusal(run.id, error)
             continue
         for word, runs in (("begun", begun), ("ended", ended), ("woken", woken)):
             if did == word:
                 runs.append(run.id)
-    started, overdue = await _schedule(services, orchestrations, now)
+    started, overdue = await _schedule(services, orchestrations, going, now)
+    if _quarter(now):
+        await _tell_what_lasts(services, [run for run in going if run.id not in ended], now)
     await _tidy(services, orchestrations, now)
-    return Seen(tuple(begun), tuple(ended), tuple(woken), started, overdue)
+    return Seen(tuple(begun), tuple(ended), tuple(woken), started, overdue, len(going))
 
 
 async def idle(services: Services, now: datetime) -> bool:
     """Whether this minute may be left out: nothing is recorded as going, and it is not a quarter of an hour."""
-    if now.minute % (_IDLE.seconds // 60) == 0:
+    if _quarter(now):
         return False
     return not await starting.going(services.store)
+
+
+def _quarter(now: datetime) -> bool:
+    return now.minute % (_IDLE.seconds // 60) == 0
+
+
+async def _tell_what_lasts(services: Services, going: Sequence[Run], now: datetime) -> None:
+    """Say which fixes wait for a person, which runs are late, and that fixes are held."""
+    hold = await services.store.hold()
+    if hold is not None:
+        telemetry.tell_hold(hold.by, hold.since, hold.reason)
+    for run in going:
+        if run.state is RunState.AWAITING_APPROVAL:
+            telemetry.tell_run(run)
+        elif hold is None or run.kind is not RunKind.FIX:
+            so_far = sum_of(await services.store.progress(run.id))
+            if so_far.until is not None and late(run.started, so_far.until, now):
+                telemetry.tell_late(run, so_far.until, so_far.found, so_far.done)
+
+
+def late(started: datetime, expected: datetime, now: datetime) -> bool:
+    """Whether a run that should have ended at `expected` takes too long (pure). That time is the least that Azure's
+    published limits allow, so a bit more says nothing."""
+    return now - expected > max(_LATE_LEAST, min(_LATE_MOST, (expected - started) / 2))
 
 
 async def _mind(services: Services, orchestrations: Orchestrations, run: Run, now: datetime) -> str:
@@ -151,7 +207,9 @@ async def _wake(services: Services, orchestrations: Orchestrations, run: Run) ->
     return "woken"
 
 
-async def _schedule(services: Services, orchestrations: Orchestrations, now: datetime) -> tuple[str, bool]:
+async def _schedule(
+    services: Services, orchestrations: Orchestrations, going: Sequence[Run], now: datetime
+) -> tuple[str, bool]:
     """Try the scheduled run again that could not start or found nothing, and say where one is overdue."""
     schedule = services.settings.schedule
     since = await _known_since(services, schedule, now)
@@ -162,10 +220,11 @@ async def _schedule(services: Services, orchestrations: Orchestrations, now: dat
     tries = [run for run in runs if run.by is Starter.TIMER and not run.fix_run]
     if any(run.state is not RunState.FAILED or _found(run) for run in tries):
         return "", False
-    overdue = now - due >= _LATE
-    if overdue and await services.store.claim(f"overdue/{due.isoformat()}", now.isoformat(), 30 * 86_400.0):
+    # One that takes longer than the schedule's gap keeps the next from starting, and is late itself at most.
+    overdue = now - due >= _LATE and not any(run.by is Starter.TIMER for run in going)
+    if overdue and _quarter(now):
         telemetry.tell_overdue(due, tries[0].error if tries else "")
-    if len(tries) >= _RETRIES:
+    if len(tries) >= _RETRIES or now - due >= _BACK:
         return "", overdue
     if not await services.store.claim(f"schedule/{due.isoformat()}/{len(tries)}", new_run_id(now), _RETRY_EVERY):
         return "", overdue
@@ -173,6 +232,7 @@ async def _schedule(services: Services, orchestrations: Orchestrations, now: dat
         run = await start_scheduled(services, orchestrations)
     except GuardError as error:
         log.warning("the scheduled run could not be started: %s", error)
+        telemetry.tell_refusal("", error)
         return "", overdue
     return run.id, overdue
 
@@ -200,14 +260,20 @@ async def _known_since(services: Services, schedule: str, now: datetime) -> date
 
 
 def last_due(schedule: str, now: datetime) -> datetime | None:
-    """When a schedule last came before `now`, in the last six hours (pure)."""
-    for span in (timedelta(minutes=2), timedelta(hours=1), _BACK):
-        due = next_after(schedule, now - span)
-        if due <= now:
-            while (later := next_after(schedule, due)) <= now:
-                due = later
-            return due
-    return None
+    """When a schedule last came, at `now` at the latest; None where it did not in a year (pure)."""
+    firsts = (next_after(schedule, now - span) for span in _SPANS)
+    due, end = next((first for first in firsts if first <= now), None), now
+    if due is None:
+        return None
+    # It lies from `due` to `end`, which come nearer to each other until no whole second is between them.
+    while end - due >= timedelta(seconds=1):
+        middle = due + (end - due) / 2
+        later = next_after(schedule, middle)
+        if later <= now:
+            due = later
+        else:
+            end = middle
+    return due
 
 
 def _found(run: Run) -> bool:

@@ -21,6 +21,9 @@ from shared.runs.nodes.verdicts import Look, examine, internal
 LOOK = "LOOK AT THIS NODE"
 """Stands first where a person has to, as it does in what a node reports."""
 
+LOOK_CODE = "look_at_node"
+"""The code of a finding whose reason begins so: the alert on nodes that may be left broken goes by it."""
+
 _FIX, _UNDO = "fix", "undo"
 """The steps that change a node."""
 
@@ -306,4 +309,5 @@ def _marked(finding: Finding, end: _End) -> Finding:
     look = end.reason.startswith(LOOK)
     words = f"{end.outcome.replace('_', ' ')}: {_bare(end.reason)}"
     hint = _LOOK_HINT if look else _NEXT.get(end.outcome, finding.hint)
-    return replace(finding, outcome=end.outcome, reason=plain(f"{LOOK}: {words}" if look else words), hint=hint)
+    code, reason = (LOOK_CODE, f"{LOOK}: {words}") if look else (finding.code, words)
+    return replace(finding, outcome=end.outcome, code=code, reason=plain(reason), hint=hint)

@@ -18,7 +18,7 @@ from shared.runs.model.batch import BATCH, Batch, total
 from shared.runs.model.messages import Leave, LeavePool, Left, Tally
 from shared.runs.model.plans import NodePlan
 from shared.runs.model.progress import Progress
-from shared.runs.nodes.repairing import LOOK, left, lost
+from shared.runs.nodes.repairing import LOOK, LOOK_CODE, left, lost
 from shared.runs.services import Services
 from shared.runs.steps import plan_pages
 from shared.runs.steps.node_record import Judged, as_internal, from_problem, past, record
@@ -241,7 +241,7 @@ def sent_and_lost(run_id: str, plan: NodePlan, reason: str) -> Judged:
     """A node to which a fix was sent, or may have been, without a word of what became of it."""
     problem = failed(reason)
     unknown = f"{LOOK}: the fix was sent to the node; what it did is not known: {problem.reason}"
-    return _with_outcome(run_id, plan, replace(problem, reason=unknown), problem.status, Outcome.FAILED)
+    return _with_outcome(run_id, plan, replace(problem, code=LOOK_CODE, reason=unknown), problem.status, Outcome.FAILED)
 
 
 def _with_outcome(run_id: str, plan: NodePlan, problem: Problem, status: Status, outcome: Outcome) -> Judged:
