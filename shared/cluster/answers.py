@@ -42,6 +42,8 @@ _MACHINE = re.compile(
 )
 _PASSING = {"configz_not_asked", "configz_no_room", "configz_lost"}
 _READY = {"True": True, "False": False}
+# Of a setting: a list in an object in a list, and room.
+_DEEPEST = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +247,23 @@ def _time(text: str) -> datetime | None:
         return None
 
 
+def _nested(value: object) -> bool:
+    """Whether something is nested deeper than any field of a kubelet's configuration (pure).
+
+    How deep json.loads itself goes is another number in each Python.
+    """
+    at = [value]
+    for _ in range(_DEEPEST):
+        at = [inner for each in at for inner in _inner(each)]
+    return bool(at)
+
+
+def _inner(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
 def _values(line: str | None, settings: Sequence[str]) -> dict[str, Json] | str:
     """The values that an answer has, or the word for why it has none."""
     if line is None:
@@ -252,10 +271,10 @@ def _values(line: str | None, settings: Sequence[str]) -> dict[str, Json] | str:
     try:
         answer = json.loads(line)
     except (ValueError, RecursionError):
-        return "malformed"  # of one kubelet alone: it can nest what it says as deep as it likes
+        return "malformed"  # of one kubelet alone
     word, values = answer.get("trouble"), answer.get("values")
     if isinstance(word, str) and word and _WORD.fullmatch(word):
         return word
-    if not isinstance(values, list) or len(values) != len(settings):
+    if not isinstance(values, list) or len(values) != len(settings) or _nested(values):
         return "malformed"
     return {setting: value for setting, value in zip(settings, values, strict=True) if value is not None}

@@ -109,6 +109,7 @@ def test_a_pod_without_tools_says_so() -> None:
         ({"answer": "a", "values": [True]}, "configz_malformed"),
         ({"answer": "a", "values": {"a": 1}}, "configz_malformed"),
         ({"answer": "a", "trouble": ""}, "configz_malformed"),
+        ({"answer": "a", "values": [[[[[[[[[True]]]]]]]], 1]}, "configz_malformed"),
         ('{"answer":"a","values":[' + "[" * 3000, "configz_malformed"),
         ('{"answer":"a","values":[' + "[" * 1500 + "]" * 1500 + ",1]}", "configz_malformed"),
         ('{"answer":"a","values":[' + "9" * 5000 + ",1]}", "configz_malformed"),
