@@ -70,7 +70,10 @@ class NodeEvent:
 
 @dataclass(frozen=True, slots=True)
 class FindingEvent:
-    """A finding that somebody may have to act on: it fails, is undetermined, or a fix did not go well."""
+    """A finding that somebody may have to act on: it fails, is undetermined, or a fix did not go well.
+
+    `newly` says that it fails and was right in an earlier run, `regressed` that a fix had made it so.
+    """
 
     run: str
     subscription: str
@@ -86,6 +89,7 @@ class FindingEvent:
     code: str
     reason: str
     hint: str
+    newly: bool
     regressed: bool
 
 
@@ -256,6 +260,7 @@ def _finding(finding: Finding) -> FindingEvent:
         code=finding.code,
         reason=finding.reason,
         hint=finding.hint,
+        newly=finding.status is Status.FAIL and (finding.regressed or finding.last_right is not None),
         regressed=finding.regressed,
     )
 

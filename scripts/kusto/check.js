@@ -5,7 +5,7 @@
 // (infra/queries/parts/events.kql). A file that begins with the first of these lines is what is deployed, and is read as
 // it stands. Placeholders are filled in as the deployment and the portal do. Beside what the parser finds it is an error
 // to compare two types that the service does not compare, and a column with a word that it never has. A rule's query
-// (.kql) gives the columns that its alert is split by.
+// (.kql) gives the columns that its alert is split by, and has nothing that Azure Monitor does not take in a rule.
 //
 // Prints each error with its file, line and text, and exits 1 where there is one.
 "use strict";
@@ -101,6 +101,31 @@ function comparisonsOf(root) {
   return found;
 }
 
+// What a rule's query may not have: "Create or edit a log search alert rule" and "Optimize log search alert queries",
+// Azure Monitor's documentation. `ago` takes a literal there, and a word is taken for the service's own.
+const RULES_LACK = new Map([[SyntaxKind.UnionOperator, "union"], [SyntaxKind.SearchOperator, "search"]]);
+const PLUGINS_LACK = new Set(["bag_unpack", "pivot", "narrow"]);
+const RESERVED = "AggregatedValue";
+
+// [position, text] of what the service takes in a query, and not in a rule's.
+function unfitOf(root) {
+  const found = [];
+  for (const node of nodesOf(root)) {
+    const operator = RULES_LACK.get(node.Kind);
+    const name = node.Kind === SyntaxKind.FunctionCallExpression ? node.Name.SimpleName : undefined;
+    if (operator !== undefined) {
+      found.push([node.TextStart, `a rule's query takes no ${operator}`]);
+    } else if (PLUGINS_LACK.has(name)) {
+      found.push([node.TextStart, `a rule's query takes no ${name}()`]);
+    } else if (name === "ago" && !Bridge.toArray(node.ArgumentList.Expressions).every((item) => (item.Element$1 ?? item).IsLiteral)) {
+      found.push([node.TextStart, "a rule's query takes ago() of a literal only"]);
+    } else if (node.Kind === SyntaxKind.TokenName && node.SimpleName === RESERVED) {
+      found.push([node.TextStart, `${RESERVED} is a word of the service's own in a rule's query`]);
+    }
+  }
+  return found;
+}
+
 // One text for each error, with the line that it is on; `before` stands before the query and has no lines of its own.
 function errorsOf(where, query, known, before = "") {
   const code = KustoCode.ParseAndAnalyze(before + query, known);
@@ -111,7 +136,8 @@ function errorsOf(where, query, known, before = "") {
   if (where.endsWith(".kql") && errors.length === 0 && gives !== DIMENSIONS) {
     return [`${where}: it gives (${gives}), not (${DIMENSIONS})`];
   }
-  return [...errors, ...comparisonsOf(code.Syntax)].map(([start, message]) => {
+  const unfit = where.endsWith(".kql") ? unfitOf(code.Syntax) : [];
+  return [...errors, ...comparisonsOf(code.Syntax), ...unfit].map(([start, message]) => {
     const at = start - before.length;
     if (at < 0) return `${where}: in the tables of events: ${message}`;
     const line = query.slice(0, at).split("\n").length;

@@ -63,6 +63,18 @@ BAD = [
     ("FindingEvents | where outcome in ('fixed', 'undone')", "outcome is never 'undone', but fixed,"),
     ("RefusalEvents | extend s = iff(side == 'azur', 1, 0)", "side is never 'azur', but store, azure"),
 ]
+# What Azure Monitor takes in a query, but in no rule's.
+UNFIT = [
+    ("RunEvents | union LateEvents", "no union"),
+    ("union RunEvents, LateEvents", "no union"),
+    ("search 'x' | extend run = ''", "no search"),
+    ("RunEvents | extend bag = bag_pack('a', 1) | evaluate bag_unpack(bag)", "no bag_unpack()"),
+    ("RunEvents | evaluate pivot(state, count(), run)", "no pivot()"),
+    ("RunEvents | where timestamp > ago(1h + 1m)", "ago() of a literal only"),
+    ("let Span = 1h; RunEvents | where timestamp > ago(Span)", "ago() of a literal only"),
+    ("RunEvents | summarize AggregatedValue = count() by run", "AggregatedValue is a word of the service's own"),
+]
+BAD += UNFIT
 WRONG_COLUMNS = ["run, cluster, node", "run, cluster = 1, node = '-', what = '-'"]
 
 

@@ -13,9 +13,11 @@ import pytest
 
 from shared import telemetry
 from shared.errors import CredentialError, EndpointError, GuardError, NotStorable, SettingsError, StoreError
-from shared.models import Outcome, Status
+from shared.models import History, Outcome, Status
 from shared.runs.hosts.starting import GoingError
+from shared.runs.model.history import with_history
 from shared.runs.nodes.repairing import LOOK_CODE
+from shared.runs.steps.left_undone import CANCELLED
 from tests.support.bicep import INFRA
 from tests.support.records import finding
 from tools import event_tables
@@ -112,6 +114,24 @@ def test_one_line_a_node_and_one_for_what_somebody_may_have_to_act_on(caplog: py
 
 
 @pytest.mark.parametrize(
+    ("before", "newly"),
+    [
+        (None, False),
+        (History("node", "3.2.6", Status.FAIL, NIGHT, None, None, None, None), False),
+        (History("node", "3.2.6", Status.PASS, NIGHT, NIGHT, None, None, None), True),
+        (History("node", "3.2.6", Status.PASS, NIGHT, NIGHT, NIGHT, None, None), True),
+    ],
+    ids=["never seen", "failed", "complied", "fixed"],
+)
+def test_a_node_that_was_right_before_newly_fails(
+    before: History | None, newly: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    telemetry.tell_findings([with_history(finding(1, status=Status.FAIL), before)])
+    assert [line["newly"] for line in lines(caplog) if line["event"] == "finding"] == [newly]
+
+
+@pytest.mark.parametrize(
     ("error", "side"),
     [
         (StoreError("the store is away\nand more"), "store"),
@@ -160,6 +180,10 @@ def test_every_rule_has_its_query_its_switch_and_its_paragraph() -> None:
 def test_the_rules_on_broken_nodes_go_by_the_code() -> None:
     assert f'code == "{LOOK_CODE}"' in QUERIES["node-broken"]
     assert f'code != "{LOOK_CODE}"' in QUERIES["fix-failed"]
+
+
+def test_what_somebody_cancelled_refuses_nothing() -> None:
+    assert f'code != "{CANCELLED.code}"' in QUERIES["refused"]
 
 
 def test_the_windows_are_ones_that_azure_takes() -> None:
