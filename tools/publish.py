@@ -17,18 +17,25 @@ import sys
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 SUCCEEDED = 4
 """The status of a deployment that is done; those below 3 but for -1 are of one that is going (azure-dev, azsdk)."""
 ENDED = {-1: "it was cancelled", 3: "it failed", 5: "another deployment is going", 6: "it was done in part"}
 _SENT_SECONDS, _ASKED_SECONDS = 600, 60
+# A deployment that was taken may not be known yet: azd looks away as often (azure-dev, azsdk).
+_UNKNOWN_MOST = 4
 
 
 class PublishError(Exception):
     """The zip was not deployed; the text says why."""
+
+
+class UnansweredError(PublishError):
+    """The address did not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +46,7 @@ class Site:
     token: str
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
-        """Status and body of the answer. Raises PublishError where there is none."""
+        """Status and body of the answer. Raises UnansweredError where there is none."""
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/zip"}
         request = Request(f"https://{self.host}{path}", body, headers, method=method)
         try:
@@ -47,8 +54,9 @@ class Site:
                 return answer.status, answer.read()
         except HTTPError as error:
             return error.code, error.read()
-        except (URLError, TimeoutError) as error:
-            raise PublishError(f"{self.host} does not answer: {getattr(error, 'reason', error)}") from error
+        # An answer that is not to the end comes as itself, not as a URLError.
+        except (OSError, HTTPException) as error:
+            raise UnansweredError(f"{self.host} does not answer: {getattr(error, 'reason', error)}") from error
 
 
 def site_of(group: str, app: str) -> Site:
@@ -68,22 +76,41 @@ def publish(site: Site, zipped: bytes, seconds: float = 600, pause: float = 1) -
     deployment = body.decode("utf-8", "replace").strip().strip('"')
     if not re.fullmatch(r"[\w-]+", deployment):
         raise PublishError(f"{site.host} named no deployment: {_shown(body)}")
-    until, seen = time.monotonic() + seconds, False
+    until, seen, unknown, last = time.monotonic() + seconds, False, 0, ""
     while time.monotonic() < until:
-        status, body = site.ask("GET", f"/api/deployments/{deployment}")
-        # Whoever deployed it is gone when it is done, and may be before that was seen.
-        if status == HTTPStatus.NOT_FOUND and seen:
-            return
-        if status in (HTTPStatus.OK, HTTPStatus.ACCEPTED):
-            seen, answer = True, json.loads(body)
-            if answer["status"] == SUCCEEDED:
+        # Whoever deploys it is begun anew with the app, and may not answer meanwhile.
+        try:
+            status, body = site.ask("GET", f"/api/deployments/{deployment}")
+        except UnansweredError as error:
+            last = f" ({error})"
+        else:
+            last = ""
+            if status in (HTTPStatus.OK, HTTPStatus.ACCEPTED):
+                seen = True
+                if _done(site, body):
+                    return
+            elif status == HTTPStatus.NOT_FOUND and seen:  # gone when it is done, perhaps before that was seen
                 return
-            if answer["status"] in ENDED:
-                raise PublishError(f"{ENDED[answer['status']]}: {answer.get('status_text') or answer.get('message')}")
-        elif status < HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise PublishError(f"{site.host} does not say how far it is ({status}): {_shown(body)}")
+            elif status == HTTPStatus.NOT_FOUND and unknown < _UNKNOWN_MOST:
+                unknown += 1
+            elif status < HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise PublishError(f"{site.host} does not say how far it is ({status}): {_shown(body)}")
         time.sleep(pause)
-    raise PublishError(f"it is not done after {seconds:g} seconds: https://{site.host}/api/deployments/{deployment}")
+    raise PublishError(
+        f"it is not done after {seconds:g} seconds: https://{site.host}/api/deployments/{deployment}{last}"
+    )
+
+
+def _done(site: Site, body: bytes) -> bool:
+    """Whether the deployment is done by this answer. Raises PublishError where it ended otherwise."""
+    try:
+        answer = json.loads(body)
+        status = answer["status"]
+    except (ValueError, TypeError, KeyError):
+        raise PublishError(f"{site.host} does not say how far it is: {_shown(body)}") from None
+    if status in ENDED:
+        raise PublishError(f"{ENDED[status]}: {answer.get('status_text') or answer.get('message')}")
+    return bool(status == SUCCEEDED)
 
 
 def _az(*arguments: str) -> str:

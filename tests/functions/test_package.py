@@ -250,7 +250,10 @@ def scm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]
 
         def do_GET(self) -> None:
             next_one = state.statuses.pop(0)
-            if isinstance(next_one, str):
+            if next_one == "":  # it hangs up
+                state.asked.append((self.command, self.path, self.headers["Authorization"]))
+                self.close_connection = True
+            elif isinstance(next_one, str):
                 self._answer(int(next_one), {"message": "gone"})
             else:
                 self._answer(200, {"status": next_one, "status_text": "because of this"})
@@ -288,7 +291,7 @@ def _publish(folder: Path, group: str = "group") -> int:
     return publish.main([group, "app", str(zipped)])
 
 
-@pytest.mark.parametrize("statuses", [[4], [0, 1, 2, 4], [1, "503", 4], [2, "404"]])
+@pytest.mark.parametrize("statuses", [[4], [0, 1, 2, 4], [1, "503", 4], [2, "404"], ["404", "404", 1, 4], [1, "", 4]])
 def test_it_is_sent_as_it_is(scm: Deployment, statuses: list[int | str], tmp_path: Path) -> None:
     scm.statuses = list(statuses)
     assert _publish(tmp_path) == 0
@@ -304,7 +307,8 @@ def test_it_is_sent_as_it_is(scm: Deployment, statuses: list[int | str], tmp_pat
         (202, [5], "another deployment is going"),
         (202, [-1], "it was cancelled"),
         (202, [6], "it was done in part"),
-        (202, ["404"], "does not say how far it is (404)"),
+        (202, ["404"] * 5, "does not say how far it is (404)"),
+        (202, ["200"], "does not say how far it is: {"),
         (403, [], 'refused it with 403: {"message": "no"}'),
     ],
 )
