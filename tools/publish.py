@@ -20,7 +20,7 @@ from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 SUCCEEDED = 4
 """The status of a deployment that is done; those below 3 but for -1 are of one that is going (azure-dev, azsdk)."""
@@ -38,6 +38,13 @@ class UnansweredError(PublishError):
     """The address did not answer."""
 
 
+class _Stay(HTTPRedirectHandler):
+    """Follows no redirect: it would take the token along, to whatever host it names."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """An app's deployment address, and the token that opens it."""
@@ -50,7 +57,7 @@ class Site:
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/zip"}
         request = Request(f"https://{self.host}{path}", body, headers, method=method)
         try:
-            with urlopen(request, timeout=_ASKED_SECONDS if body is None else _SENT_SECONDS) as answer:
+            with build_opener(_Stay).open(request, timeout=_ASKED_SECONDS if body is None else _SENT_SECONDS) as answer:
                 return answer.status, answer.read()
         except HTTPError as error:
             return error.code, error.read()

@@ -240,6 +240,8 @@ def scm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]
             state.asked.append((self.command, self.path, self.headers["Authorization"]))
             sent = json.dumps(body).encode()
             self.send_response(status)
+            if status == 302:
+                self.send_header("Location", "/elsewhere")
             self.send_header("Content-Length", str(len(sent)))
             self.end_headers()
             self.wfile.write(sent)
@@ -323,6 +325,13 @@ def test_what_is_not_deployed_is_said(
     scm.accepts, scm.statuses = accepts, list(statuses)
     assert _publish(tmp_path) == 1
     assert said in capsys.readouterr().err
+
+
+def test_the_token_goes_nowhere_else(scm: Deployment, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scm.accepts = 302
+    assert _publish(tmp_path) == 1
+    assert "refused it with 302" in capsys.readouterr().err
+    assert [path for _, path, _ in scm.asked] == ["/api/publish?RemoteBuild=false"]
 
 
 @pytest.mark.usefixtures("scm")
