@@ -71,3 +71,14 @@ def test_names_in_commands_are_made_before_they_are_used() -> None:
                 known |= made_in(line)
                 used |= used_in(line)
     assert {"out", "ID", "KEY", "GROUP", "API"} <= used
+
+
+def test_what_is_listed_in_the_resource_group_is_of_this_installation() -> None:
+    """The group may hold others' things (resourceGroupName), and some of these lists are deleted."""
+    lists = re.compile(r"az (?:network|monitor) [a-z -]* list --resource-group [^|]*")
+    found = {(page.name, each) for page in (ROOT / "docs").glob("*.md") for each in lists.findall(page.read_text())}
+    assert found
+    assert [each for each in found if '--query "[?' not in each[1]] == []
+    template = (ROOT / "infra" / "main.bicep").read_text()
+    (workspace,) = re.findall(r"^WORKSPACE=(\S+-)\$\(", (ROOT / "docs" / "operating.md").read_text(), re.MULTILINE)
+    assert f"'{workspace}${{token}}'" in template
