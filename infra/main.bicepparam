@@ -5,13 +5,15 @@ using './main.bicep'
 param environmentName = readEnvironmentVariable('AZURE_ENV_NAME', 'prod')
 param location = readEnvironmentVariable('AZURE_LOCATION', 'westeurope')
 
-// Subscription ids, separated by commas.
-param subscriptions = empty(readEnvironmentVariable('GUARD_SUBSCRIPTIONS', ''))
-  ? []
-  : split(readEnvironmentVariable('GUARD_SUBSCRIPTIONS', ''), ',')
-param grantAccessTo = empty(readEnvironmentVariable('GUARD_GRANT_ACCESS_TO', ''))
-  ? []
-  : split(readEnvironmentVariable('GUARD_GRANT_ACCESS_TO', ''), ',')
+// Lists are separated by commas; spaces and empty parts do not count.
+param subscriptions = filter(
+  map(split(readEnvironmentVariable('GUARD_SUBSCRIPTIONS', ''), ','), part => trim(part)),
+  part => !empty(part)
+)
+param grantAccessTo = filter(
+  map(split(readEnvironmentVariable('GUARD_GRANT_ACCESS_TO', ''), ','), part => trim(part)),
+  part => !empty(part)
+)
 param grantSweep = bool(readEnvironmentVariable('GUARD_GRANT_SWEEP', 'false'))
 param grantSweepApi = bool(readEnvironmentVariable('GUARD_GRANT_SWEEP_API', 'false'))
 
@@ -27,12 +29,14 @@ param network = readEnvironmentVariable('GUARD_NETWORK', 'public')
 param subnets = json(readEnvironmentVariable('GUARD_SUBNETS', 'null'))
 param dns = json(readEnvironmentVariable('GUARD_DNS', '{"zones": "create"}'))
 
-param alertEmails = empty(readEnvironmentVariable('GUARD_ALERT_EMAILS', ''))
-  ? []
-  : split(readEnvironmentVariable('GUARD_ALERT_EMAILS', ''), ',')
-param alertsOff = any(empty(readEnvironmentVariable('GUARD_ALERTS_OFF', ''))
-  ? []
-  : split(readEnvironmentVariable('GUARD_ALERTS_OFF', ''), ','))
+param alertEmails = filter(
+  map(split(readEnvironmentVariable('GUARD_ALERT_EMAILS', ''), ','), part => trim(part)),
+  part => !empty(part)
+)
+param alertsOff = any(filter(
+  map(split(readEnvironmentVariable('GUARD_ALERTS_OFF', ''), ','), part => trim(part)),
+  part => !empty(part)
+))
 
 param tags = {
   application: 'aks-kubelet-guard'

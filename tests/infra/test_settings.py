@@ -183,6 +183,20 @@ def test_what_is_given_without_a_variable_is_the_default_of_the_code() -> None:
     assert parameters["settings"] == {}
 
 
+def test_lists_are_told_by_commas_and_spaces_do_not_count() -> None:
+    environ = {
+        "GUARD_SUBSCRIPTIONS": f" {SUBSCRIPTION} ,",
+        "GUARD_GRANT_ACCESS_TO": f"{SUBSCRIPTION}, {SUBSCRIPTION.replace('0', '1')}",
+        "GUARD_ALERT_EMAILS": "a@example.com, b@example.com",
+        "GUARD_ALERTS_OFF": "run-late, fixes-held",
+    }
+    parameters = given(environ)
+    assert parameters["subscriptions"] == [SUBSCRIPTION]
+    assert parameters["grantAccessTo"] == [SUBSCRIPTION, SUBSCRIPTION.replace("0", "1")]
+    assert parameters["alertEmails"] == ["a@example.com", "b@example.com"]
+    assert parameters["alertsOff"] == ["run-late", "fixes-held"]
+
+
 @pytest.mark.parametrize(
     ("environ", "said"),
     [
