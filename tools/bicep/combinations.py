@@ -143,16 +143,7 @@ def deployed(compiler: Compiler, combination: Combination, folder: Path) -> dict
 
     The files for it are made in `folder`, one folder a cloud. Raises CompilerError where they do not compile.
     """
-    copy = folder / combination.cloud
-    if not copy.exists():
-        shutil.copytree(INFRA, copy, ignore=shutil.ignore_patterns("snapshots"))
-        # The linter's rules are for the files themselves: a cloud's addresses written out are what they refuse.
-        (copy / "bicepconfig.json").write_text('{"analyzers": {"core": {"enabled": false}}}')
-        for file in copy.rglob("*.bicep"):
-            text = file.read_text()
-            if "environment()" in text:
-                known = f"var knownCloud = {literal(CLOUDS[combination.cloud])}\n"
-                file.write_text(text.replace("environment()", "knownCloud") + known)
+    copy = in_cloud(combination.cloud, folder)
     if combination.parameters is None:
         file = copy / f"{combination.template}.bicepparam"
     else:
@@ -160,6 +151,21 @@ def deployed(compiler: Compiler, combination: Combination, folder: Path) -> dict
         lines = [f"param {name} = {literal(value)}\n" for name, value in combination.parameters.items()]
         file.write_text(f"using './{combination.template}.bicep'\n{''.join(lines)}")
     return compiler.snapshot(file, combination.scope)
+
+
+def in_cloud(cloud: str, folder: Path) -> Path:
+    """A copy of the templates below `folder`, made where there is none, with what this cloud's environment() gives."""
+    copy = folder / cloud
+    if not copy.exists():
+        shutil.copytree(INFRA, copy, ignore=shutil.ignore_patterns("snapshots"))
+        # The linter's rules are for the files themselves: a cloud's addresses written out are what they refuse.
+        (copy / "bicepconfig.json").write_text('{"analyzers": {"core": {"enabled": false}}}')
+        for file in copy.rglob("*.bicep"):
+            text = file.read_text()
+            if "environment()" in text:
+                known = f"var knownCloud = {literal(CLOUDS[cloud])}\n"
+                file.write_text(text.replace("environment()", "knownCloud") + known)
+    return copy
 
 
 def literal(value: Any) -> str:
