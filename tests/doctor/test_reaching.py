@@ -81,6 +81,19 @@ async def test_plain_http_as_of_a_storage_emulator() -> None:
         assert (await tried(Address("x", "127.0.0.1", port, tls=False))).trouble == ""
 
 
+@pytest.mark.parametrize("date", ["", "noon", "Mon, 01 Jan 2020 00:00:00 +99999999999999"])
+async def test_an_answer_whose_date_is_none(date: str) -> None:
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(f"HTTP/1.1 401 No\r\nDate: {date}\r\nContent-Length: 0\r\n\r\n".encode())
+        await writer.drain()
+        writer.close()
+
+    far = await asyncio.start_server(answer, "127.0.0.1", 0)
+    found = await tried(Address("x", "127.0.0.1", far.sockets[0].getsockname()[1], tls=False))
+    far.close()
+    assert (found.trouble, found.date) == ("", None)
+
+
 async def test_an_untrusted_certificate(trusted: trustme.CA) -> None:
     async with server(trustme.CA()) as port:
         found = await tried(Address("x", "localhost", port))
@@ -116,6 +129,23 @@ async def test_a_name_that_is_none() -> None:
     assert "cannot be resolved" in found.trouble
     (row,) = rows([found])
     assert row.status is Level.FAIL
+
+
+@pytest.mark.parametrize("host", ["a" * 64 + ".example", "two..dots.example"])
+async def test_a_name_that_cannot_be_one_keeps_no_other_from_being_tried(host: str) -> None:
+    async with server(None) as port:
+        found, other = await reach([Address("x", host), Address("x", "127.0.0.1", port, tls=False)], 3.0)
+    assert found.trouble == "no name can be so: see where it is set"
+    assert other.trouble == ""
+
+
+@pytest.mark.parametrize("proxy", ["proxy:3128", "http://user:s3cret@[::1", "http://user:s3cret@proxy:99999"])
+async def test_a_proxy_that_is_no_address(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    (row,) = rows([await tried(Address("x", "localhost", 9))])
+    assert row.status is Level.FAIL
+    assert "the environment names a proxy that is no address" in row.reason
+    assert "s3cret" not in repr(row)
 
 
 async def test_a_proxy_is_used_and_told_without_its_password(
