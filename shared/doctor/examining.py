@@ -117,13 +117,10 @@ class _Examination:
 
     async def stored(self, store: Store | GuardError, location: str) -> list[Check]:
         known, made = await self._catalogue()
+        now = datetime.now(UTC)
+        made.append(own.next_runs(self.settings, now))
         if isinstance(store, GuardError):
-            return [
-                own.store_fails(location, str(store), self.who),
-                *own.choices(self.settings, known, ""),
-                *made,
-                *own.schedule(self.settings, None, None, datetime.now(UTC)),
-            ]
+            return [own.store_fails(location, str(store), self.who), *own.choices(self.settings, known, ""), *made]
         try:
             async with asyncio.timeout(min(_STORE_SECONDS, self.left)):
                 await _try(store)
@@ -132,16 +129,12 @@ class _Examination:
                 last = await _last_scheduled(store)
         except (GuardError, TimeoutError) as error:
             why = str(error) or f"no answer within {_STORE_SECONDS:g} s"
-            return [
-                own.store_fails(location, why, self.who),
-                *own.choices(self.settings, known, ""),
-                *made,
-            ]
+            return [own.store_fails(location, why, self.who), *own.choices(self.settings, known, ""), *made]
         return [
             own.store_works(location, SCHEMA),
             *own.choices(self.settings, known, held_words(held) if held is not None else ""),
             *made,
-            *own.schedule(self.settings, last, datetime.fromisoformat(since) if since else None, datetime.now(UTC)),
+            own.last_run(self.settings, last, datetime.fromisoformat(since) if since else None, now),
         ]
 
     async def _catalogue(self) -> tuple[Catalogue | None, list[Check]]:

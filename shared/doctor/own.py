@@ -16,6 +16,7 @@ from shared.doctor.checks import Area, Check, Level
 from shared.kubelet import modelled_minors
 from shared.models import Run, RunState
 from shared.plain import plain
+from shared.runs.hosts.watchdog import last_due
 from shared.runs.model import ENGINE
 from shared.runs.model.names import listed
 from shared.schedule import next_after
@@ -108,32 +109,44 @@ def choices(settings: Settings, known: Catalogue | None, held: str) -> list[Chec
     return made
 
 
-def schedule(settings: Settings, last: Run | None, known_since: datetime | None, now: datetime) -> list[Check]:
-    """When the scheduled run comes, and how it was the last time.
-
-    `last` is the last one that the store has, `known_since` when the app first saw this schedule (None: the store has
-    not seen an app with it).
-    """
-    subject = f"GUARD_SCHEDULE {settings.schedule}"
+def next_runs(settings: Settings, now: datetime) -> Check:
+    """When the scheduled run comes."""
     moments: list[datetime] = []
     for _ in range(_SHOWN_TIMES):
         moments.append(next_after(settings.schedule, moments[-1] if moments else now))
     times = ", ".join(f"{moment:%Y-%m-%d %H:%M}" for moment in moments)
-    made = [Check(Area.SCHEDULE, subject, "the next runs", Level.OK, f"{times} UTC ({settings.mode})")]
-    what = "the last run"
-    since = max((moment for moment in (last.started if last else None, known_since) if moment), default=None)
-    if since is None:
-        reason = "none yet, and no app with this schedule has used this store"
-        return [*made, Check(Area.SCHEDULE, subject, what, Level.OK, reason)]
-    due = next_after(settings.schedule, since + _EARLY)
+    return Check(Area.SCHEDULE, _scheduled(settings), "the next runs", Level.OK, f"{times} UTC ({settings.mode})")
+
+
+def last_run(settings: Settings, last: Run | None, known_since: datetime | None, now: datetime) -> Check:
+    """How the scheduled run was the last time.
+
+    `last` is the last one that the store has, `known_since` when the app first saw this schedule (None: the store has
+    not seen an app with it, so that what another one started says nothing of it). Overdue is what the watchdog calls so.
+    """
+    subject, what = _scheduled(settings), "the last run"
     said = f"{last.id} is {last.state}" if last is not None else "none yet"
-    if now - due > _LATE:
+    if known_since is None:
+        said += ", and no app with this schedule has used this store"
+    elif (due := _missed(settings.schedule, last, known_since, now)) is not None:
         reason = f"{said}; one was due at {due:%Y-%m-%d %H:%M} UTC and did not start. See the log of the app's watchdog"
-        return [*made, Check(Area.SCHEDULE, subject, what, Level.FAIL, reason)]
+        return Check(Area.SCHEDULE, subject, what, Level.FAIL, reason)
     if last is not None and last.state is RunState.FAILED:
-        reason = f"{said}: {plain(last.error)}"
-        return [*made, Check(Area.SCHEDULE, subject, what, Level.WARN, reason)]
-    return [*made, Check(Area.SCHEDULE, subject, what, Level.OK, said)]
+        return Check(Area.SCHEDULE, subject, what, Level.WARN, f"{said}: {plain(last.error)}")
+    return Check(Area.SCHEDULE, subject, what, Level.OK, said)
+
+
+def _scheduled(settings: Settings) -> str:
+    return f"GUARD_SCHEDULE {settings.schedule}"
+
+
+def _missed(schedule: str, last: Run | None, known_since: datetime, now: datetime) -> datetime | None:
+    """When a run was due that should have started by now, and did not; one that is still going keeps the next away."""
+    due = last_due(schedule, now)
+    if due is None or due < known_since or now - due <= _LATE:
+        return None
+    started = last is not None and (not last.state.final or last.started >= due - _EARLY)
+    return None if started else due
 
 
 def versions(found: Mapping[str, str] | None = None, python: Sequence[int] = sys.version_info[:3]) -> list[Check]:

@@ -269,6 +269,7 @@ async def test_a_store_that_cannot_be_opened(tmp_path: Path) -> None:
     assert "--assignee-object-id c2a7e1b4-93f5-4f0e-a6d1-7b8c9d0e1f23" in row.command
     assert "--name account " in row.command
     assert {check.status for check in of(checks, "rights")} == {Level.OK}, "the rest is looked at all the same"
+    assert [check.what for check in of(checks, "schedule")] == ["the next runs", "how long it takes"]
 
 
 async def test_a_store_that_breaks(tmp_path: Path) -> None:
@@ -323,9 +324,20 @@ def timer_run(ago: timedelta, state: RunState = RunState.COMPLETED, error: str =
 async def test_the_last_scheduled_run(schedule: str, run: Run, status: Level, says: str, tmp_path: Path) -> None:
     async with serve_bench(fleet(), tmp_path / "runs.db", schedule=schedule) as bench:
         await bench.services.store.save_run(run)
+        await bench.services.store.claim(f"schedule since/{schedule}", run.started.isoformat(), 86_400)
         checks = await doctor(bench)
     (row,) = [check for check in of(checks, "schedule") if check.what == "the last run"]
     assert (row.status, says in row.reason) == (status, True), row
+
+
+async def test_a_run_of_an_app_with_another_schedule_says_nothing_of_this_one(tmp_path: Path) -> None:
+    """A terminal's GUARD_SCHEDULE is rarely that of the app whose store it looks into."""
+    async with serve_bench(fleet(), tmp_path / "runs.db", schedule="0 0 2 * * *") as bench:
+        await bench.services.store.save_run(timer_run(timedelta(days=3)))
+        await bench.services.store.claim("schedule since/0 0 2 * * SUN", "2026-01-01T00:00:00+00:00", 86_400)
+        checks = await doctor(bench)
+    (row,) = [check for check in of(checks, "schedule") if check.what == "the last run"]
+    assert (row.status, "no app with this schedule has used this store" in row.reason) == (Level.OK, True), row
 
 
 async def test_an_app_whose_schedule_never_started_a_run(tmp_path: Path) -> None:

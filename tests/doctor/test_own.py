@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ import pytest
 from shared.azure import SignedIn
 from shared.doctor import Level, clusters, own
 from shared.doctor.needs import wants
-from shared.models import NodePool
+from shared.models import NodePool, Run, RunKind, RunState, Starter
 from shared.settings import Settings
+from shared.store import new_run_id
 from tests.doctor.cases import OBJECT
 from tests.doctor.test_rights import CLUSTER
 
@@ -73,6 +75,28 @@ def test_who_signs_in(who: SignedIn, subject: str, says: str) -> None:
     assert (row.subject, row.status) == (subject, Level.OK)
     assert says in row.reason
     assert "sees 3 subscriptions" in row.reason
+
+
+NOW = datetime(2026, 3, 4, 12, 10, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("started", "state", "now", "status"),
+    [
+        # Every hour; one that takes longer keeps the next ones away, and they are not made up for.
+        (timedelta(hours=3, minutes=10), RunState.RUNNING, NOW + timedelta(minutes=40), Level.OK),
+        (timedelta(hours=3, minutes=10), RunState.COMPLETED, NOW, Level.OK),
+        (timedelta(hours=3, minutes=10), RunState.COMPLETED, NOW + timedelta(minutes=40), Level.FAIL),
+        (timedelta(minutes=10, seconds=1), RunState.COMPLETED, NOW + timedelta(minutes=40), Level.OK),
+    ],
+)
+def test_a_run_is_overdue_where_the_watchdog_says_so(
+    started: timedelta, state: RunState, now: datetime, status: Level
+) -> None:
+    begun = NOW - started
+    last = Run(new_run_id(begun), RunKind.AUDIT, state, begun, begun, by=Starter.TIMER)
+    row = own.last_run(Settings(schedule="0 0 * * * *"), last, NOW - timedelta(days=30), now)
+    assert row.status is status, row
 
 
 def rows(settings: Settings, **changes: Any) -> dict[str, tuple[Level, str]]:
