@@ -250,7 +250,7 @@ class _Look:
         made += rights.denied(known, denials, needed, self.grant.to, command)
         made += rights.locked(known, locks, needed, command)
         if assigned is not None:
-            made += policies.rows(self.subject, assigned, command)
+            made += policies.rows(known, assigned, command)
         if trouble is not None:
             made.append(trouble)
         if isinstance(found, list):

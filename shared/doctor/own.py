@@ -122,7 +122,7 @@ def last_run(settings: Settings, last: Run | None, known_since: datetime | None,
     """How the scheduled run was the last time.
 
     `last` is the last one that the store has, `known_since` when the app first saw this schedule (None: the store has
-    not seen an app with it, so that what another one started says nothing of it). Overdue is what the watchdog calls so.
+    not seen an app with it, so that what another one started says nothing of it). The watchdog says what is overdue.
     """
     subject, what = _scheduled(settings), "the last run"
     said = f"{last.id} is {last.state}" if last is not None else "none yet"
