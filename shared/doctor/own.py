@@ -38,6 +38,7 @@ _LATE = timedelta(minutes=20)
 # A run may be recorded a moment before the second that it was due.
 _EARLY = timedelta(minutes=1)
 _SHOWN_TIMES = 3
+_ROLE = "Storage Table Data Contributor"
 
 
 def identity(who: SignedIn, seen: int) -> Check:
@@ -56,14 +57,15 @@ def store_fails(location: str, why: str, who: SignedIn | None) -> Check:
     place = place_of(location)
     command = ""
     parts = urlsplit(location)
-    # A connection string brings its own key, and a file needs none.
-    if parts.scheme == "https" and parts.hostname and "=" not in location:
+    # A connection string brings its own key, a file needs none, and no role helps where the store is away or a newer
+    # version's: a refusal that one may help against names it.
+    if parts.scheme == "https" and parts.hostname and "=" not in location and _ROLE in why:
         account = parts.hostname.partition(".")[0]
         whom = who.object_id if who is not None and who.object_id else "OBJECT-ID-OF-THE-IDENTITY"
         kind = "User" if who is not None and who.person else "ServicePrincipal"
         command = (
             f"az role assignment create --assignee-object-id {shlex.quote(whom)} --assignee-principal-type {kind}"
-            " --role 'Storage Table Data Contributor'"
+            f" --role {shlex.quote(_ROLE)}"
             f' --scope "$(az storage account show --name {shlex.quote(account)} --query id --output tsv)"'
         )
     return Check(Area.STORE, plain(place, 200), "opens, is written and read", Level.FAIL, why, command)

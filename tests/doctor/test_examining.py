@@ -261,10 +261,10 @@ async def test_a_store_that_cannot_be_opened(tmp_path: Path) -> None:
     async with serve_bench(fleet(), tmp_path / "runs.db") as bench:
         location = "https://account.table.core.windows.net"
         services = bench.services
-        broken = StoreError("the store answered 403")
+        broken = StoreError("the store answered 403: give the identity the role Storage Table Data Contributor")
         checks = await examine(services.settings, services.azure, broken, location, os.environ)
     (row,) = of(checks, "store")
-    assert (row.status, row.reason) == (Level.FAIL, "the store answered 403")
+    assert (row.status, row.reason) == (Level.FAIL, str(broken))
     assert "--role 'Storage Table Data Contributor'" in row.command
     assert "--assignee-object-id c2a7e1b4-93f5-4f0e-a6d1-7b8c9d0e1f23" in row.command
     assert "--name account " in row.command

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from azure.core.exceptions import AzureError, HttpResponseError, ServiceRequestError
 
 from shared.azure import SignedIn
 from shared.doctor import Level, clusters, own
@@ -14,6 +16,7 @@ from shared.doctor.needs import wants
 from shared.models import NodePool, Run, RunKind, RunState, Starter
 from shared.settings import Settings
 from shared.store import new_run_id
+from shared.store.tables import ROLE, _explain
 from tests.doctor.cases import OBJECT
 from tests.doctor.test_rights import CLUSTER
 
@@ -55,11 +58,27 @@ def test_a_deployment_that_is_not_whole() -> None:
     ],
 )
 def test_a_store_that_fails(location: str, who: SignedIn | None, shown: str, command: str) -> None:
-    row = own.store_fails(location, "no", who)
+    row = own.store_fails(location, f"give the identity the role {ROLE} on the account", who)
     assert (row.subject, row.status) == (shown, Level.FAIL)
     assert command in row.command
     assert bool(row.command) == bool(command)
     assert "c2VjcmV0" not in repr(row)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "helps"),
+    [
+        (HttpResponseError("no", SimpleNamespace(status_code=403, headers={}, reason="")), True),
+        (HttpResponseError("no", SimpleNamespace(status_code=503, headers={}, reason="")), False),
+        (ServiceRequestError("no route"), False),
+    ],
+)
+def test_a_role_is_given_where_it_may_be_what_is_missing(refusal: AzureError, helps: bool) -> None:
+    location = "https://acc.table.core.windows.net"
+    why = str(_explain(location, refusal))
+    assert ("az role assignment create" in own.store_fails(location, why, None).command) == helps
+    newer = f"the store {location} has schema 3, this version knows up to 2; update, or name another one"
+    assert own.store_fails(location, newer, None).command == ""
 
 
 @pytest.mark.parametrize(
