@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from shared.azure import Azure, PolicyAssignment, SignedIn, SubscriptionError
+from shared.clouds import PUBLIC
 from shared.controls import Catalogue, catalogue
 from shared.doctor import addresses, clusters, own, policies, rights
 from shared.doctor.checks import Area, Check, Level, said
@@ -167,7 +168,8 @@ class _Examination:
             return [_late(Area.RIGHTS, "the subscriptions")]
         made = [own.identity(who, len(seen))]
         group = self.asked.management_group or ("" if self.asked.subscriptions else self.settings.management_group)
-        grant = Grant(who, wants(self.settings), "" if self.settings.subscriptions else group)
+        below = "" if self.settings.subscriptions else group
+        grant = Grant(who, wants(self.settings), below, self.settings.cloud or PUBLIC)
         if isinstance(chosen, Scope):
             subject = f"management group {group}" if group else "the subscriptions"
             command = grant.command("SUBSCRIPTION-ID")

@@ -71,7 +71,7 @@ class Case:
 SWEEPS = {"witness": "both"}
 GRANT = (
     f"az deployment sub create --subscription {SUBSCRIPTION} --location westeurope"
-    " --template-file infra/access-subscription.bicep"
+    " --name kubelet-guard-access-westeurope --template-file infra/access-subscription.bicep"
     f" --parameters principalId={OBJECT} subscriptions='[\"{SUBSCRIPTION}\"]'"
 )
 _RUNS = "run a command on a node Microsoft.Compute/virtualMachineScaleSets/virtualMachines/runCommand/action: "

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.azure import DenyAssignment, Lock, Permission, Principal, SignedIn
+from shared.clouds import CHINA, US_GOVERNMENT, Cloud
 from shared.doctor.checks import Level
 from shared.doctor.needs import Grant, Need, Place, Wants, needs, wants
 from shared.doctor.rights import Known, allows, denied, locked, matches, rows
@@ -229,6 +230,27 @@ def test_commands_are_quoted() -> None:
         parts = shlex.split(command.replace(" && ", " "))
         assert any(evil in part for part in parts), command
         assert not {"rm", "-rf"} & set(parts), command
+
+
+def test_the_record_of_a_deployment_has_a_name_for_each_region() -> None:
+    """Azure refuses a deployment whose name was used in another region (InvalidDeploymentLocation)."""
+    for group in ("", "prod"):
+        grant = Grant(ME, ALL, group)
+        first, second = (shlex.split(grant.command(SUBSCRIPTION, region)) for region in ("", "northeurope"))
+        assert _option(first, "--location") == "westeurope"
+        assert _option(second, "--location") == "northeurope"
+        assert _option(first, "--name") != _option(second, "--name")
+        assert len(_option(second, "--name")) <= 64
+
+
+@pytest.mark.parametrize(("cloud", "region"), [(US_GOVERNMENT, "usgovvirginia"), (CHINA, "chinanorth3")])
+def test_another_cloud_has_other_regions(cloud: Cloud, region: str) -> None:
+    command = shlex.split(Grant(ME, ALL, cloud=cloud).command(SUBSCRIPTION))
+    assert _option(command, "--location") == region
+
+
+def _option(command: list[str], name: str) -> str:
+    return command[command.index(name) + 1]
 
 
 def test_a_person_gets_the_role_by_its_name() -> None:
