@@ -14,7 +14,7 @@ import pytest
 
 from sandbox import Fault
 from shared.azure import Azure
-from shared.doctor import Area, Check, Level
+from shared.doctor import Area, Check, Level, examining
 from shared.doctor.examining import Asked, examine
 from shared.errors import StoreError
 from shared.models import Run, RunKind, RunState, Starter
@@ -282,6 +282,22 @@ async def test_a_store_that_breaks(tmp_path: Path) -> None:
     assert row.status is Level.FAIL
     assert "no such table" in row.reason
     assert {check.status for check in of(checks, "rights")} == {Level.OK}
+
+
+async def test_a_store_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examining, "_STORE_SECONDS", 1.0)
+    monkeypatch.setattr(examining, "_TIDY_SECONDS", 1.0)
+
+    async def silent(*_: object, **__: object) -> None:
+        await asyncio.sleep(60)
+
+    async with serve_bench(fleet(), tmp_path / "runs.db") as bench:
+        for name in ("get", "insert", "replace", "delete"):
+            monkeypatch.setattr(bench.services.store.backend, name, silent)
+        checks = await doctor(bench, seconds=15)
+    (row,) = of(checks, "store")
+    assert (row.status, row.reason) == (Level.FAIL, "no answer within 1 s")
+    assert {check.status for check in of(checks, "settings")} == {Level.OK}
 
 
 async def test_the_store_keeps_no_trace(tmp_path: Path) -> None:
