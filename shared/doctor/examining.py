@@ -68,7 +68,7 @@ async def examine(
     examination = _Examination(settings, azure, asked or Asked(), end)
     who = await examination.identify()
     parts = await asyncio.gather(
-        examination.within(examination.outbound(environ), Area.OUTBOUND, "addresses"),
+        examination.within(examination.outbound(location, environ), Area.OUTBOUND, "addresses"),
         examination.within(examination.stored(store, location), Area.STORE, "the store"),
         examination.subscriptions(who),
     )
@@ -112,8 +112,8 @@ class _Examination:
 
     # --- what the app reaches, and what it keeps
 
-    async def outbound(self, environ: Mapping[str, str]) -> list[Check]:
-        reached = await reach(addresses.addresses(self.settings, environ))
+    async def outbound(self, location: str, environ: Mapping[str, str]) -> list[Check]:
+        reached = await reach(addresses.addresses(self.settings, location, environ))
         return [*addresses.rows(reached), addresses.clock(reached)]
 
     async def stored(self, store: Store | GuardError, location: str) -> list[Check]:

@@ -56,7 +56,7 @@ def store_fails(location: str, why: str, who: SignedIn | None) -> Check:
     """The row of a store that cannot be used."""
     place = place_of(location)
     command = ""
-    parts = urlsplit(location)
+    parts = urlsplit(place)
     # A connection string brings its own key, a file needs none, and no role helps where the store is away or a newer
     # version's: a refusal that one may help against names it.
     if parts.scheme == "https" and parts.hostname and "=" not in location and _ROLE in why:

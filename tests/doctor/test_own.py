@@ -43,6 +43,7 @@ def test_a_deployment_that_is_not_whole() -> None:
     [
         ("/srv/runs.db", SignedIn(object_id=OBJECT), "/srv/runs.db", ""),
         ("AccountName=acc;AccountKey=c2VjcmV0", SignedIn(object_id=OBJECT), "account acc", ""),
+        ("https://c2VjcmV0@[::1", SignedIn(object_id=OBJECT), "an address that is none", ""),
         (
             "https://acc.table.core.windows.net",
             SignedIn(object_id=OBJECT, person=True),
