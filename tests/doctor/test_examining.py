@@ -109,6 +109,22 @@ async def test_what_it_says_is_what_a_run_meets(case: Case, tmp_path: Path) -> N
     assert fails == any(finding.status == "error" for finding in findings), findings
 
 
+OF_CLUSTERS = [
+    case for case in CASES if case.area == "cluster" and case.settings and not case.settings.get("sweep_way")
+]
+
+
+@pytest.mark.parametrize("case", OF_CLUSTERS, ids=lambda case: case.name)
+async def test_what_it_says_of_clusters_is_what_an_audit_meets(case: Case, tmp_path: Path) -> None:
+    """An audit judges a node whose one witness cannot be asked by the other."""
+    async with serve_bench(case.fleet, tmp_path / "runs.db", **case.settings) as bench:
+        checks = await doctor(bench)
+        run = await survey_here(bench.services, RunKind.AUDIT, RunRequest())
+        findings = await bench.findings(run.id)
+    fails = any(check.status is Level.FAIL for check in of(checks, "cluster"))
+    assert fails == any(finding.status == "error" for finding in findings), findings
+
+
 @pytest.mark.parametrize(
     "denies",
     [
