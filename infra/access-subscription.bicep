@@ -22,9 +22,10 @@ param subscriptions string[] = [
   subscription().subscriptionId
 ]
 
+// A name is Azure's for one region for ever, so that this deployment's own name is in those of its parts.
 module access 'modules/access.bicep' = [
   for id in subscriptions: {
-    name: 'kubelet-guard-access-${uniqueString(id, principalId)}'
+    name: 'kubelet-guard-access-${uniqueString(id, principalId, deployment().name)}'
     scope: subscription(id)
     params: {
       principalId: principalId

@@ -43,7 +43,10 @@ def place_of(store: str) -> str:
     if ";" in store or "=" in store:
         pairs = dict(part.split("=", 1) for part in store.split(";") if "=" in part)
         return f"account {pairs.get('AccountName', 'of a connection string')}"
-    parts = urlsplit(store)
+    try:
+        parts = urlsplit(store)
+    except ValueError:
+        return "an address that is none"
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.netloc else store
 
 

@@ -130,6 +130,7 @@ def test_a_secret_is_shown_nowhere_whatever_setting_it_was_put_into(name: str, v
         ("https://user:c2VjcmV0@a.table.core.windows.net/", "https://a.table.core.windows.net/"),
         (SECRET, "account a"),
         ("SharedAccessSignature=c2VjcmV0", "account of a connection string"),
+        ("https://user:c2VjcmV0@[::1", "an address that is none"),
     ],
 )
 def test_the_place_of_a_store_is_shown_without_its_secret(store: str, place: str) -> None:

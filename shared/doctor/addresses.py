@@ -52,13 +52,13 @@ class Reached:
     seconds: float = 0.0
 
 
-def addresses(settings: Settings, environ: Mapping[str, str]) -> list[Address]:
-    """The addresses that these settings need, without those of API servers; each once."""
+def addresses(settings: Settings, store: str, environ: Mapping[str, str]) -> list[Address]:
+    """The addresses that these settings and the store at `store` need, without those of API servers; each once."""
     found = [_at(RESOURCE_MANAGER, settings.arm_endpoint)]
     # A managed identity's tokens come from the machine's own endpoint.
     if settings.authority and not environ.get("IDENTITY_ENDPOINT"):
         found.append(_at("signing in", settings.authority))
-    found.append(_table(settings.store.get_secret_value()))
+    found.append(_table(store))
     for service in ("blob", "queue", "table"):
         uri = environ.get(f"AzureWebJobsStorage__{service}ServiceUri", "").strip()
         found.append(_at(f"the host's storage ({service})", uri))

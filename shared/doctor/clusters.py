@@ -44,14 +44,16 @@ def _rows(cluster: Cluster, subject: str, wanted: Wants, settings: Settings) -> 
         command = (
             "" if cluster.hosted_system else _az("update", cluster, "--nrg-lockdown-restriction-level Unrestricted")
         )
-        yield check(
-            "node resource group lockdown",
-            Level.FAIL,
+        reason = (
             "its node resource group is under lockdown (restrictionLevel is ReadOnly): a deny assignment forbids run"
-            " commands on its nodes. On AKS Automatic that is always so; GUARD_WITNESS=both asks its kubelets through"
-            " the cluster besides.",
-            command,
+            " commands on its nodes. On AKS Automatic that is always so; "
         )
+        then = (
+            "GUARD_WITNESS=both asks its kubelets through the cluster besides."
+            if settings.witness == "node"
+            else "what only a node shows is an error in the findings, and nothing is fixed there."
+        )
+        yield check("node resource group lockdown", Level.FAIL, f"{reason}{then}", command)
     yield from _asked(cluster, wanted, settings, check)
     unknown = _unknown_versions(cluster)
     if unknown:
@@ -63,12 +65,14 @@ def _rows(cluster: Cluster, subject: str, wanted: Wants, settings: Settings) -> 
 
 
 def _asked(cluster: Cluster, wanted: Wants, settings: Settings, check: Callable[..., Check]) -> Iterator[Check]:
-    """What keeps the cluster itself from being asked."""
+    """What keeps the cluster itself from being asked: no more than good to know where its nodes are, too."""
+    looks = settings.witness in ("both", "smart") and not cluster.locked
+    status, besides = (Level.WARN, " Its nodes are asked themselves.") if looks else (Level.FAIL, "")
     if wanted.invokes and cluster.invoke_disabled:
         yield check(
             "command invoke",
-            Level.FAIL,
-            "command invoke is disabled on it, so that its kubelets cannot be asked through it.",
+            status,
+            f"command invoke is disabled on it, so that its kubelets cannot be asked through it.{besides}",
             _az("update", cluster, "--enable-run-command"),
         )
     if wanted.invokes and not cluster.entra:
@@ -80,9 +84,9 @@ def _asked(cluster: Cluster, wanted: Wants, settings: Settings, check: Callable[
     if wanted.serves and not cluster.entra:
         reason = (
             "it does not use Entra ID, and without that the app has no credential for its API server: use"
-            " GUARD_SWEEP_WAY=direct, or turn Entra ID on."
+            f" GUARD_SWEEP_WAY=direct, or turn Entra ID on.{besides}"
         )
-        yield check("Entra ID", Level.FAIL, reason, _az("update", cluster, "--enable-aad"))
+        yield check("Entra ID", status, reason, _az("update", cluster, "--enable-aad"))
     if wanted.serves and cluster.private:
         reason = "it is private: its API server is reached from its own network only (see the row of its address)."
         yield check("API server", Level.WARN, reason)
@@ -92,9 +96,9 @@ def _asked(cluster: Cluster, wanted: Wants, settings: Settings, check: Callable[
             reason = (
                 f"kubelets of Kubernetes {names.listed(old)} tell their configuration to nobody with that right alone:"
                 f" from 1.{_DIRECT_FROM} on they do. Upgrade, look at the nodes themselves (GUARD_WITNESS=both), or"
-                " grant the proxy knowingly (GUARD_SWEEP_WAY=proxy)."
+                f" grant the proxy knowingly (GUARD_SWEEP_WAY=proxy).{besides}"
             )
-            yield check("Kubernetes version", Level.FAIL, reason)
+            yield check("Kubernetes version", status, reason)
 
 
 def _versions(cluster: Cluster) -> list[str]:

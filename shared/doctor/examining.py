@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from shared.azure import Azure, PolicyAssignment, SignedIn, SubscriptionError
+from shared.clouds import PUBLIC
 from shared.controls import Catalogue, catalogue
 from shared.doctor import addresses, clusters, own, policies, rights
 from shared.doctor.checks import Area, Check, Level, said
@@ -33,7 +34,7 @@ SECONDS = 100.0
 """How long it all takes at the most: a call over HTTP must be answered within 230 s."""
 
 _TOKEN_SECONDS = 30.0
-_STORE_SECONDS = 20.0
+_STORE_SECONDS, _TIDY_SECONDS = 20.0, 5.0
 _AT_ONCE = 20
 # Of a subscription so many clusters are asked one by one for rights that are not given on the whole of it.
 _MOST_CLUSTERS = 50
@@ -67,7 +68,7 @@ async def examine(
     examination = _Examination(settings, azure, asked or Asked(), end)
     who = await examination.identify()
     parts = await asyncio.gather(
-        examination.within(examination.outbound(environ), Area.OUTBOUND, "addresses"),
+        examination.within(examination.outbound(location, environ), Area.OUTBOUND, "addresses"),
         examination.within(examination.stored(store, location), Area.STORE, "the store"),
         examination.subscriptions(who),
     )
@@ -111,19 +112,16 @@ class _Examination:
 
     # --- what the app reaches, and what it keeps
 
-    async def outbound(self, environ: Mapping[str, str]) -> list[Check]:
-        reached = await reach(addresses.addresses(self.settings, environ))
+    async def outbound(self, location: str, environ: Mapping[str, str]) -> list[Check]:
+        reached = await reach(addresses.addresses(self.settings, location, environ))
         return [*addresses.rows(reached), addresses.clock(reached)]
 
     async def stored(self, store: Store | GuardError, location: str) -> list[Check]:
         known, made = await self._catalogue()
+        now = datetime.now(UTC)
+        made.append(own.next_runs(self.settings, now))
         if isinstance(store, GuardError):
-            return [
-                own.store_fails(location, str(store), self.who),
-                *own.choices(self.settings, known, ""),
-                *made,
-                *own.schedule(self.settings, None, None, datetime.now(UTC)),
-            ]
+            return [own.store_fails(location, str(store), self.who), *own.choices(self.settings, known, ""), *made]
         try:
             async with asyncio.timeout(min(_STORE_SECONDS, self.left)):
                 await _try(store)
@@ -132,16 +130,12 @@ class _Examination:
                 last = await _last_scheduled(store)
         except (GuardError, TimeoutError) as error:
             why = str(error) or f"no answer within {_STORE_SECONDS:g} s"
-            return [
-                own.store_fails(location, why, self.who),
-                *own.choices(self.settings, known, ""),
-                *made,
-            ]
+            return [own.store_fails(location, why, self.who), *own.choices(self.settings, known, ""), *made]
         return [
             own.store_works(location, SCHEMA),
             *own.choices(self.settings, known, held_words(held) if held is not None else ""),
             *made,
-            *own.schedule(self.settings, last, datetime.fromisoformat(since) if since else None, datetime.now(UTC)),
+            own.last_run(self.settings, last, datetime.fromisoformat(since) if since else None, now),
         ]
 
     async def _catalogue(self) -> tuple[Catalogue | None, list[Check]]:
@@ -174,7 +168,8 @@ class _Examination:
             return [_late(Area.RIGHTS, "the subscriptions")]
         made = [own.identity(who, len(seen))]
         group = self.asked.management_group or ("" if self.asked.subscriptions else self.settings.management_group)
-        grant = Grant(who, wants(self.settings), "" if self.settings.subscriptions else group)
+        below = "" if self.settings.subscriptions else group
+        grant = Grant(who, wants(self.settings), below, self.settings.cloud or PUBLIC)
         if isinstance(chosen, Scope):
             subject = f"management group {group}" if group else "the subscriptions"
             command = grant.command("SUBSCRIPTION-ID")
@@ -257,7 +252,7 @@ class _Look:
         made += rights.denied(known, denials, needed, self.grant.to, command)
         made += rights.locked(known, locks, needed, command)
         if assigned is not None:
-            made += policies.rows(self.subject, assigned, command)
+            made += policies.rows(known, assigned, command)
         if trouble is not None:
             made.append(trouble)
         if isinstance(found, list):
@@ -314,7 +309,9 @@ async def _try(store: Store) -> None:
         if not await store.claim(name, owner, _STORE_SECONDS) or await store.holder(name) != owner:
             raise StoreError("a row that was written is not there when it is read")
     finally:
-        await store.release(name, owner)
+        # A store that swallows what it is sent would swallow this too; the claim ends by itself.
+        async with asyncio.timeout(_TIDY_SECONDS):
+            await store.release(name, owner)
     if await store.holder(name) is not None:
         raise StoreError("a row that was deleted is there when it is read")
 

@@ -24,6 +24,7 @@ from shared.azure.operations import (
     SUBSCRIPTIONS,
     VMS,
 )
+from shared.clouds import CHINA, PUBLIC, US_GOVERNMENT, Cloud
 from shared.settings import Settings
 
 
@@ -100,17 +101,19 @@ def needs(wanted: Wants) -> tuple[Need, ...]:
 
 
 _NOBODY = "OBJECT-ID-OF-THE-IDENTITY"
-# Where Azure keeps the record of a deployment; any region does.
-_REGION = "westeurope"
+# Where Azure keeps the record of a deployment; any region of the cloud does.
+_REGIONS = {PUBLIC: "westeurope", US_GOVERNMENT: "usgovvirginia", CHINA: "chinanorth3"}
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """How access is given: to whom, for what, and, where runs are of a management group, below which (else empty)."""
+    """How access is given: to whom, for what, where runs are of a management group, below which (else empty), and in
+    which cloud."""
 
     to: SignedIn
     wanted: Wants
     group: str = ""
+    cloud: Cloud = PUBLIC
 
     def command(self, subscription: str, region: str = "") -> str:
         """The command that gives what these runs need in a subscription (or, of one, below the management group).
@@ -129,16 +132,18 @@ class Grant:
             return " && ".join(
                 f"{parts} --role {shlex.quote(f'{role} ({name})')} --scope {shlex.quote(place)}" for role in roles
             )
-        where = shlex.quote(region or _REGION)
+        # A deployment of the same name may not be made again in another region ("Subscription deployments", location).
+        place = region or _REGIONS[self.cloud]
+        where = f"--location {shlex.quote(place)} --name {shlex.quote(f'kubelet-guard-access-{place}')}"
         if self.group:
             command = (
-                f"az deployment mg create --management-group-id {shlex.quote(self.group)} --location {where}"
+                f"az deployment mg create --management-group-id {shlex.quote(self.group)} {where}"
                 f" --template-file infra/access-management-group.bicep --parameters principalId={shlex.quote(whom)}"
             )
         else:
             of = shlex.quote(f'["{subscription}"]')
             command = (
-                f"az deployment sub create --subscription {shlex.quote(subscription)} --location {where}"
+                f"az deployment sub create --subscription {shlex.quote(subscription)} {where}"
                 " --template-file infra/access-subscription.bicep"
                 f" --parameters principalId={shlex.quote(whom)} subscriptions={of}"
             )

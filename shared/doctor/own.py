@@ -16,6 +16,7 @@ from shared.doctor.checks import Area, Check, Level
 from shared.kubelet import modelled_minors
 from shared.models import Run, RunState
 from shared.plain import plain
+from shared.runs.hosts.watchdog import last_due
 from shared.runs.model import ENGINE
 from shared.runs.model.names import listed
 from shared.schedule import next_after
@@ -37,6 +38,7 @@ _LATE = timedelta(minutes=20)
 # A run may be recorded a moment before the second that it was due.
 _EARLY = timedelta(minutes=1)
 _SHOWN_TIMES = 3
+_ROLE = "Storage Table Data Contributor"
 
 
 def identity(who: SignedIn, seen: int) -> Check:
@@ -54,15 +56,16 @@ def store_fails(location: str, why: str, who: SignedIn | None) -> Check:
     """The row of a store that cannot be used."""
     place = place_of(location)
     command = ""
-    parts = urlsplit(location)
-    # A connection string brings its own key, and a file needs none.
-    if parts.scheme == "https" and parts.hostname and "=" not in location:
+    parts = urlsplit(place)
+    # A connection string brings its own key, a file needs none, and no role helps where the store is away or a newer
+    # version's: a refusal that one may help against names it.
+    if parts.scheme == "https" and parts.hostname and "=" not in location and _ROLE in why:
         account = parts.hostname.partition(".")[0]
         whom = who.object_id if who is not None and who.object_id else "OBJECT-ID-OF-THE-IDENTITY"
         kind = "User" if who is not None and who.person else "ServicePrincipal"
         command = (
             f"az role assignment create --assignee-object-id {shlex.quote(whom)} --assignee-principal-type {kind}"
-            " --role 'Storage Table Data Contributor'"
+            f" --role {shlex.quote(_ROLE)}"
             f' --scope "$(az storage account show --name {shlex.quote(account)} --query id --output tsv)"'
         )
     return Check(Area.STORE, plain(place, 200), "opens, is written and read", Level.FAIL, why, command)
@@ -108,32 +111,44 @@ def choices(settings: Settings, known: Catalogue | None, held: str) -> list[Chec
     return made
 
 
-def schedule(settings: Settings, last: Run | None, known_since: datetime | None, now: datetime) -> list[Check]:
-    """When the scheduled run comes, and how it was the last time.
-
-    `last` is the last one that the store has, `known_since` when the app first saw this schedule (None: the store has
-    not seen an app with it).
-    """
-    subject = f"GUARD_SCHEDULE {settings.schedule}"
+def next_runs(settings: Settings, now: datetime) -> Check:
+    """When the scheduled run comes."""
     moments: list[datetime] = []
     for _ in range(_SHOWN_TIMES):
         moments.append(next_after(settings.schedule, moments[-1] if moments else now))
     times = ", ".join(f"{moment:%Y-%m-%d %H:%M}" for moment in moments)
-    made = [Check(Area.SCHEDULE, subject, "the next runs", Level.OK, f"{times} UTC ({settings.mode})")]
-    what = "the last run"
-    since = max((moment for moment in (last.started if last else None, known_since) if moment), default=None)
-    if since is None:
-        reason = "none yet, and no app with this schedule has used this store"
-        return [*made, Check(Area.SCHEDULE, subject, what, Level.OK, reason)]
-    due = next_after(settings.schedule, since + _EARLY)
+    return Check(Area.SCHEDULE, _scheduled(settings), "the next runs", Level.OK, f"{times} UTC ({settings.mode})")
+
+
+def last_run(settings: Settings, last: Run | None, known_since: datetime | None, now: datetime) -> Check:
+    """How the scheduled run was the last time.
+
+    `last` is the last one that the store has, `known_since` when the app first saw this schedule (None: the store has
+    not seen an app with it, so that what another one started says nothing of it). The watchdog says what is overdue.
+    """
+    subject, what = _scheduled(settings), "the last run"
     said = f"{last.id} is {last.state}" if last is not None else "none yet"
-    if now - due > _LATE:
+    if known_since is None:
+        said += ", and no app with this schedule has used this store"
+    elif (due := _missed(settings.schedule, last, known_since, now)) is not None:
         reason = f"{said}; one was due at {due:%Y-%m-%d %H:%M} UTC and did not start. See the log of the app's watchdog"
-        return [*made, Check(Area.SCHEDULE, subject, what, Level.FAIL, reason)]
+        return Check(Area.SCHEDULE, subject, what, Level.FAIL, reason)
     if last is not None and last.state is RunState.FAILED:
-        reason = f"{said}: {plain(last.error)}"
-        return [*made, Check(Area.SCHEDULE, subject, what, Level.WARN, reason)]
-    return [*made, Check(Area.SCHEDULE, subject, what, Level.OK, said)]
+        return Check(Area.SCHEDULE, subject, what, Level.WARN, f"{said}: {plain(last.error)}")
+    return Check(Area.SCHEDULE, subject, what, Level.OK, said)
+
+
+def _scheduled(settings: Settings) -> str:
+    return f"GUARD_SCHEDULE {settings.schedule}"
+
+
+def _missed(schedule: str, last: Run | None, known_since: datetime, now: datetime) -> datetime | None:
+    """When a run was due that should have started by now, and did not; one that is still going keeps the next away."""
+    due = last_due(schedule, now)
+    if due is None or due < known_since or now - due <= _LATE:
+        return None
+    started = last is not None and (not last.state.final or last.started >= due - _EARLY)
+    return None if started else due
 
 
 def versions(found: Mapping[str, str] | None = None, python: Sequence[int] = sys.version_info[:3]) -> list[Check]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from shared.azure import PolicyAssignment
 from shared.doctor.checks import Area, Check, Level, said
+from shared.doctor.rights import Known
 from shared.models import Problem
 from shared.plain import plain
 
@@ -22,12 +23,14 @@ _IMAGES = "febd0533-8e55-448f-b837-bd0e06f16469"
 _NAMESPACE = "aks-command"
 
 
-def rows(subject: str, found: Sequence[PolicyAssignment] | Problem, command: str) -> list[Check]:
+def rows(known: Known, found: Sequence[PolicyAssignment] | Problem, command: str) -> list[Check]:
     """A row for each policy that stands against it, or one that says that there is none."""
-    what = "policies"
+    subject, what = known.subject, "policies"
     if isinstance(found, Problem):
         return [Check(Area.POLICY, subject, what, Level.UNKNOWN, said(found), command)]
-    made = [row for each in found if each.enforced and (row := _row(subject, each)) is not None]
+    places = _places(known)
+    there = [each for each in found if each.enforced and any(_applies(each, place) for place in places)]
+    made = [row for each in there if (row := _row(subject, each)) is not None]
     if made:
         return made
     sets = sum(each.is_set for each in found)
@@ -35,6 +38,24 @@ def rows(subject: str, found: Sequence[PolicyAssignment] | Problem, command: str
     if sets:
         reason += f"; what is in {sets} assigned sets of policies was not looked at"
     return [Check(Area.POLICY, subject, what, Level.OK, reason)]
+
+
+def _places(known: Known) -> list[str]:
+    """The clusters; the subscription where there are none, or they are not known."""
+    clusters = () if isinstance(known.clusters, Problem) else known.clusters
+    return [cluster.id.lower() for cluster in clusters] or [f"/subscriptions/{known.subscription}".lower()]
+
+
+def _applies(each: PolicyAssignment, place: str) -> bool:
+    """Whether an assignment is about a place, or about some of a subscription: the list has those of any resource."""
+    scope = each.scope.lower().rstrip("/")
+    above = not scope or scope.startswith("/providers/microsoft.management/")
+    left_out = any(_within(place, other.lower().rstrip("/")) for other in each.not_scopes)
+    return (above or _within(place, scope) or _within(scope, place)) and not left_out
+
+
+def _within(place: str, scope: str) -> bool:
+    return place == scope or place.startswith(f"{scope}/")
 
 
 def _row(subject: str, each: PolicyAssignment) -> Check | None:

@@ -48,9 +48,11 @@ async def reach(addresses: Sequence[Address], seconds: float = SECONDS) -> list[
 
 async def _reach(session: aiohttp.ClientSession, address: Address, seconds: float) -> Reached:
     proxy = _proxy(address) if address.by_proxy else None
-    tried = Reached(address, proxy="" if proxy is None else urlsplit(proxy).netloc.rpartition("@")[2])
+    tried = Reached(address)
     begun = time.monotonic()
     try:
+        if proxy is not None:
+            tried = replace(tried, proxy=urlsplit(proxy).netloc.rpartition("@")[2])
         async with asyncio.timeout(seconds):
             if proxy is None:
                 tried = replace(tried, found=await _resolve(address))
@@ -69,6 +71,12 @@ async def _reach(session: aiohttp.ClientSession, address: Address, seconds: floa
         trouble = f"the proxy refuses (HTTP {error.status})"
     except aiohttp.ClientConnectorError as error:
         trouble = f"it cannot be connected to ({plain(error.os_error.strerror or str(error.os_error), 200)})"
+    except ValueError:  # of aiohttp's and urlsplit's for addresses, and of the codec for names
+        trouble = (
+            "no name can be so: see where it is set"
+            if proxy is None
+            else "the environment names a proxy that is no address: it wants http://HOST:PORT"
+        )
     except (aiohttp.ClientError, OSError) as error:
         trouble = f"the connection broke ({type(error).__name__})"
     return replace(tried, trouble=trouble)
@@ -93,7 +101,7 @@ async def _ask(session: aiohttp.ClientSession, address: Address, proxy: str | No
     async with session.get(url, proxy=proxy, allow_redirects=False) as answer:
         try:
             date = parsedate_to_datetime(answer.headers.get("Date", ""))
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         return date.replace(tzinfo=UTC) if date.tzinfo is None else date
 

@@ -90,8 +90,11 @@ def _row(known: Known, need: Need, whole: tuple[Permission, ...], command: str) 
     if allows(whole, need.action):
         return check(Level.OK, "allowed")
     absent = "no role of the identity allows it in this subscription"
-    if need.place is Place.SUBSCRIPTION or isinstance(known.clusters, Problem):
+    if need.place is Place.SUBSCRIPTION:
         return check(Level.FAIL, f"{absent}.", command)
+    if isinstance(known.clusters, Problem):
+        reason = f"{absent} as a whole, and where its clusters are, which one may be given on, is not known."
+        return check(Level.UNKNOWN, reason, command)
     if not known.clusters:
         return check(Level.WARN, f"{absent}, in which there is no cluster now.", command)
     at = "on its clusters" if need.place is Place.CLUSTER else "in its node resource groups"
@@ -151,8 +154,10 @@ def _denial(known: Known, each: DenyAssignment, actions: Sequence[Need], sure: b
     reason = f"it is at {where} and denies {words}, whatever role allows it."
     if not sure:
         reason += " It names a group, for or against, and whether the identity is in that is not known here."
+    if not _met(known, each.scope):
+        reason += _UNMET
     reason += " Have whoever made it exclude the identity, or leave this scope out of runs."
-    status = Level.FAIL if sure else Level.UNKNOWN
+    status = Level.FAIL if sure and _met(known, each.scope) else Level.UNKNOWN
     return Check(Area.DENIED, known.subject, f"deny assignment {plain(each.name, 200)!r}", status, reason)
 
 
@@ -160,6 +165,16 @@ def _denies(known: Known, each: DenyAssignment, need: Need) -> bool:
     return allows(each.denies, need.action) and any(
         _covers(each.scope, place, inherited=each.inherited) for place in _scopes(known, need)
     )
+
+
+_UNMET = " Whether a cluster is there is not known."
+
+
+def _met(known: Known, scope: str) -> bool:
+    """Whether runs surely come to a scope that `_scopes` has: one within a subscription whose clusters are not known
+    may be of something else."""
+    within = f"/subscriptions/{known.subscription}/".lower()
+    return not (isinstance(known.clusters, Problem) and scope.lower().startswith(within))
 
 
 def _scopes(known: Known, need: Need) -> list[tuple[str, bool]]:
@@ -175,14 +190,19 @@ def _scopes(known: Known, need: Need) -> list[tuple[str, bool]]:
     return [(f"{whole}/resourcegroups/{cluster.node_resource_group.lower()}", below) for cluster in free]
 
 
+_CALLED = ("microsoft.compute/virtualmachine", "microsoft.containerservice/managedclusters/")
+
+
 def _covers(scope: str, place: tuple[str, bool], *, inherited: bool = True) -> bool:
-    """Whether what is set at a scope reaches what is called at a place; it may be of one resource within it."""
+    """Whether what is set at a scope reaches what is called at a place; it may be of one resource within it that is
+    called, which a disk or a load balancer is not."""
     at, below = place
     scope = scope.lower().rstrip("/")
     if scope == at:
         return inherited or not below
     if scope.startswith(f"{at}/"):
-        return below
+        _, resource, name = scope.rpartition("/providers/")
+        return below and (not resource or name.startswith(_CALLED))
     # A management group, or the tenant, is above every subscription that lists it.
     above = not scope or scope.startswith("/providers/microsoft.management/") or at.startswith(f"{scope}/")
     return above and inherited
@@ -215,11 +235,13 @@ def locked(known: Known, found: Sequence[Lock] | Problem, needed: Sequence[Need]
             if not need.action.endswith("/read") and any(_covers(lock.scope, place) for place in _scopes(known, need))
         ]
         if lock.read_only and actions:
+            met = _met(known, lock.scope)
             reason = (
                 f"it is at {plain(lock.scope, 200) or 'an unknown scope'} and read-only, which stops"
-                f" {names.listed(actions)}, whatever role allows it. Have it lifted, or leave this scope out of runs."
+                f" {names.listed(actions)}, whatever role allows it.{'' if met else _UNMET}"
+                " Have it lifted, or leave this scope out of runs."
             )
-            lift = f"az lock delete --ids {shlex.quote(lock.id)}"
-            made.append(Check(Area.DENIED, known.subject, f"lock {plain(lock.name, 200)!r}", Level.FAIL, reason, lift))
+            status, lift = (Level.FAIL, f"az lock delete --ids {shlex.quote(lock.id)}") if met else (Level.UNKNOWN, "")
+            made.append(Check(Area.DENIED, known.subject, f"lock {plain(lock.name, 200)!r}", status, reason, lift))
     reason = f"none of {len(found)} stands against a run" if found else "there is none"
     return made or [Check(Area.DENIED, known.subject, what, Level.OK, reason)]

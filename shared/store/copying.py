@@ -20,16 +20,22 @@ _PAGE = 100
 async def copy(source: Store, target: Store) -> Mapping[Table, int]:
     """Copy all runs, findings, documents and histories, and give the rows of each; the same row there is written over.
 
-    May be cut and made again. A hold is not copied. Raises UsageError, with nothing written, where a run of the source
-    is going: what it writes meanwhile could be missed.
+    May be cut and made again. A hold is not copied. Raises UsageError where a run of the source is going, with nothing
+    written, or began meanwhile, with no run written: what it writes could be missed, and it would go on twice.
     """
+    await _refuse_going(source)
+    copied: Counter[Table] = Counter()
+    for table in _KEPT:
+        if table is Table.RUNS:
+            await _refuse_going(source)
+        copied[table] = await _copy_table(table, source.backend, target.backend)
+    return copied
+
+
+async def _refuse_going(source: Store) -> None:
     for state in (state for state in RunState if not state.final):
         if going := (await source.runs(1, state=state)).runs:
             raise UsageError(f"the run {going[0].id} is going; let it end, or cancel it, then copy")
-    copied: Counter[Table] = Counter()
-    for table in _KEPT:
-        copied[table] = await _copy_table(table, source.backend, target.backend)
-    return copied
 
 
 async def _copy_table(table: Table, source: Backend, target: Backend) -> int:
@@ -40,8 +46,10 @@ async def _copy_table(table: Table, source: Backend, target: Backend) -> int:
         texts = await source.query(table, Where(), _PAGE, continuation)
         marked = await source.query(table, Where(), _PAGE, continuation, data=False)
         fields = {(stored.partition, stored.row): stored.fields for stored in marked.rows}
-        for partition, rows in groupby(texts.rows, key=lambda stored: stored.partition):
-            written = {stored.row: Row(stored.data, fields.get((partition, stored.row), {})) for stored in rows}
+        # What is old may be deleted between the two.
+        there = [stored for stored in texts.rows if (stored.partition, stored.row) in fields]
+        for partition, rows in groupby(there, key=lambda stored: stored.partition):
+            written = {stored.row: Row(stored.data, fields[partition, stored.row]) for stored in rows}
             await target.put(table, partition, written)
             copied += len(written)
         continuation = texts.continuation

@@ -69,9 +69,10 @@ class Case:
 
 
 SWEEPS = {"witness": "both"}
+ALONE = {"witness": "configz"}
 GRANT = (
     f"az deployment sub create --subscription {SUBSCRIPTION} --location westeurope"
-    " --template-file infra/access-subscription.bicep"
+    " --name kubelet-guard-access-westeurope --template-file infra/access-subscription.bicep"
     f" --parameters principalId={OBJECT} subscriptions='[\"{SUBSCRIPTION}\"]'"
 )
 _RUNS = "run a command on a node Microsoft.Compute/virtualMachineScaleSets/virtualMachines/runCommand/action: "
@@ -332,6 +333,33 @@ CASES = (
         "fail",
         ("command invoke is disabled",),
         fleet(of_cluster=f"        command_invoke: disabled\n{_POOLS}"),
+        ALONE,
+        command="--name aks-test --enable-run-command",
+    ),
+    Case(
+        "command invoke disabled where nodes are asked as well",
+        "cluster",
+        "warn",
+        ("command invoke is disabled", "Its nodes are asked themselves"),
+        fleet(of_cluster=f"        command_invoke: disabled\n{_POOLS}"),
+        SWEEPS,
+        command="--name aks-test --enable-run-command",
+    ),
+    Case(
+        "a lockdown where clusters are asked as well",
+        "cluster",
+        "fail",
+        ("node resource group lockdown", "what only a node shows is an error"),
+        fleet(of_cluster=f"        lockdown: true\n{_POOLS}"),
+        SWEEPS,
+        command="--nrg-lockdown-restriction-level Unrestricted",
+    ),
+    Case(
+        "a lockdown where nobody can be asked",
+        "cluster",
+        "fail",
+        ("command invoke is disabled",),
+        fleet(of_cluster=f"        lockdown: true\n        command_invoke: disabled\n{_POOLS}"),
         SWEEPS,
         command="--name aks-test --enable-run-command",
     ),
@@ -341,7 +369,7 @@ CASES = (
         "fail",
         ("does not use Entra ID",),
         fleet(of_cluster=f"        entra: false\n        api_server: ok\n{_POOLS}"),
-        {"witness": "both", "sweep_way": "api"},
+        {"witness": "configz", "sweep_way": "api"},
         command="--name aks-test --enable-aad",
     ),
     Case(
@@ -359,7 +387,7 @@ CASES = (
         "fail",
         ("Kubernetes 1.32.9", "from 1.33 on"),
         fleet(of_cluster="        pools: [{name: np1, version: 1.32.9, nodes: [{state: compliant_default}]}]"),
-        SWEEPS,
+        ALONE,
     ),
     Case(
         "a version of Kubernetes without data",

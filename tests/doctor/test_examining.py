@@ -14,7 +14,7 @@ import pytest
 
 from sandbox import Fault
 from shared.azure import Azure
-from shared.doctor import Area, Check, Level
+from shared.doctor import Area, Check, Level, examining
 from shared.doctor.examining import Asked, examine
 from shared.errors import StoreError
 from shared.models import Run, RunKind, RunState, Starter
@@ -106,6 +106,22 @@ async def test_what_it_says_is_what_a_run_meets(case: Case, tmp_path: Path) -> N
         run = await survey_here(bench.services, RunKind.AUDIT, RunRequest())
         findings = await bench.findings(run.id)
     fails = any(check.status is Level.FAIL for check in of(checks, "rights") + of(checks, "denied"))
+    assert fails == any(finding.status == "error" for finding in findings), findings
+
+
+OF_CLUSTERS = [
+    case for case in CASES if case.area == "cluster" and case.settings and not case.settings.get("sweep_way")
+]
+
+
+@pytest.mark.parametrize("case", OF_CLUSTERS, ids=lambda case: case.name)
+async def test_what_it_says_of_clusters_is_what_an_audit_meets(case: Case, tmp_path: Path) -> None:
+    """An audit judges a node whose one witness cannot be asked by the other."""
+    async with serve_bench(case.fleet, tmp_path / "runs.db", **case.settings) as bench:
+        checks = await doctor(bench)
+        run = await survey_here(bench.services, RunKind.AUDIT, RunRequest())
+        findings = await bench.findings(run.id)
+    fails = any(check.status is Level.FAIL for check in of(checks, "cluster"))
     assert fails == any(finding.status == "error" for finding in findings), findings
 
 
@@ -261,14 +277,15 @@ async def test_a_store_that_cannot_be_opened(tmp_path: Path) -> None:
     async with serve_bench(fleet(), tmp_path / "runs.db") as bench:
         location = "https://account.table.core.windows.net"
         services = bench.services
-        broken = StoreError("the store answered 403")
+        broken = StoreError("the store answered 403: give the identity the role Storage Table Data Contributor")
         checks = await examine(services.settings, services.azure, broken, location, os.environ)
     (row,) = of(checks, "store")
-    assert (row.status, row.reason) == (Level.FAIL, "the store answered 403")
+    assert (row.status, row.reason) == (Level.FAIL, str(broken))
     assert "--role 'Storage Table Data Contributor'" in row.command
     assert "--assignee-object-id c2a7e1b4-93f5-4f0e-a6d1-7b8c9d0e1f23" in row.command
     assert "--name account " in row.command
     assert {check.status for check in of(checks, "rights")} == {Level.OK}, "the rest is looked at all the same"
+    assert [check.what for check in of(checks, "schedule")] == ["the next runs", "how long it takes"]
 
 
 async def test_a_store_that_breaks(tmp_path: Path) -> None:
@@ -281,6 +298,22 @@ async def test_a_store_that_breaks(tmp_path: Path) -> None:
     assert row.status is Level.FAIL
     assert "no such table" in row.reason
     assert {check.status for check in of(checks, "rights")} == {Level.OK}
+
+
+async def test_a_store_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examining, "_STORE_SECONDS", 1.0)
+    monkeypatch.setattr(examining, "_TIDY_SECONDS", 1.0)
+
+    async def silent(*_: object, **__: object) -> None:
+        await asyncio.sleep(60)
+
+    async with serve_bench(fleet(), tmp_path / "runs.db") as bench:
+        for name in ("get", "insert", "replace", "delete"):
+            monkeypatch.setattr(bench.services.store.backend, name, silent)
+        checks = await doctor(bench, seconds=15)
+    (row,) = of(checks, "store")
+    assert (row.status, row.reason) == (Level.FAIL, "no answer within 1 s")
+    assert {check.status for check in of(checks, "settings")} == {Level.OK}
 
 
 async def test_the_store_keeps_no_trace(tmp_path: Path) -> None:
@@ -323,9 +356,20 @@ def timer_run(ago: timedelta, state: RunState = RunState.COMPLETED, error: str =
 async def test_the_last_scheduled_run(schedule: str, run: Run, status: Level, says: str, tmp_path: Path) -> None:
     async with serve_bench(fleet(), tmp_path / "runs.db", schedule=schedule) as bench:
         await bench.services.store.save_run(run)
+        await bench.services.store.claim(f"schedule since/{schedule}", run.started.isoformat(), 86_400)
         checks = await doctor(bench)
     (row,) = [check for check in of(checks, "schedule") if check.what == "the last run"]
     assert (row.status, says in row.reason) == (status, True), row
+
+
+async def test_a_run_of_an_app_with_another_schedule_says_nothing_of_this_one(tmp_path: Path) -> None:
+    """A terminal's GUARD_SCHEDULE is rarely that of the app whose store it looks into."""
+    async with serve_bench(fleet(), tmp_path / "runs.db", schedule="0 0 2 * * *") as bench:
+        await bench.services.store.save_run(timer_run(timedelta(days=3)))
+        await bench.services.store.claim("schedule since/0 0 2 * * SUN", "2026-01-01T00:00:00+00:00", 86_400)
+        checks = await doctor(bench)
+    (row,) = [check for check in of(checks, "schedule") if check.what == "the last run"]
+    assert (row.status, "no app with this schedule has used this store" in row.reason) == (Level.OK, True), row
 
 
 async def test_an_app_whose_schedule_never_started_a_run(tmp_path: Path) -> None:

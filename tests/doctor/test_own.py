@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from azure.core.exceptions import AzureError, HttpResponseError, ServiceRequestError
 
 from shared.azure import SignedIn
 from shared.doctor import Level, clusters, own
 from shared.doctor.needs import wants
-from shared.models import NodePool
+from shared.models import NodePool, Run, RunKind, RunState, Starter
 from shared.settings import Settings
+from shared.store import new_run_id
+from shared.store.tables import ROLE, _explain
 from tests.doctor.cases import OBJECT
 from tests.doctor.test_rights import CLUSTER
 
@@ -38,6 +43,7 @@ def test_a_deployment_that_is_not_whole() -> None:
     [
         ("/srv/runs.db", SignedIn(object_id=OBJECT), "/srv/runs.db", ""),
         ("AccountName=acc;AccountKey=c2VjcmV0", SignedIn(object_id=OBJECT), "account acc", ""),
+        ("https://c2VjcmV0@[::1", SignedIn(object_id=OBJECT), "an address that is none", ""),
         (
             "https://acc.table.core.windows.net",
             SignedIn(object_id=OBJECT, person=True),
@@ -53,11 +59,27 @@ def test_a_deployment_that_is_not_whole() -> None:
     ],
 )
 def test_a_store_that_fails(location: str, who: SignedIn | None, shown: str, command: str) -> None:
-    row = own.store_fails(location, "no", who)
+    row = own.store_fails(location, f"give the identity the role {ROLE} on the account", who)
     assert (row.subject, row.status) == (shown, Level.FAIL)
     assert command in row.command
     assert bool(row.command) == bool(command)
     assert "c2VjcmV0" not in repr(row)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "helps"),
+    [
+        (HttpResponseError("no", SimpleNamespace(status_code=403, headers={}, reason="")), True),
+        (HttpResponseError("no", SimpleNamespace(status_code=503, headers={}, reason="")), False),
+        (ServiceRequestError("no route"), False),
+    ],
+)
+def test_a_role_is_given_where_it_may_be_what_is_missing(refusal: AzureError, helps: bool) -> None:
+    location = "https://acc.table.core.windows.net"
+    why = str(_explain(location, refusal))
+    assert ("az role assignment create" in own.store_fails(location, why, None).command) == helps
+    newer = f"the store {location} has schema 3, this version knows up to 2; update, or name another one"
+    assert own.store_fails(location, newer, None).command == ""
 
 
 @pytest.mark.parametrize(
@@ -73,6 +95,28 @@ def test_who_signs_in(who: SignedIn, subject: str, says: str) -> None:
     assert (row.subject, row.status) == (subject, Level.OK)
     assert says in row.reason
     assert "sees 3 subscriptions" in row.reason
+
+
+NOW = datetime(2026, 3, 4, 12, 10, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("started", "state", "now", "status"),
+    [
+        # Every hour; one that takes longer keeps the next ones away, and they are not made up for.
+        (timedelta(hours=3, minutes=10), RunState.RUNNING, NOW + timedelta(minutes=40), Level.OK),
+        (timedelta(hours=3, minutes=10), RunState.COMPLETED, NOW, Level.OK),
+        (timedelta(hours=3, minutes=10), RunState.COMPLETED, NOW + timedelta(minutes=40), Level.FAIL),
+        (timedelta(minutes=10, seconds=1), RunState.COMPLETED, NOW + timedelta(minutes=40), Level.OK),
+    ],
+)
+def test_a_run_is_overdue_where_the_watchdog_says_so(
+    started: timedelta, state: RunState, now: datetime, status: Level
+) -> None:
+    begun = NOW - started
+    last = Run(new_run_id(begun), RunKind.AUDIT, state, begun, begun, by=Starter.TIMER)
+    row = own.last_run(Settings(schedule="0 0 * * * *"), last, NOW - timedelta(days=30), now)
+    assert row.status is status, row
 
 
 def rows(settings: Settings, **changes: Any) -> dict[str, tuple[Level, str]]:

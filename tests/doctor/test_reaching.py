@@ -81,6 +81,19 @@ async def test_plain_http_as_of_a_storage_emulator() -> None:
         assert (await tried(Address("x", "127.0.0.1", port, tls=False))).trouble == ""
 
 
+@pytest.mark.parametrize("date", ["", "noon", "Mon, 01 Jan 2020 00:00:00 +99999999999999"])
+async def test_an_answer_whose_date_is_none(date: str) -> None:
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(f"HTTP/1.1 401 No\r\nDate: {date}\r\nContent-Length: 0\r\n\r\n".encode())
+        await writer.drain()
+        writer.close()
+
+    far = await asyncio.start_server(answer, "127.0.0.1", 0)
+    found = await tried(Address("x", "127.0.0.1", far.sockets[0].getsockname()[1], tls=False))
+    far.close()
+    assert (found.trouble, found.date) == ("", None)
+
+
 async def test_an_untrusted_certificate(trusted: trustme.CA) -> None:
     async with server(trustme.CA()) as port:
         found = await tried(Address("x", "localhost", port))
@@ -116,6 +129,23 @@ async def test_a_name_that_is_none() -> None:
     assert "cannot be resolved" in found.trouble
     (row,) = rows([found])
     assert row.status is Level.FAIL
+
+
+@pytest.mark.parametrize("host", ["a" * 64 + ".example", "two..dots.example"])
+async def test_a_name_that_cannot_be_one_keeps_no_other_from_being_tried(host: str) -> None:
+    async with server(None) as port:
+        found, other = await reach([Address("x", host), Address("x", "127.0.0.1", port, tls=False)], 3.0)
+    assert found.trouble == "no name can be so: see where it is set"
+    assert other.trouble == ""
+
+
+@pytest.mark.parametrize("proxy", ["proxy:3128", "http://user:s3cret@[::1", "http://user:s3cret@proxy:99999"])
+async def test_a_proxy_that_is_no_address(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    (row,) = rows([await tried(Address("x", "localhost", 9))])
+    assert row.status is Level.FAIL
+    assert "the environment names a proxy that is no address" in row.reason
+    assert "s3cret" not in repr(row)
 
 
 async def test_a_proxy_is_used_and_told_without_its_password(
@@ -175,20 +205,22 @@ APP = {
 }
 
 
-def hosts(settings: Settings, environ: dict[str, str]) -> list[str]:
-    return [address.shown for address in addresses(settings, environ)]
+def hosts(settings: Settings, store: str, environ: dict[str, str]) -> list[str]:
+    return [address.shown for address in addresses(settings, store, environ)]
 
 
 def test_the_addresses_of_the_app() -> None:
-    settings = Settings(store=SecretStr("https://acc.table.core.windows.net"))
-    assert hosts(settings, APP) == [
+    store = "https://acc.table.core.windows.net"
+    assert hosts(Settings(), store, APP) == [
         "management.azure.com:443",
         "acc.table.core.windows.net:443",
         "acc.blob.core.windows.net:443",
         "acc.queue.core.windows.net:443",
         "weu.in.example.com:443",
     ]
-    assert [address.what for address in addresses(settings, APP) if not address.needed] == ["Application Insights"]
+    assert [address.what for address in addresses(Settings(), store, APP) if not address.needed] == [
+        "Application Insights"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -205,13 +237,14 @@ def test_the_addresses_of_the_app() -> None:
     ],
 )
 def test_the_addresses_of_a_terminal(store: str, expected: list[str]) -> None:
-    found = hosts(Settings(store=SecretStr(store)), {})
+    # Whatever GUARD_STORE says, where a command names another one.
+    found = hosts(Settings(store=SecretStr("https://other.table.core.windows.net")), store, {})
     assert found == ["management.azure.com:443", "login.microsoftonline.com:443", *expected]
 
 
 def test_what_is_no_address_is_left_out() -> None:
     odd = {"AzureWebJobsStorage__blobServiceUri": "https://[::1", "APPLICATIONINSIGHTS_CONNECTION_STRING": "x"}
-    assert hosts(Settings(arm_endpoint="https://localhost:9"), odd) == ["localhost:9"]
+    assert hosts(Settings(arm_endpoint="https://localhost:9"), "https://[::1", odd) == ["localhost:9"]
 
 
 @pytest.mark.parametrize(
@@ -220,7 +253,7 @@ def test_what_is_no_address_is_left_out() -> None:
 )
 def test_the_clock(ahead: float, status: Level) -> None:
     now = datetime.now(UTC)
-    (address, *_) = addresses(Settings(), {})
+    (address, *_) = addresses(Settings(), "", {})
     assert clock([Reached(address, date=now - timedelta(seconds=ahead), at=now)]).status is status
     assert clock([Reached(address, trouble="no answer")]).status is Level.UNKNOWN
 

@@ -10,14 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.azure import DenyAssignment, Permission, Principal, SignedIn
+from shared.azure import DenyAssignment, Lock, Permission, Principal, SignedIn
+from shared.clouds import CHINA, US_GOVERNMENT, Cloud
 from shared.doctor.checks import Level
 from shared.doctor.needs import Grant, Need, Place, Wants, needs, wants
-from shared.doctor.rights import Known, allows, denied, matches
-from shared.models import Cluster
+from shared.doctor.rights import Known, allows, denied, locked, matches, rows
+from shared.models import Cluster, Problem, Status
 from shared.settings import Settings
 from tests.doctor.cases import GROUP, OBJECT, SUBSCRIPTION
 
+ALL = Wants(nodes=True, invokes=True, serves=True)
 ME = SignedIn("client", OBJECT, "tenant")
 EVERYBODY = Principal("00000000-0000-0000-0000-000000000000", "SystemDefined")
 RUN = Need("Microsoft.Compute/virtualMachines/runCommand/action", "run", Place.NODE)
@@ -126,6 +128,13 @@ _NODES = f"{_SUBSCRIPTION}/resourceGroups/{GROUP}"
         (_NODES, False, Place.NODE, Level.OK),
         (f"{_NODES}/providers/Microsoft.Compute/virtualMachines/vm1", True, Place.NODE, Level.FAIL),
         (f"{_NODES}/providers/Microsoft.Compute/virtualMachines/vm1", True, Place.GROUP, Level.OK),
+        (
+            f"{_NODES}/providers/Microsoft.Compute/virtualMachineScaleSets/s/virtualMachines/0",
+            True,
+            Place.NODE,
+            Level.FAIL,
+        ),
+        (f"{_NODES}/providers/Microsoft.Network/loadBalancers/kubernetes", True, Place.NODE, Level.OK),
         (_NODES, True, Place.SUBSCRIPTION, Level.OK),
         (_NODES, True, Place.CLUSTER, Level.OK),
         (f"{_NODES}-other", True, Place.NODE, Level.OK),
@@ -135,6 +144,56 @@ _NODES = f"{_SUBSCRIPTION}/resourceGroups/{GROUP}"
 )
 def test_where_a_deny_assignment_reaches(scope: str, inherited: bool, place: Place, expected: Level) -> None:
     assert level(deny(scope, inherited=inherited), need=replace(RUN, place=place)) is expected
+
+
+NOT_LISTED = Known(
+    SUBSCRIPTION,
+    "Test",
+    (Permission(("*/read",)),),
+    Problem(Status.ERROR, "unreachable", "No answer.", "Wait."),
+    {},
+    {},
+)
+_ELSEWHERE = f"{_SUBSCRIPTION}/resourceGroups/databricks-rg"
+
+
+@pytest.mark.parametrize(
+    ("scope", "expected"),
+    [
+        (_SUBSCRIPTION, Level.FAIL),
+        ("/providers/Microsoft.Management/managementGroups/prod", Level.FAIL),
+        # What Azure makes in the groups of other services stands against nothing; here it may be a node's.
+        (_ELSEWHERE, Level.UNKNOWN),
+        (f"{_ELSEWHERE}/providers/Microsoft.KeyVault/vaults/v", Level.OK),
+    ],
+)
+def test_what_is_set_somewhere_in_a_subscription_whose_clusters_are_not_known(scope: str, expected: Level) -> None:
+    (row,) = denied(NOT_LISTED, [deny(scope)], [RUN], ME, "")
+    assert row.status is expected, row
+    (row,) = locked(NOT_LISTED, [Lock(f"{scope}/providers/x/locks/l", "l", scope, read_only=True)], [RUN], "")
+    assert row.status is expected, row
+    assert bool(row.command) == (expected is Level.FAIL)
+
+
+def test_a_right_may_be_given_on_clusters_that_are_not_known() -> None:
+    needed = needs(Wants(nodes=True, invokes=False, serves=False))
+    found = {row.what: row.status for row in rows(NOT_LISTED, needed, Grant(ME, ALL))}
+    assert found["run a command on a node"] is Level.UNKNOWN
+    assert found["list the clusters with their node pools"] is Level.OK
+
+
+@pytest.mark.parametrize(
+    ("resource", "expected"),
+    [
+        ("Microsoft.Network/publicIPAddresses/ip", Level.OK),
+        ("Microsoft.Compute/disks/d", Level.OK),
+        ("Microsoft.Compute/virtualMachineScaleSets/aks-np1", Level.FAIL),
+    ],
+)
+def test_a_lock_on_one_resource_of_a_node_resource_group(resource: str, expected: Level) -> None:
+    scope = f"{_NODES}/providers/{resource}"
+    (row,) = locked(known(), [Lock(f"{scope}/providers/x/locks/l", "l", scope, read_only=True)], [RUN], "")
+    assert row.status is expected, row
 
 
 def test_a_lockdown_is_told_with_its_cluster() -> None:
@@ -160,9 +219,6 @@ def test_what_settings_need(settings: Settings, expected: Wants) -> None:
     assert ("Microsoft.ContainerService/managedClusters/runCommand/action" in actions) == expected.invokes
 
 
-ALL = Wants(nodes=True, invokes=True, serves=True)
-
-
 def test_commands_are_quoted() -> None:
     evil = "x; rm -rf $(HOME) 'y'"
     for grant in (
@@ -174,6 +230,27 @@ def test_commands_are_quoted() -> None:
         parts = shlex.split(command.replace(" && ", " "))
         assert any(evil in part for part in parts), command
         assert not {"rm", "-rf"} & set(parts), command
+
+
+def test_the_record_of_a_deployment_has_a_name_for_each_region() -> None:
+    """Azure refuses a deployment whose name was used in another region (InvalidDeploymentLocation)."""
+    for group in ("", "prod"):
+        grant = Grant(ME, ALL, group)
+        first, second = (shlex.split(grant.command(SUBSCRIPTION, region)) for region in ("", "northeurope"))
+        assert _option(first, "--location") == "westeurope"
+        assert _option(second, "--location") == "northeurope"
+        assert _option(first, "--name") != _option(second, "--name")
+        assert len(_option(second, "--name")) <= 64
+
+
+@pytest.mark.parametrize(("cloud", "region"), [(US_GOVERNMENT, "usgovvirginia"), (CHINA, "chinanorth3")])
+def test_another_cloud_has_other_regions(cloud: Cloud, region: str) -> None:
+    command = shlex.split(Grant(ME, ALL, cloud=cloud).command(SUBSCRIPTION))
+    assert _option(command, "--location") == region
+
+
+def _option(command: list[str], name: str) -> str:
+    return command[command.index(name) + 1]
 
 
 def test_a_person_gets_the_role_by_its_name() -> None:

@@ -53,3 +53,15 @@ def test_files_parameters_and_outputs_are_described(path: Path) -> None:
         and not paragraph.startswith("@description('")
     ]
     assert undescribed == []
+
+
+def test_a_part_in_a_subscription_has_a_name_for_each_region() -> None:
+    """Azure refuses a deployment whose name a subscription has of another region (InvalidDeploymentLocation)."""
+    named = [
+        name
+        for path in FILES
+        for name in re.findall(r"^ +name: '(.+)'\n +scope: subscription\(", path.read_text(), re.MULTILINE)
+    ]
+    assert len(named) == 2
+    # `token` is made of the region; the name of a deployment in a subscription is of one region.
+    assert all(re.search(r"uniqueString\(id, .*(token|deployment\(\)\.name)\)", name) for name in named), named

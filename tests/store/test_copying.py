@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +13,7 @@ from shared.errors import UsageError
 from shared.models import RunState
 from shared.settings import Settings
 from shared.store import FindingQuery, Hold, Store, copy, open_store
-from shared.store.backend import Table
+from shared.store.backend import Page, Table, Where
 from tests.support.azurite import Azurite
 from tests.support.records import NOON, RUN, finding, history, node, run
 
@@ -62,6 +64,52 @@ async def test_nothing_is_copied_while_a_run_is_going(store: Store, other: str) 
         with pytest.raises(UsageError, match=f"the run {RUN} is going"):
             await copy(store, target)
         assert (await target.runs()).runs == ()
+
+
+def meanwhile(
+    store: Store, table: Table, monkeypatch: pytest.MonkeyPatch, happens: Callable[[], Awaitable[None]]
+) -> None:
+    """Let something happen once, right after rows of a table were read for the first time."""
+    query = store.backend.query
+    over: list[bool] = []
+
+    async def then(asked: Table, *rest: Any, **more: Any) -> Page:
+        page = await query(asked, *rest, **more)
+        if asked is table and not over:
+            over.append(True)
+            await happens()
+        return page
+
+    monkeypatch.setattr(store.backend, "query", then)
+
+
+async def test_a_run_that_began_meanwhile_is_not_copied(
+    store: Store, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The app of the other store would begin it again."""
+    await fill(store)
+    meanwhile(store, Table.FINDINGS, monkeypatch, lambda: store.save_run(run(state=RunState.RUNNING)))
+    async with open_store(other) as target:
+        with pytest.raises(UsageError, match=f"the run {RUN} is going"):
+            await copy(store, target)
+        assert (await target.runs()).runs == ()
+
+
+async def test_what_is_deleted_meanwhile_is_not_copied_in_half(
+    store: Store, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(store)
+    page = await store.backend.query(Table.FINDINGS, Where(), 1)
+    (first,) = page.rows
+
+    async def delete() -> None:
+        await store.backend.delete(Table.FINDINGS, first.partition, [first.row])
+
+    meanwhile(store, Table.FINDINGS, monkeypatch, delete)
+    async with open_store(other) as target:
+        await copy(store, target)
+        assert await target.backend.get(Table.FINDINGS, first.partition, first.row) is None
+        assert await target.count(RUN) == await store.count(RUN)
 
 
 async def test_by_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
