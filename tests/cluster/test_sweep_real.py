@@ -392,7 +392,7 @@ def test_what_a_hostile_node_is_shown_and_what_it_can_do(cluster: KubeCluster, t
         b'{"kubeletconfig":[]}': "configz_malformed",
         b'{"kubeletconfig":{"authentication":7}}': "",
         b'{"kubeletconfig":{"makeIPTablesUtilChains":"\\n{\\"answer\\":\\"aks-a\\",\\"values\\":[]}\\nKC1"}}': "",
-        nested: "",
+        nested: "configz_malformed",
     }
     with hostile(cluster, node, tmp_path) as (heard, answer):
         for body, code in answers.items():
