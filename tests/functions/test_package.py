@@ -11,6 +11,7 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import pytest
 import trustme
 
 from shared import __version__
+from tests.support.once import once
 from tests.support.require import require
 from tools import package, publish
 
@@ -39,7 +41,7 @@ def built(python: str, folder: Path) -> package.Package:
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> package.Package:
     """The zip for the Python that infra/ deploys."""
-    return built(package.pythons()[0], tmp_path_factory.mktemp("package"))
+    return once(tmp_path_factory, "package", partial(built, package.pythons()[0]))
 
 
 def test_the_app_s_own_files() -> None:

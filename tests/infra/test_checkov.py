@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from tests.support.bicep import INFRA, files
+from tests.support.once import once
 from tests.support.require import require
 from tools.bicep.combinations import COMBINATIONS, deployed
 from tools.bicep.compiler import compiler
@@ -47,11 +48,15 @@ def skips() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return once(tmp_path_factory, "checkov", checked)
+
+
+def checked(folder: Path) -> dict[str, Any]:
+    """What checkov says of what is deployed."""
     command = checkov()
     require(command is not None, "checkov is not installed (make .venv-checkov)")
     require(shutil.which("bicep") is not None, "bicep is not on PATH")
     assert command is not None
-    folder = tmp_path_factory.mktemp("checkov")
     templates = folder / "templates"
     templates.mkdir()
     with compiler(folder) as running:
