@@ -248,7 +248,7 @@ class _Look:
         groups, single = await self._narrower(rights.lacking(needed, whole), found)
         known = rights.Known(name, self.name, whole, found, groups, single)
         command = self.grant.command(name, found[0].location if isinstance(found, list) and found else "")
-        made = rights.rows(known, needed, self.grant)
+        made = rights.rows(known, needed, command)
         made += rights.denied(known, denials, needed, self.grant.to, command)
         made += rights.locked(known, locks, needed, command)
         if assigned is not None:

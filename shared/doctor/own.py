@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from importlib import metadata
 from urllib.parse import urlsplit
 
@@ -16,14 +16,14 @@ from shared.doctor.checks import Area, Check, Level
 from shared.kubelet import modelled_minors
 from shared.models import Run, RunState
 from shared.plain import plain
-from shared.runs.hosts.watchdog import last_due
+from shared.runs.hosts.watchdog import EARLY, LATE, last_due
 from shared.runs.model import ENGINE
 from shared.runs.model.names import listed
+from shared.runtime import NEWEST, OLDEST
 from shared.schedule import next_after
 from shared.settings import Settings, place_of
+from shared.store import ROLE
 
-# As pyproject.toml has it.
-_PYTHONS = ((3, 11), (3, 13))
 _SDK = (
     "azure-core",
     "azure-identity",
@@ -33,12 +33,7 @@ _SDK = (
     "aiohttp",
     "pydantic",
 )
-# As the watchdog's: a run that is later than this is overdue.
-_LATE = timedelta(minutes=20)
-# A run may be recorded a moment before the second that it was due.
-_EARLY = timedelta(minutes=1)
 _SHOWN_TIMES = 3
-_ROLE = "Storage Table Data Contributor"
 
 
 def identity(who: SignedIn, seen: int) -> Check:
@@ -59,13 +54,13 @@ def store_fails(location: str, why: str, who: SignedIn | None) -> Check:
     parts = urlsplit(place)
     # A connection string brings its own key, a file needs none, and no role helps where the store is away or a newer
     # version's: a refusal that one may help against names it.
-    if parts.scheme == "https" and parts.hostname and "=" not in location and _ROLE in why:
+    if parts.scheme == "https" and parts.hostname and "=" not in location and ROLE in why:
         account = parts.hostname.partition(".")[0]
         whom = who.object_id if who is not None and who.object_id else "OBJECT-ID-OF-THE-IDENTITY"
         kind = "User" if who is not None and who.person else "ServicePrincipal"
         command = (
             f"az role assignment create --assignee-object-id {shlex.quote(whom)} --assignee-principal-type {kind}"
-            f" --role {shlex.quote(_ROLE)}"
+            f" --role {shlex.quote(ROLE)}"
             f' --scope "$(az storage account show --name {shlex.quote(account)} --query id --output tsv)"'
         )
     return Check(Area.STORE, plain(place, 200), "opens, is written and read", Level.FAIL, why, command)
@@ -145,9 +140,9 @@ def _scheduled(settings: Settings) -> str:
 def _missed(schedule: str, last: Run | None, known_since: datetime, now: datetime) -> datetime | None:
     """When a run was due that should have started by now, and did not; one that is still going keeps the next away."""
     due = last_due(schedule, now)
-    if due is None or due < known_since or now - due <= _LATE:
+    if due is None or due < known_since or now - due <= LATE:
         return None
-    started = last is not None and (not last.state.final or last.started >= due - _EARLY)
+    started = last is not None and (not last.state.final or last.started >= due - EARLY)
     return None if started else due
 
 
@@ -162,8 +157,8 @@ def versions(found: Mapping[str, str] | None = None, python: Sequence[int] = sys
         ),
     ]
     is_python = ".".join(map(str, python))
-    least, most = (".".join(map(str, version)) for version in _PYTHONS)
-    if _PYTHONS[0] <= tuple(python[:2]) <= _PYTHONS[1]:
+    least, most = (".".join(map(str, version)) for version in (OLDEST, NEWEST))
+    if OLDEST <= tuple(python[:2]) <= NEWEST:
         made.append(Check(Area.VERSIONS, "Python", "version", Level.OK, is_python))
     else:
         reason = f"{is_python}: this version is for Python {least} to {most}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from shared.azure import DenyAssignment, Lock, Permission, Principal, SignedIn
 from shared.doctor.checks import Area, Check, Level, said
-from shared.doctor.needs import Grant, Need, Place
+from shared.doctor.needs import Need, Place
 from shared.models import Cluster, Problem
 from shared.plain import plain
 from shared.runs.model import names
@@ -74,9 +74,8 @@ def lacking(needed: Sequence[Need], whole: Permissions) -> tuple[Need, ...]:
     return () if isinstance(whole, Problem) else tuple(need for need in needed if not allows(whole, need.action))
 
 
-def rows(known: Known, needed: Sequence[Need], grant: Grant) -> list[Check]:
-    """A row for each need; one alone where nothing is known."""
-    command = grant.command(known.subscription, _region(known.clusters))
+def rows(known: Known, needed: Sequence[Need], command: str) -> list[Check]:
+    """A row for each need; one alone where nothing is known. `command` gives what is lacking."""
     if isinstance(known.whole, Problem):
         what = f"the {len(needed)} actions that a run needs"
         return [Check(Area.RIGHTS, known.subject, what, Level.UNKNOWN, said(known.whole), command)]
@@ -119,10 +118,6 @@ def _row(known: Known, need: Need, whole: tuple[Permission, ...], command: str) 
             command,
         )
     return check(Level.OK, f"allowed {at}, of the {len(known.clusters)} clusters that are there now")
-
-
-def _region(clusters: Sequence[Cluster] | Problem) -> str:
-    return "" if isinstance(clusters, Problem) or not clusters else clusters[0].location
 
 
 # --- deny assignments -------------------------------------------------------------------------------------------------

@@ -20,6 +20,8 @@ from shared.store.keys import MAX_KEY, encode_key, utf16_units
 
 # The text fields of a row that a query can compare; each has a column (SQLite) or property (Tables) of its own.
 FIELDS = ("status", "subscription", "cluster", "node_pool", "node", "control", "kind", "outcome", "place", "day")
+ROLE = "Storage Table Data Contributor"
+"""What an identity needs on an account whose tables hold a store."""
 # What is stored has this form; moving.py says what the forms are. A form that 0.1.0 could not read is a new number.
 SCHEMA = 2
 MAX_PAGE = 1000

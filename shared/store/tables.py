@@ -32,6 +32,7 @@ from shared.store.backend import (
     FIELDS,
     MAX_PAGE,
     MAX_ROW_UNITS,
+    ROLE,
     Page,
     Row,
     Stored,
@@ -44,7 +45,6 @@ from shared.store.backend import (
 from shared.store.keys import decode_key, encode_key, prefix_end, split_text
 
 PREFIX = "guard"
-ROLE = "Storage Table Data Contributor"
 # A property holds 64 KiB of UTF-16; a transaction 100 entities and 4 MiB. We stay under 1 MiB, above which aiohttp
 # warns that sending holds up the event loop.
 PROPERTY_UNITS = 32_000

@@ -15,8 +15,8 @@ from shared.doctor import Level, clusters, own
 from shared.doctor.needs import wants
 from shared.models import NodePool, Run, RunKind, RunState, Starter
 from shared.settings import Settings
-from shared.store import new_run_id
-from shared.store.tables import ROLE, _explain
+from shared.store import ROLE, new_run_id
+from shared.store.tables import _explain
 from tests.doctor.cases import OBJECT
 from tests.doctor.test_rights import CLUSTER
 

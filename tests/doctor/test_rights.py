@@ -177,7 +177,7 @@ def test_what_is_set_somewhere_in_a_subscription_whose_clusters_are_not_known(sc
 
 def test_a_right_may_be_given_on_clusters_that_are_not_known() -> None:
     needed = needs(Wants(nodes=True, invokes=False, serves=False))
-    found = {row.what: row.status for row in rows(NOT_LISTED, needed, Grant(ME, ALL))}
+    found = {row.what: row.status for row in rows(NOT_LISTED, needed, Grant(ME, ALL).command(NOT_LISTED.subscription))}
     assert found["run a command on a node"] is Level.UNKNOWN
     assert found["list the clusters with their node pools"] is Level.OK
 

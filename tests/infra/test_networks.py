@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import pytest
 
 from shared.clouds import CLOUDS, PUBLIC, Cloud, cloud_of
 from shared.settings import load
+from tests.support.bicep import given
 from tests.support.require import require
 from tools.bicep import combinations
 from tools.bicep.combinations import INFRA, SUBNETS, ZONES, Combination, predicted
@@ -254,18 +253,10 @@ def test_a_cloud_that_is_not_known_gets_the_app_but_no_zone_of_a_name_that_is_ma
 
 
 def test_they_are_read_from_the_environment_as_json() -> None:
-    require(shutil.which("bicep") is not None, "bicep is not on PATH")
-    given = {"GUARD_NETWORK": "private", "GUARD_SUBNETS": json.dumps(SUBNETS), "GUARD_DNS": json.dumps(ZONES)}
-    done = subprocess.run(
-        ["bicep", "build-params", INFRA / "main.bicepparam", "--stdout"],
-        env={"DOTNET_SYSTEM_GLOBALIZATION_INVARIANT": "1", **os.environ, **given},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
+    parameters = given(
+        {"GUARD_NETWORK": "private", "GUARD_SUBNETS": json.dumps(SUBNETS), "GUARD_DNS": json.dumps(ZONES)}
     )
-    parameters = json.loads(json.loads(done.stdout)["parametersJson"])["parameters"]
-    assert {name: parameters[name]["value"] for name in ("network", "subnets", "dns")} == {
+    assert {name: parameters[name] for name in ("network", "subnets", "dns")} == {
         "network": "private",
         "subnets": SUBNETS,
         "dns": ZONES,

@@ -4,10 +4,7 @@ it was given. What is kept in infra/snapshots is the compiler's own word (tests/
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,8 +13,7 @@ import pytest
 
 import shared.settings
 from shared.settings import TABLE
-from tests.support.bicep import APPS, INFRA, Deployment, interface
-from tests.support.require import require
+from tests.support.bicep import APPS, INFRA, Deployment, bicep, given, interface
 from tools import package
 from tools.bicep.combinations import in_cloud
 from tools.bicep.settings import OTHERWISE, declared, described
@@ -27,7 +23,6 @@ SUBSCRIPTION = "00000000-0000-0000-0000-000000000001"
 PARAMETERS: dict[str, Any] = interface()["parameters"]
 # A setting whose value the prediction does not know, because it is given as a secret.
 GIVEN = "{unknown()}"
-ENVIRONMENT = {"AZURE_ENV_NAME": "prod", "AZURE_LOCATION": "westeurope"}
 
 
 @pytest.fixture(params=APPS, ids=lambda app: app.combination.name)
@@ -105,22 +100,6 @@ def test_what_is_deployed_is_what_the_code_takes(deployed: dict[str, str]) -> No
 
 
 # What azd and az do with it
-
-
-def bicep(*arguments: str, environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """The compiler with these variables, as azd calls it with those of its environment."""
-    require(shutil.which("bicep") is not None, "bicep is not on PATH")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AZURE_", "GUARD_"))}
-    kept.setdefault("DOTNET_SYSTEM_GLOBALIZATION_INVARIANT", "1")
-    return subprocess.run(["bicep", *arguments], env={**kept, **ENVIRONMENT, **environ}, capture_output=True, text=True)
-
-
-def given(environ: Mapping[str, str]) -> dict[str, Any]:
-    """The parameters that a deployment with these variables has."""
-    done = bicep("build-params", str(INFRA / "main.bicepparam"), "--stdout", environ=environ)
-    assert done.returncode == 0, done.stderr
-    parameters = json.loads(json.loads(done.stdout)["parametersJson"])["parameters"]
-    return {name: parameter["value"] for name, parameter in parameters.items()}
 
 
 def app_settings(environ: Mapping[str, str], folder: Path) -> dict[str, str]:

@@ -33,8 +33,13 @@ log = logging.getLogger(__name__)
 BEGINNINGS = 5
 """How often a run is begun in all."""
 
+LATE = timedelta(minutes=20)
+"""A scheduled run that has not started by then is overdue."""
+
+EARLY = timedelta(minutes=1)
+"""So long before it was due a scheduled run may be recorded."""
+
 _IDLE = timedelta(minutes=15)
-_LATE = timedelta(minutes=20)
 _PATIENCE = timedelta(minutes=5)
 # How long after it was due a scheduled run is still tried; that it did not happen is said until the next one is due.
 _BACK = timedelta(hours=6)
@@ -216,12 +221,12 @@ async def _schedule(
     due = last_due(schedule, now)
     if due is None or due < since or now - due < _PATIENCE:
         return "", False
-    runs = await _started_since(services.store, due - timedelta(minutes=1))
+    runs = await _started_since(services.store, due - EARLY)
     tries = [run for run in runs if run.by is Starter.TIMER and not run.fix_run]
     if any(run.state is not RunState.FAILED or _found(run) for run in tries):
         return "", False
     # One that takes longer than the schedule's gap keeps the next from starting, and is late itself at most.
-    overdue = now - due >= _LATE and not any(run.by is Starter.TIMER for run in going)
+    overdue = now - due >= LATE and not any(run.by is Starter.TIMER for run in going)
     if overdue and _quarter(now):
         telemetry.tell_overdue(due, tries[0].error if tries else "")
     if len(tries) >= _RETRIES or now - due >= _BACK:
